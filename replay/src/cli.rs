@@ -1,0 +1,170 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use reprise_replay::gateway::chat::CacheUse;
+use reprise_replay::gateway::{Gateway, GatewayError, Keys};
+use secrecy::SecretString;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "reprise-replay",
+    version,
+    about = "Import, curate, replay and report, against a Reprise gateway"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Import known good pairs (OpenAI chat JSONL, optional "quality") into a tenant's examples
+    Import(Import),
+    /// Send recorded requests under a policy and keep every answer as a CSV row
+    Trace(Trace),
+    /// Build an import file from the rows that a trace with the same sample does not ask
+    Pool(Pool),
+    /// Turn traces into one self-contained HTML report, with the raw CSV beside it
+    Report(Report),
+}
+
+#[derive(Debug, Args)]
+pub struct Connection {
+    /// Address of the gateway
+    #[arg(long, value_name = "URL", env = "REPRISE_GATEWAY")]
+    pub gateway: String,
+    /// Admin key; none is needed for a gateway on loopback without one
+    #[arg(long, env = "REPRISE_ADMIN_KEY", hide_env_values = true)]
+    pub admin_key: Option<SecretString>,
+    /// Key for /v1, which also names the tenant; without one the admin key is used
+    #[arg(long, env = "REPRISE_API_KEY", hide_env_values = true)]
+    pub api_key: Option<SecretString>,
+}
+
+impl Connection {
+    pub fn open(self) -> Result<Gateway, GatewayError> {
+        Gateway::new(&self.gateway, Keys { admin: self.admin_key, api: self.api_key })
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[arg(long, default_value = "default")]
+    pub tenant: String,
+    /// Succeed although lines were refused
+    #[arg(long)]
+    pub lenient: bool,
+    pub file: PathBuf,
+}
+
+/// Which rows of each file are asked. The same values choose the same rows on any machine.
+#[derive(Debug, Args)]
+pub struct Sampling {
+    /// Requests with references, JSONL
+    #[arg(long = "requests", value_name = "FILE", required = true)]
+    pub requests: Vec<PathBuf>,
+    /// Rows of each file, chosen by a hash of seed and id; all by default
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Rows of each file to pass over in that order
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub offset: usize,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Trace {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Recorded arrivals (CSV with arrival_s): open loop. Without: closed loop, one request at a time
+    #[arg(long, value_name = "FILE")]
+    pub arrivals: Option<PathBuf>,
+    /// Arrival times are multiplied by this: 2 halves the rate
+    #[arg(long, default_value_t = 1.0, requires = "arrivals")]
+    pub scale: f64,
+    /// Arrivals to pass over
+    #[arg(long, default_value_t = 0, requires = "arrivals")]
+    pub arrivals_offset: usize,
+    /// Routing policy during the run; the one before is set again at the end
+    #[arg(long)]
+    pub policy: String,
+    /// Name of the run in reports; the policy by default
+    #[arg(long)]
+    pub label: Option<String>,
+    /// Folder for rows.csv, answers.jsonl and run.json
+    #[arg(long)]
+    pub out: PathBuf,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub passes: u32,
+    #[arg(long, default_value_t = 256)]
+    pub max_tokens: u32,
+    /// What the run may do with the cache; read-only uses examples but remembers nothing
+    #[arg(long, value_enum, default_value_t = CacheArg::ReadOnly)]
+    pub cache: CacheArg,
+    /// Let the gateway answer a repeated request from the store
+    #[arg(long)]
+    pub exact_reuse: bool,
+    /// Rate each answer with its task score
+    #[arg(long)]
+    pub feedback: bool,
+    /// Requests in flight at most; one that has to wait is recorded as late
+    #[arg(long, default_value_t = 64)]
+    pub concurrency_cap: usize,
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout_s: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum CacheArg {
+    On,
+    ReadOnly,
+    Off,
+}
+
+impl From<CacheArg> for CacheUse {
+    fn from(arg: CacheArg) -> Self {
+        match arg {
+            CacheArg::On => Self::On,
+            CacheArg::ReadOnly => Self::ReadOnly,
+            CacheArg::Off => Self::Off,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Pool {
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Import file to write
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Pairs of each file at most
+    #[arg(long, value_name = "N")]
+    pub per_file: Option<usize>,
+    /// Quality the references are imported with
+    #[arg(long, default_value_t = 1.0)]
+    pub quality: f32,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Folders that trace wrote, one per run
+    #[arg(required = true)]
+    pub dirs: Vec<PathBuf>,
+    /// HTML file; rows.csv, summary.csv and summary.md are written beside it
+    #[arg(long)]
+    pub out: PathBuf,
+    #[arg(long, default_value = "Reprise: replay report")]
+    pub title: String,
+}
+
+impl Sampling {
+    pub fn sample(&self) -> reprise_replay::data::sample::Sample {
+        reprise_replay::data::sample::Sample { seed: self.seed, offset: self.offset, limit: self.limit }
+    }
+}

@@ -1,0 +1,19 @@
+//! From parsed arguments to work: one file per subcommand.
+
+mod import;
+mod pool;
+mod trace;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Cli, Command};
+
+/// Runs the subcommand; the value is the exit code.
+pub async fn run(cli: Cli, cancel: CancellationToken) -> anyhow::Result<u8> {
+    match cli.command {
+        Command::Import(args) => import::run(args).await,
+        Command::Trace(args) => trace::run(args, &cancel).await,
+        Command::Pool(args) => pool::run(&args),
+        Command::Report(_) => anyhow::bail!("soon"),
+    }
+}

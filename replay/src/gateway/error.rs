@@ -1,0 +1,61 @@
+use serde::Deserialize;
+use thiserror::Error;
+
+/// A call that brought no answer.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    #[error("{base:?} is not an http or https address")]
+    Address { base: String },
+    #[error("{url}: {}", chain(source))]
+    Transport { url: String, source: reqwest::Error },
+    /// The gateway answered with an error.
+    #[error("{url}: {status}: {message}")]
+    Refused { url: String, status: u16, message: String, code: Option<String>, retry_after_s: Option<u64> },
+    #[error("{url}: the answer is not what the contract says: {source}")]
+    Body { url: String, source: serde_json::Error },
+    #[error("{url}: the stream broke off: {message}")]
+    Stream { url: String, message: String },
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorBody {
+    error: ErrorDetail,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorDetail {
+    message: String,
+    #[serde(default)]
+    code: Option<String>,
+}
+
+impl GatewayError {
+    pub(super) fn refused(url: String, status: u16, body: &str, retry_after_s: Option<u64>) -> Self {
+        let (message, code) = match serde_json::from_str::<ErrorBody>(body) {
+            Ok(body) => (body.error.message, body.error.code),
+            Err(_) => (body.chars().take(300).collect(), None),
+        };
+        Self::Refused { url, status, message, code, retry_after_s }
+    }
+
+    /// The HTTP status, where there was an answer.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// reqwest's own message leaves its cause out.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
