@@ -56,7 +56,10 @@ struct Asset {
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     ASSETS.into_iter().fold(Router::new(), |router, asset| {
         let tag = format!("\"{:.16x}\"", Sha256::digest(asset.text));
-        router.route(asset.path, get(move |headers: HeaderMap| std::future::ready(serve(asset, &tag, &headers))))
+        router.route(
+            asset.path,
+            get(move |headers: HeaderMap| std::future::ready(serve(asset, &tag, &headers))),
+        )
     })
 }
 

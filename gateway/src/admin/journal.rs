@@ -54,7 +54,7 @@ impl Journal {
         file.sync_all()?;
         fs::rename(&aside, &self.path)?;
         sync_folder(&self.path)?;
-        *self = Self::open(std::mem::take(&mut self.path))?;
+        *self = Self::open(self.path.clone())?;
         Ok(())
     }
 

@@ -22,7 +22,8 @@ pub enum OriginError {
 
 /// True if the request came from this machine, under a name of this machine, and through no proxy.
 pub fn check_local(peer: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Result<(), OriginError> {
-    let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name));
+    let forwarded =
+        ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name));
     if !is_loopback(peer.ip()) || forwarded {
         return Err(OriginError::NotLocal);
     }
@@ -96,15 +97,18 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
     }
 
     fn local(peer: &str, pairs: &[(&'static str, &str)]) -> Result<(), OriginError> {
         check_local(peer.parse().unwrap(), &Uri::from_static("/admin/v1/state"), &headers(pairs))
     }
 
-    fn page(method: Method, pairs: &[(&'static str, &str)]) -> Result<(), OriginError> {
-        check_page(&method, &Uri::from_static("/admin/v1/state"), &headers(pairs))
+    fn page(method: &Method, pairs: &[(&'static str, &str)]) -> Result<(), OriginError> {
+        check_page(method, &Uri::from_static("/admin/v1/state"), &headers(pairs))
     }
 
     #[test]
@@ -136,9 +140,14 @@ mod tests {
 
     #[test]
     fn a_rebound_name_is_refused() {
-        for host in
-            ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "[::2]:1", ""]
-        {
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "[::2]:1",
+            "",
+        ] {
             let refused = local("127.0.0.1:5000", &[("host", host)]);
             assert_eq!(refused, Err(OriginError::ForeignHost), "{host}");
         }
@@ -151,19 +160,22 @@ mod tests {
     fn the_authority_of_http2_counts_as_host() {
         let peer = "127.0.0.1:5000".parse().unwrap();
         let uri = Uri::from_static("http://evil.example/admin/v1/state");
-        assert_eq!(check_local(peer, &uri, &headers(&[("host", "localhost")])), Err(OriginError::ForeignHost));
+        assert_eq!(
+            check_local(peer, &uri, &headers(&[("host", "localhost")])),
+            Err(OriginError::ForeignHost)
+        );
     }
 
     #[test]
     fn a_tool_without_origin_may_write_and_so_may_our_own_page() {
-        assert_eq!(page(Method::POST, &[("host", "localhost:8080")]), Ok(()));
+        assert_eq!(page(&Method::POST, &[("host", "localhost:8080")]), Ok(()));
         for (origin, host) in [
             ("http://localhost:8080", "localhost:8080"),
             ("https://gw.example", "gw.example"),
             ("https://gw.example", "gw.example:443"),
             ("http://GW.example:80", "gw.example"),
         ] {
-            assert_eq!(page(Method::POST, &[("host", host), ("origin", origin)]), Ok(()), "{origin} {host}");
+            assert_eq!(page(&Method::POST, &[("host", host), ("origin", origin)]), Ok(()), "{origin} {host}");
         }
     }
 
@@ -177,7 +189,7 @@ mod tests {
             "http://",
             "file://",
         ] {
-            let refused = page(Method::DELETE, &[("host", "localhost:8080"), ("origin", origin)]);
+            let refused = page(&Method::DELETE, &[("host", "localhost:8080"), ("origin", origin)]);
             assert_eq!(refused, Err(OriginError::ForeignPage), "{origin}");
         }
     }
@@ -185,10 +197,10 @@ mod tests {
     #[test]
     fn a_browser_that_says_cross_site_may_not_even_read() {
         for site in ["cross-site", "same-site"] {
-            assert_eq!(page(Method::GET, &[("sec-fetch-site", site)]), Err(OriginError::ForeignPage));
+            assert_eq!(page(&Method::GET, &[("sec-fetch-site", site)]), Err(OriginError::ForeignPage));
         }
         for site in ["same-origin", "none"] {
-            assert_eq!(page(Method::GET, &[("sec-fetch-site", site)]), Ok(()));
+            assert_eq!(page(&Method::GET, &[("sec-fetch-site", site)]), Ok(()));
         }
     }
 }
