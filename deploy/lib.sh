@@ -3,7 +3,7 @@
 
 # Tools that the scripts fetch for themselves; nothing is installed system-wide.
 REPRISE_TOOLS=${REPRISE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/reprise/tools}
-TARGET_DIR=${CARGO_TARGET_DIR:-target}
+export TARGET_DIR=${CARGO_TARGET_DIR:-target}
 export CARGO_TERM_PROGRESS_WHEN=${CARGO_TERM_PROGRESS_WHEN:-auto}
 
 die() {
@@ -15,16 +15,13 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 # step NAME COMMAND...: runs it under a heading and says how long it took. `step_seconds` keeps the table for the end.
 step_seconds=()
-current_step=''
 step() {
     local name=$1 began=$SECONDS
     shift
-    current_step=$name
     printf '\n==> %s\n' "$name"
     "$@"
     printf '    %s: %d s\n' "$name" $((SECONDS - began))
     step_seconds+=("$(printf '%6d s  %s' $((SECONDS - began)) "$name")")
-    current_step=''
 }
 
 print_steps() {
@@ -35,9 +32,9 @@ print_steps() {
 
 need_build_tools() {
     have cargo || die 'cargo was not found: install the Rust toolchain named in Cargo.toml (rust-version), see https://rustup.rs'
-    have cc || die 'no C compiler was found (cc): on Debian `apt-get install gcc libc6-dev`'
-    have python3 || die 'python3 was not found: it fetches the models and the tools; on Debian `apt-get install python3 python3-pip`'
-    python3 -m pip --version >/dev/null 2>&1 || die 'python3 has no pip: on Debian `apt-get install python3-pip`'
+    have cc || die 'no C compiler was found (cc); on Debian: apt-get install gcc libc6-dev'
+    have python3 || die 'python3 was not found: it fetches the models and the tools; on Debian: apt-get install python3 python3-pip'
+    python3 -m pip --version >/dev/null 2>&1 || die 'python3 has no pip; on Debian: apt-get install python3-pip'
 }
 
 # python_env NAME REQUIREMENTS: a virtual environment that holds exactly the pinned requirements; prints its folder.
