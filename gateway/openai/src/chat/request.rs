@@ -1,0 +1,117 @@
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::FieldError;
+
+use super::ChatMessage;
+
+/// A chat request as it was sent: types are checked, values are not.
+///
+/// Numbers are wider than their ranges, so that a value out of range gets an error that names the range.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChatRequest {
+    pub model: String,
+    pub messages: Vec<ChatMessage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_options: Option<StreamOptions>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+    /// The older name of `max_completion_tokens`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_completion_tokens: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<i64>,
+    /// Every field that is not named above, in the order sent.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// One stop string or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Stop {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamOptions {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_usage: Option<bool>,
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl ChatRequest {
+    /// # Errors
+    /// The first field that is missing or of a wrong type, with its path: `messages[2].content`.
+    pub fn from_body(body: &Map<String, Value>) -> Result<Self, FieldError> {
+        crate::error::read_fields(body)
+    }
+}
+
+impl Stop {
+    #[must_use]
+    pub fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(stop) => vec![stop],
+            Self::Many(stops) => stops,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(body: Value) -> Result<ChatRequest, FieldError> {
+        let Value::Object(map) = body else { panic!("not an object") };
+        ChatRequest::from_body(&map)
+    }
+
+    #[test]
+    fn unknown_fields_are_kept_and_null_is_absent() {
+        let request = read(json!({
+            "model": "auto", "messages": [{"role": "user", "content": "hi", "cache_control": {"type": "x"}}],
+            "temperature": null, "stop": null, "tools": [], "user": "u-1",
+        }))
+        .unwrap();
+        assert_eq!(request.temperature, None);
+        assert_eq!(request.extra.keys().collect::<Vec<_>>(), ["tools", "user"]);
+        assert_eq!(request.messages[0].extra["cache_control"], json!({"type": "x"}));
+    }
+
+    #[test]
+    fn stop_is_a_string_or_a_list() {
+        let with =
+            |stop: Value| read(json!({"model": "m", "messages": [], "stop": stop})).unwrap().stop.unwrap();
+        assert_eq!(with(json!("a")).into_vec(), ["a"]);
+        assert_eq!(with(json!(["a", "b"])).into_vec(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_by_its_path() {
+        let param = |body: Value| read(body).unwrap_err().param.unwrap_or_default();
+        assert_eq!(param(json!({"model": "m", "messages": [], "temperature": "hot"})), "temperature");
+        assert_eq!(param(json!({"model": "m", "messages": "hi"})), "messages");
+        assert_eq!(
+            param(json!({"model": "m", "messages": [{"role": "user", "content": 3}]})),
+            "messages[0].content"
+        );
+        assert_eq!(param(json!({"model": "m", "messages": [{"content": "x"}]})), "messages[0].role");
+        assert_eq!(param(json!({"messages": []})), "model");
+        assert_eq!(param(json!({"model": "m", "messages": [], "n": 1.5})), "n");
+    }
+}
