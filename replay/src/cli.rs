@@ -156,7 +156,7 @@ pub struct Report {
     /// Folders that trace wrote, one per run
     #[arg(required = true)]
     pub dirs: Vec<PathBuf>,
-    /// HTML file; rows.csv, summary.csv and summary.md are written beside it
+    /// HTML file; its rows and summary, as CSV and Markdown, are written beside it
     #[arg(long)]
     pub out: PathBuf,
     #[arg(long, default_value = "Reprise: replay report")]

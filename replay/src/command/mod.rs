@@ -2,6 +2,7 @@
 
 mod import;
 mod pool;
+mod report;
 mod trace;
 
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,6 @@ pub async fn run(cli: Cli, cancel: CancellationToken) -> anyhow::Result<u8> {
         Command::Import(args) => import::run(args).await,
         Command::Trace(args) => trace::run(args, &cancel).await,
         Command::Pool(args) => pool::run(&args),
-        Command::Report(_) => anyhow::bail!("soon"),
+        Command::Report(args) => report::run(&args),
     }
 }

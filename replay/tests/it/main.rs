@@ -5,4 +5,6 @@ mod fake;
 #[cfg(test)]
 mod import;
 #[cfg(test)]
+mod report;
+#[cfg(test)]
 mod trace;

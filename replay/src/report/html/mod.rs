@@ -1,0 +1,76 @@
+//! The page: what was found, the plots, a section for each set, and all that is needed to judge or repeat it.
+
+mod plots;
+mod provenance;
+mod table;
+
+use super::format::{escape, percent};
+use super::words::{self, Verdict};
+use super::{Line, Run};
+
+const STYLE: &str = include_str!("style.css");
+
+pub(super) fn page(title: &str, runs: &[Run], lines: &[Line]) -> String {
+    let mut body = format!("<h1>{}</h1>", escape(title));
+    body.push_str(&lead(runs));
+    body.push_str(&provenance::warnings(runs));
+    body.push_str("<h2>All sets together</h2>");
+    body.push_str(&sentences(&words::headline(lines)));
+    body.push_str(&sentences(&words::examples_effect(runs, None)));
+    body.push_str(&plots::legend(runs));
+    body.push_str(&plots::overview(runs, lines));
+    let last = |set: Option<&str>| -> Vec<&Line> {
+        lines.iter().filter(|line| line.last && line.set.as_deref() == set).collect()
+    };
+    body.push_str(&table::lines(&last(None), false));
+    body.push_str("<h2>By set</h2>");
+    for set in sets(lines) {
+        body.push_str(&format!("<section><h3>{}</h3>", escape(set)));
+        body.push_str(&sentences(&words::examples_effect(runs, Some(set))));
+        body.push_str(&plots::set(runs, lines, set));
+        body.push_str(&table::lines(&last(Some(set)), false));
+        body.push_str("</section>");
+    }
+    if lines.iter().any(|line| line.pass > 1) {
+        body.push_str("<h2>Pass by pass</h2><p>All sets together. A policy that learns should change from pass to pass; the others only by noise.</p>");
+        let passes: Vec<&Line> = lines.iter().filter(|line| line.set.is_none()).collect();
+        body.push_str(&table::lines(&passes, true));
+    }
+    body.push_str(&provenance::section(runs));
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{}</title>\
+         <style>{STYLE}</style></head><body><main>{body}</main></body></html>\n",
+        escape(title)
+    )
+}
+
+fn lead(runs: &[Run]) -> String {
+    let rows: usize = runs.iter().map(|run| run.rows.len()).sum();
+    let errors = runs.iter().flat_map(|run| &run.rows).filter(|row| row.error.is_some()).count();
+    let shown =
+        crate::stats::wilson(errors, rows).map_or(String::new(), |share| format!(" ({})", percent(share)));
+    format!(
+        "<p class=\"lead\">{} runs, {rows} requests, {errors} errors{shown}. Figures are those of each run's last pass; \
+         brackets and whiskers are 95 % intervals.</p>",
+        runs.len()
+    )
+}
+
+fn sentences(said: &[(Verdict, String)]) -> String {
+    if said.is_empty() {
+        return String::new();
+    }
+    let items: String = said
+        .iter()
+        .map(|(verdict, text)| format!("<li class=\"{}\">{}</li>", verdict.name(), escape(text)))
+        .collect();
+    format!("<ul class=\"said\">{items}</ul>")
+}
+
+fn sets(lines: &[Line]) -> Vec<&str> {
+    let mut sets: Vec<&str> = lines.iter().filter_map(|line| line.set.as_deref()).collect();
+    sets.sort_unstable();
+    sets.dedup();
+    sets
+}

@@ -1,0 +1,96 @@
+use super::super::format::escape;
+use super::super::measure::Scope;
+use super::super::svg::{Bar, Curve, Dot, Point, Style, bars, cdf, dots, scatter};
+use super::super::{Line, Run};
+
+/// The style of every run, in their order.
+fn styles(runs: &[Run]) -> Vec<Style> {
+    runs.iter()
+        .enumerate()
+        .map(|(index, run)| {
+            let before = runs[..index].iter().filter(|other| other.file.policy == run.file.policy).count();
+            Style::of(&run.file.policy, before)
+        })
+        .collect()
+}
+
+fn style(runs: &[Run], label: &str) -> Style {
+    let position = runs.iter().position(|run| run.label == label).unwrap_or(0);
+    styles(runs).get(position).copied().unwrap_or(Style::of("", 0))
+}
+
+/// Which line is whose.
+pub(super) fn legend(runs: &[Run]) -> String {
+    let items: String = runs
+        .iter()
+        .zip(styles(runs))
+        .map(|(run, style)| format!("<li>{}{}</li>", style.swatch(), escape(&run.label)))
+        .collect();
+    format!("<ul class=\"legend\">{items}</ul>")
+}
+
+/// All sets: score, score against time, the distributions of times, and offload.
+pub(super) fn overview(runs: &[Run], lines: &[Line]) -> String {
+    let last: Vec<&Line> = lines.iter().filter(|line| line.last && line.set.is_none()).collect();
+    let shares: Vec<Bar<'_>> = last
+        .iter()
+        .filter_map(|line| {
+            Some(Bar { label: &line.run, style: style(runs, &line.run), share: line.measured.offloaded? })
+        })
+        .collect();
+    grid(&[
+        score_dots("Score by run", runs, &last),
+        score_against_time(runs, &last),
+        cdf("Time to first token", "seconds (log)", &curves(runs, |row| row.ttft_s)),
+        cdf("End-to-end time", "seconds (log)", &curves(runs, |row| row.e2e_s)),
+        bars("Offloaded", "answers not from the dearest tier, %", &shares),
+    ])
+}
+
+/// One set's scores.
+pub(super) fn set(runs: &[Run], lines: &[Line], set: &str) -> String {
+    let last: Vec<&Line> =
+        lines.iter().filter(|line| line.last && line.set.as_deref() == Some(set)).collect();
+    grid(&[score_dots("Score by run", runs, &last), score_against_time(runs, &last)])
+}
+
+fn score_against_time(runs: &[Run], lines: &[&Line]) -> String {
+    let points: Vec<Point<'_>> = lines
+        .iter()
+        .filter_map(|line| {
+            Some(Point {
+                label: &line.run,
+                style: style(runs, &line.run),
+                seconds: line.measured.e2e_s?.p50,
+                score: line.measured.score?,
+            })
+        })
+        .collect();
+    scatter("Score against time", "median end-to-end time, s (log)", "mean score", &points)
+}
+
+fn score_dots(title: &str, runs: &[Run], lines: &[&Line]) -> String {
+    let rows: Vec<Dot<'_>> = lines
+        .iter()
+        .filter_map(|line| {
+            Some(Dot { label: &line.run, style: style(runs, &line.run), value: line.measured.score? })
+        })
+        .collect();
+    dots(title, "mean score, 0 to 1", &rows)
+}
+
+fn curves(runs: &[Run], of: fn(&crate::trace::Row) -> Option<f64>) -> Vec<Curve> {
+    runs.iter()
+        .zip(styles(runs))
+        .map(|(run, style)| {
+            let scope = Scope { set: None, pass: run.last_pass() };
+            let answered = run.rows.iter().filter(|row| scope.holds(row) && row.error.is_none());
+            Curve { style, values: answered.filter_map(of).collect() }
+        })
+        .collect()
+}
+
+fn grid(pictures: &[String]) -> String {
+    let figures: String = pictures.iter().map(|svg| format!("<figure>{svg}</figure>")).collect();
+    format!("<div class=\"plots\">{figures}</div>")
+}
