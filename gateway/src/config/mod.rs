@@ -1,0 +1,98 @@
+//! The configuration: TOML is read and checked once, here; nothing behind it checks again.
+
+mod print;
+mod raw;
+mod read;
+mod secret;
+mod suggest;
+mod tier;
+mod validate;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reprise_router::RouterConfig;
+use secrecy::SecretString;
+
+pub use raw::{CacheSection, EmbedderSection};
+pub use read::ConfigError;
+pub use tier::{Device, LocalPlan, RemotePlan, TierPlan, Weights};
+pub use validate::ADMIN_TENANT;
+
+/// A configuration that holds: every value in its range, every secret found.
+#[derive(Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+    pub server: Server,
+    pub auth: Auth,
+    /// At least one; names differ.
+    pub tiers: Vec<TierPlan>,
+    pub cache: CacheSection,
+    pub embedder: EmbedderSection,
+    pub router: RouterConfig,
+    /// One of `tiers`: takes what cache and router were too late for.
+    pub default_tier: String,
+    /// What cache and router may take together before a request goes straight to the default tier.
+    pub decision_deadline: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub max_body_bytes: usize,
+    pub request_timeout: Duration,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub write_stall_timeout: Duration,
+    pub drain_timeout: Duration,
+    pub max_concurrent_requests: usize,
+}
+
+#[derive(Debug)]
+pub struct Auth {
+    pub admin_key: Option<SecretString>,
+    pub keys: Vec<KeyEntry>,
+}
+
+/// One client key, as its SHA-256.
+#[derive(Debug, Clone)]
+pub struct KeyEntry {
+    pub name: String,
+    pub tenant: String,
+    pub sha256: [u8; 32],
+}
+
+/// What the command line says over the file.
+#[derive(Debug, Default)]
+pub struct Overrides {
+    pub listen: Option<SocketAddr>,
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Config {
+    /// The embedded default if there is no file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or something in it is wrong: the message names the key.
+    pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
+        let mut raw = read::file(file)?;
+        if let Some(listen) = overrides.listen {
+            raw.listen = listen;
+        }
+        if let Some(data_dir) = overrides.data_dir {
+            raw.data_dir = data_dir;
+        }
+        validate::config(raw)
+    }
+
+    /// What `load` would use, every default spelled out, as TOML. Secrets are not in it: it names where they are.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn print(file: Option<&Path>) -> Result<String, ConfigError> {
+        let raw = read::file(file)?;
+        validate::config(raw.clone())?;
+        print::toml(&raw)
+    }
+}

@@ -1,0 +1,170 @@
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+use super::raw::TierSection;
+use super::read::ConfigError;
+use super::secret;
+
+/// A tier as it is to be brought up.
+#[derive(Debug)]
+pub enum TierPlan {
+    Local(LocalPlan),
+    Remote(RemotePlan),
+}
+
+#[derive(Debug, Clone)]
+pub struct LocalPlan {
+    pub name: String,
+    pub weights: Weights,
+    pub cost: f64,
+    /// Caps the model's own.
+    pub context_length: Option<u32>,
+    pub queue: usize,
+    /// All cores if not set.
+    pub threads: Option<usize>,
+    pub device: Device,
+}
+
+/// Where a local tier's weights are.
+#[derive(Debug, Clone)]
+pub enum Weights {
+    /// A name of the manifest.
+    Manifest(String),
+    Gguf(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    Cpu,
+    Cuda(usize),
+}
+
+#[derive(Debug)]
+pub struct RemotePlan {
+    pub name: String,
+    pub base_url: String,
+    pub api_key: Option<SecretString>,
+    pub model: String,
+    pub cost: f64,
+    pub context_length: u32,
+    pub queue: usize,
+}
+
+const QUEUE: usize = 64;
+const REMOTE_CONTEXT: u32 = 128_000;
+
+impl TierPlan {
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Local(plan) => &plan.name,
+            Self::Remote(plan) => &plan.name,
+        }
+    }
+
+    #[must_use]
+    pub fn cost(&self) -> f64 {
+        match self {
+            Self::Local(plan) => plan.cost,
+            Self::Remote(plan) => plan.cost,
+        }
+    }
+}
+
+/// Reads the tier at this index; errors name `tiers[index].key`.
+pub(super) fn plan(index: usize, raw: TierSection) -> Result<TierPlan, ConfigError> {
+    let at = |key: &str| format!("tiers[{index}].{key}");
+    let cost = raw.cost.unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&cost) {
+        return Err(ConfigError::value(at("cost"), format!("{cost} is not in [0, 1]")));
+    }
+    if raw.name.is_empty() || raw.name == "auto" {
+        return Err(ConfigError::value(at("name"), "must be neither empty nor `auto`, which means any tier"));
+    }
+    if raw.context_length == Some(0) {
+        return Err(ConfigError::value(at("context_length"), "must be at least 1"));
+    }
+    if raw.base_url.is_some() { remote(&at, raw, cost) } else { local(&at, raw, cost) }
+}
+
+fn local(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<TierPlan, ConfigError> {
+    refuse(
+        at,
+        "is only for a remote tier (one with base_url)",
+        &[("api_key_env", raw.api_key_env.is_some()), ("api_key_file", raw.api_key_file.is_some())],
+    )?;
+    let weights = match (raw.model, raw.path) {
+        (Some(model), None) => Weights::Manifest(model),
+        (None, Some(path)) => Weights::Gguf(path),
+        (Some(_), Some(_)) => return Err(ConfigError::value(at("path"), "give `model` or `path`, not both")),
+        (None, None) => {
+            let message =
+                "a tier needs `model` (of the manifest), `path` (a GGUF file) or `base_url` (a server)";
+            return Err(ConfigError::value(at("model"), message));
+        }
+    };
+    let (queue, threads) = (queue(at, raw.queue)?, raw.threads);
+    if threads == Some(0) {
+        return Err(ConfigError::value(at("threads"), "must be at least 1; leave it out for all cores"));
+    }
+    let device = raw.device.as_deref().map_or(Some(Device::Cpu), device);
+    let device = device.ok_or_else(|| ConfigError::value(at("device"), "must be \"cpu\" or \"cuda:N\""))?;
+    let context_length = raw.context_length;
+    Ok(TierPlan::Local(LocalPlan { name: raw.name, weights, cost, context_length, queue, threads, device }))
+}
+
+fn remote(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<TierPlan, ConfigError> {
+    refuse(
+        at,
+        "is only for a local tier (one without base_url)",
+        &[("path", raw.path.is_some()), ("threads", raw.threads.is_some()), ("device", raw.device.is_some())],
+    )?;
+    let queue = queue(at, raw.queue)?;
+    let model =
+        raw.model.ok_or_else(|| ConfigError::value(at("model"), "a remote tier needs a model to ask for"))?;
+    let api_key = match (raw.api_key_env, raw.api_key_file) {
+        (None, None) => None,
+        (Some(_), Some(_)) => {
+            return Err(ConfigError::value(
+                at("api_key_file"),
+                "give `api_key_env` or `api_key_file`, not both",
+            ));
+        }
+        (None, Some(path)) => Some(secret::from_file(&at("api_key_file"), &path)?),
+        (Some(variable), None) => Some(secret::from_env(&variable).ok_or_else(|| {
+            ConfigError::value(at("api_key_env"), format!("the environment variable {variable} is not set"))
+        })?),
+    };
+    Ok(TierPlan::Remote(RemotePlan {
+        name: raw.name,
+        base_url: raw.base_url.unwrap_or_default(),
+        api_key,
+        model,
+        cost,
+        context_length: raw.context_length.unwrap_or(REMOTE_CONTEXT),
+        queue,
+    }))
+}
+
+fn queue(at: &dyn Fn(&str) -> String, queue: Option<usize>) -> Result<usize, ConfigError> {
+    match queue.unwrap_or(QUEUE) {
+        0 => Err(ConfigError::value(at("queue"), "must be at least 1")),
+        queue => Ok(queue),
+    }
+}
+
+fn refuse(at: &dyn Fn(&str) -> String, why: &str, keys: &[(&str, bool)]) -> Result<(), ConfigError> {
+    match keys.iter().find(|(_, given)| *given) {
+        Some((key, _)) => Err(ConfigError::value(at(key), why)),
+        None => Ok(()),
+    }
+}
+
+fn device(text: &str) -> Option<Device> {
+    match text.split_once(':') {
+        None if text == "cpu" => Some(Device::Cpu),
+        Some(("cuda", ordinal)) => ordinal.parse().ok().map(Device::Cuda),
+        _ => None,
+    }
+}

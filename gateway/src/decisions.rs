@@ -1,0 +1,223 @@
+//! The newest requests and why each was answered as it was: for the admin interface, and for feedback to find what a
+//! rating is about. Bounded, in memory: it explains, it is no audit.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use reprise_cache::{ExampleId, TenantId};
+use reprise_openai::Usage;
+use reprise_router::Decision;
+use serde::Serialize;
+
+/// What a request got from the cache, as the header `x-reprise-cache` says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum CacheStatus {
+    /// A stored answer.
+    Hit,
+    /// Examples beside the question.
+    Examples,
+    /// Nothing.
+    Miss,
+    /// It was not asked.
+    #[default]
+    Bypass,
+}
+
+/// One request that has ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct DecisionRecord {
+    pub request_id: Arc<str>,
+    pub created: Timestamp,
+    pub tenant: TenantId,
+    /// The tier that answered; none if it failed before one was chosen.
+    pub tier: Option<String>,
+    pub model: Option<String>,
+    pub cache: CacheStatus,
+    pub status: u16,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Those in the prompt, in the prompt's order.
+    pub examples: Vec<UsedExample>,
+    /// Similarity of the nearest example, used or not.
+    pub similarity: Option<f32>,
+    pub decision: Option<Decision>,
+    /// True if cache and router were passed by, late or failing.
+    pub straight: bool,
+    pub timings: Timings,
+    pub usage: Option<Usage>,
+    pub finish_reason: Option<&'static str>,
+    /// The feedback it got, in [0, 1].
+    pub rating: Option<f32>,
+    /// The example that this answer became.
+    pub admitted: Option<ExampleId>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct UsedExample {
+    pub id: ExampleId,
+    pub similarity: f32,
+    pub utility: f32,
+    pub tokens: u32,
+    pub request: String,
+    pub answer: String,
+    pub source_tier: String,
+}
+
+/// Milliseconds; a stage that did not run is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Timings {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parse_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embed_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retrieve_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub select_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefill_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft_ms: Option<f64>,
+    pub overhead_ms: f64,
+    pub total_ms: f64,
+}
+
+/// The newest records, by request id.
+#[derive(Debug)]
+pub struct DecisionLog {
+    capacity: usize,
+    ring: Mutex<Ring>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    /// Oldest first.
+    order: VecDeque<Arc<str>>,
+    records: HashMap<Arc<str>, Arc<DecisionRecord>>,
+}
+
+impl CacheStatus {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "HIT",
+            Self::Examples => "EXAMPLES",
+            Self::Miss => "MISS",
+            Self::Bypass => "BYPASS",
+        }
+    }
+
+    /// The label of `reprise_cache_lookups_total`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Examples => "examples",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+impl DecisionLog {
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.max(1), ring: Mutex::default() }
+    }
+
+    /// The oldest record makes room. A second record of one id takes the place of the first.
+    pub fn add(&self, record: DecisionRecord) {
+        let id = Arc::clone(&record.request_id);
+        let mut ring = self.ring.lock();
+        if ring.records.insert(Arc::clone(&id), Arc::new(record)).is_some() {
+            return;
+        }
+        ring.order.push_back(id);
+        if ring.order.len() > self.capacity
+            && let Some(oldest) = ring.order.pop_front()
+        {
+            ring.records.remove(&oldest);
+        }
+    }
+
+    #[must_use]
+    pub fn get(&self, request_id: &str) -> Option<Arc<DecisionRecord>> {
+        self.ring.lock().records.get(request_id).cloned()
+    }
+
+    /// Newest first.
+    #[must_use]
+    pub fn newest(&self, limit: usize) -> Vec<Arc<DecisionRecord>> {
+        let ring = self.ring.lock();
+        ring.order.iter().rev().take(limit).filter_map(|id| ring.records.get(id).cloned()).collect()
+    }
+
+    /// Changes a record in place; false if it has gone.
+    pub fn update(&self, request_id: &str, change: impl FnOnce(&mut DecisionRecord)) -> bool {
+        let mut ring = self.ring.lock();
+        let Some(record) = ring.records.get_mut(request_id) else { return false };
+        change(Arc::make_mut(record));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: &str) -> DecisionRecord {
+        DecisionRecord {
+            request_id: id.into(),
+            created: Timestamp::UNIX_EPOCH,
+            tenant: "t".parse().unwrap(),
+            tier: None,
+            model: None,
+            cache: CacheStatus::Miss,
+            status: 200,
+            error: None,
+            examples: Vec::new(),
+            similarity: None,
+            decision: None,
+            straight: false,
+            timings: Timings::default(),
+            usage: None,
+            finish_reason: None,
+            rating: None,
+            admitted: None,
+        }
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let log = DecisionLog::new(2);
+        for id in ["a", "b", "c"] {
+            log.add(record(id));
+        }
+        assert!(log.get("a").is_none());
+        let newest: Vec<_> = log.newest(9).iter().map(|record| record.request_id.to_string()).collect();
+        assert_eq!(newest, ["c", "b"]);
+    }
+
+    #[test]
+    fn one_id_is_kept_once_and_can_be_changed() {
+        let log = DecisionLog::new(2);
+        for id in ["a", "a", "b"] {
+            log.add(record(id));
+        }
+        assert!(log.update("a", |record| record.rating = Some(0.5)));
+        assert_eq!(log.get("a").unwrap().rating, Some(0.5));
+        assert_eq!(log.newest(9).len(), 2);
+        assert!(!log.update("gone", |_| ()));
+    }
+}

@@ -1,0 +1,147 @@
+//! Every metric by name: dashboards and rules are written against this file.
+//!
+//! Labels have few values: endpoints, statuses, tiers and outcomes, never a tenant, a model that a client made up or an
+//! id. Gauges are read when Prometheus asks, see [`scrape`](crate::http::scrape).
+
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Opts, Registry, TextEncoder, core::Collector,
+};
+
+type Result<T> = std::result::Result<T, prometheus::Error>;
+
+const WHOLE: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0];
+const TOKEN: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28];
+const STAGE: &[f64] = &[
+    0.00001, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+];
+const COUNT: &[f64] = &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 16.0];
+const SIMILARITY: &[f64] = &[0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99, 1.0];
+
+macro_rules! metrics {
+    ($($field:ident: $type:ident = $name:literal, $help:literal $(, labels $labels:expr)? $(, buckets $buckets:expr)?;)*) => {
+        /// All of them, in a registry of their own.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $type,)*
+        }
+
+        impl Metrics {
+            /// # Errors
+            /// Two metrics of one name: a bug.
+            pub fn new() -> Result<Self> {
+                let registry = Registry::new();
+                $(let $field = register(&registry, <$type as Make>::make(
+                    $name, $help, &[$($labels)?].concat_labels(), buckets!($($buckets)?))?)?;)*
+                Ok(Self { registry, $($field,)* })
+            }
+        }
+    };
+}
+
+macro_rules! buckets {
+    () => {
+        &[]
+    };
+    ($buckets:expr) => {
+        $buckets
+    };
+}
+
+metrics! {
+    build_info: GaugeVec = "reprise_build_info", "1, with the version as a label.", labels ["version"];
+    requests: IntCounterVec = "reprise_requests_total", "Requests by outcome.", labels ["endpoint", "status", "tier", "cache"];
+    request_duration: HistogramVec = "reprise_request_duration_seconds", "From the request's head to the last byte of its answer.", labels ["endpoint", "tier", "cache"], buckets WHOLE;
+    time_to_first_token: HistogramVec = "reprise_time_to_first_token_seconds", "From the request's head to the first text of its answer.", labels ["tier"], buckets WHOLE;
+    inter_token: HistogramVec = "reprise_inter_token_seconds", "Mean time between tokens of one answer.", labels ["tier"], buckets TOKEN;
+    overhead: HistogramVec = "reprise_overhead_seconds", "Time in the gateway less time waiting for a tier, until the headers are sent.", labels ["endpoint"], buckets STAGE;
+    stage_duration: HistogramVec = "reprise_stage_duration_seconds", "Time in one stage of a request.", labels ["stage"], buckets STAGE;
+    tokens: IntCounterVec = "reprise_tokens_total", "Tokens read and written; `example` is the part of `prompt` that examples made.", labels ["tier", "kind"];
+    tokens_saved: IntCounter = "reprise_tokens_saved_total", "Completion tokens that no tier had to write, because the store had the answer.";
+    offloaded: IntCounter = "reprise_offloaded_total", "Routed requests that a tier under the dearest answered.";
+    cache_lookups: IntCounterVec = "reprise_cache_lookups_total", "Requests by what the cache gave them.", labels ["result"];
+    cache_examples: IntGauge = "reprise_cache_examples", "Examples in the cache.";
+    cache_bytes: IntGauge = "reprise_cache_bytes", "Bytes of the examples in the cache.";
+    cache_byte_budget: IntGauge = "reprise_cache_byte_budget", "Bytes over which examples are evicted.";
+    cache_admissions: IntCounterVec = "reprise_cache_admissions_total", "Answers offered to the cache, by what became of them.", labels ["result"];
+    cache_evictions: IntCounter = "reprise_cache_evictions_total", "Examples evicted.";
+    selection_examples: Histogram = "reprise_selection_examples", "Examples selected for a request.", buckets COUNT;
+    selection_similarity: Histogram = "reprise_selection_similarity", "Similarity of the most similar example found.", buckets SIMILARITY;
+    router_decisions: IntCounterVec = "reprise_router_decisions_total", "Decisions of the router.", labels ["policy", "tier", "examples"];
+    router_load: Gauge = "reprise_router_load", "L: moving average of the pool's pressure.";
+    router_load_bias: Gauge = "reprise_router_load_bias", "What an arm of cost 1 loses to the load: the autoscaling signal.";
+    router_straight: IntCounterVec = "reprise_router_straight_total", "Requests that went straight to the default tier.", labels ["reason"];
+    feedback: IntCounterVec = "reprise_feedback_total", "Feedback received.", labels ["kind"];
+    tier_ready: GaugeVec = "reprise_tier_ready", "1 if the tier takes requests.", labels ["tier"];
+    tier_queue_depth: GaugeVec = "reprise_tier_queue_depth", "Sequences waiting.", labels ["tier"];
+    tier_running: GaugeVec = "reprise_tier_running", "Sequences being generated.", labels ["tier"];
+    tier_queued_seconds: GaugeVec = "reprise_tier_queued_seconds", "Predicted wait of a request submitted now.", labels ["tier"];
+    tier_kv_used: GaugeVec = "reprise_tier_kv_used_ratio", "Share of the KV memory in use.", labels ["tier"];
+    tier_errors: IntCounterVec = "reprise_tier_errors_total", "Generations that failed, by cause.", labels ["tier", "kind"];
+    replay_runs: IntCounterVec = "reprise_replay_runs_total", "Curation runs reported.", labels ["result"];
+    replay_improved: IntCounter = "reprise_replay_improved_total", "Examples that curation improved.";
+    replay_tokens: IntCounter = "reprise_replay_tokens_total", "Tokens that curation spent.";
+    replay_last_run: Gauge = "reprise_replay_last_run_timestamp_seconds", "When the last curation run ended; 0 if none has.";
+    store_recoveries: IntCounter = "reprise_store_recoveries_total", "Damaged stores that were set aside.";
+    store_bytes: IntGauge = "reprise_store_bytes", "Size of the store on disk.";
+    afterwards_dropped: IntCounter = "reprise_afterwards_dropped_total", "Answers that were not learned from because too many were waiting.";
+    panics: IntCounter = "reprise_panics_total", "Requests that ended in a panic.";
+    open_streams: IntGauge = "reprise_open_streams", "Streams being written.";
+    resident_memory: IntGauge = "process_resident_memory_bytes", "Resident memory of the process.";
+    process_start: Gauge = "process_start_time_seconds", "Start of the process, in seconds since 1970.";
+}
+
+impl Metrics {
+    /// The text that Prometheus reads.
+    ///
+    /// # Errors
+    /// The encoder's own.
+    pub fn render(&self) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+/// One way to make each kind of metric, so that the table above can list them all alike.
+trait Make: Sized {
+    fn make(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Result<Self>;
+}
+
+/// `[["a", "b"]]` or `[]`, as the table's optional labels come out, as one list.
+trait ConcatLabels {
+    fn concat_labels(&self) -> Vec<&'static str>;
+}
+
+impl<const N: usize, const M: usize> ConcatLabels for [[&'static str; M]; N] {
+    fn concat_labels(&self) -> Vec<&'static str> {
+        self.concat()
+    }
+}
+
+macro_rules! make {
+    ($($type:ident: |$name:ident, $help:ident, $labels:ident, $buckets:ident| $new:expr;)*) => {
+        $(impl Make for $type {
+            fn make($name: &str, $help: &str, $labels: &[&str], $buckets: &[f64]) -> Result<Self> {
+                $new
+            }
+        })*
+    };
+}
+
+make! {
+    IntCounter: |name, help, _labels, _buckets| Self::new(name, help);
+    IntGauge: |name, help, _labels, _buckets| Self::new(name, help);
+    Gauge: |name, help, _labels, _buckets| Self::new(name, help);
+    IntCounterVec: |name, help, labels, _buckets| Self::new(Opts::new(name, help), labels);
+    GaugeVec: |name, help, labels, _buckets| Self::new(Opts::new(name, help), labels);
+    Histogram: |name, help, _labels, buckets| Self::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()));
+    HistogramVec: |name, help, labels, buckets| Self::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels);
+}
