@@ -36,6 +36,6 @@ pub use features::{DIMENSIONS as FEATURE_DIMENSIONS, Features};
 pub use load::{LoadConfig, LoadReport};
 pub use policies::{Choice, Policy, PolicyKind, Situation, UnknownPolicy};
 pub use pool::{Pool, PoolError};
-pub use remote::{RemoteConfig, RemoteConfigError, RemoteTimeouts};
+pub use remote::{RemoteConfig, RemoteConfigError, RemoteTier, RemoteTimeouts};
 pub use router::{Router, RouterReport};
 pub use snapshot::{Restored, SnapshotError};

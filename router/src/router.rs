@@ -246,3 +246,6 @@ fn alike(scores: &[ArmScore], limit: f64) -> bool {
     let variance = scores.iter().map(|arm| (value(arm) - mean).powi(2)).sum::<f64>() / count;
     variance.sqrt() < limit
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,3 +144,6 @@ fn as_seen(key: &ArmKey, features: &Features) -> SVector<f64, DIMENSIONS> {
     let features = if key.examples { *features } else { features.without_examples() };
     SVector::from(*features.as_slice())
 }
+
+#[cfg(test)]
+mod tests;

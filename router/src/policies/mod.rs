@@ -83,3 +83,6 @@ pub fn build(kind: PolicyKind, config: &RouterConfig, wins: &Arc<WinModel>) -> A
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

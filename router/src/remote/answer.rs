@@ -1,0 +1,270 @@
+//! From the upstream's events to the tier's. No I/O: bytes of any kind and cut anywhere go in.
+
+use reprise_openai::sse::EventReader;
+use reprise_tier::{FinishReason, TierError, Usage};
+use serde_json::{Map, Value};
+
+use super::{chunk::Chunk, estimate_tokens, failure};
+
+/// An answer longer than this is not one.
+const MOST_BYTES: usize = 16 << 20;
+const MOST_TOOL_CALLS: usize = 128;
+
+/// What has arrived of an answer.
+#[derive(Debug, Default)]
+pub struct Answer {
+    events: EventReader,
+    bytes: usize,
+    text_bytes: usize,
+    seen: bool,
+    done: bool,
+    finish: Option<FinishReason>,
+    usage: Option<reprise_openai::Usage>,
+    tool_calls: Vec<Value>,
+}
+
+/// A finished answer.
+#[derive(Debug, PartialEq)]
+pub struct Ending {
+    pub reason: FinishReason,
+    pub usage: Usage,
+    pub tool_calls: Option<Value>,
+}
+
+impl Answer {
+    /// Takes the next bytes; returns the texts that they complete, in order.
+    ///
+    /// # Errors
+    /// [`TierError::Upstream`]: an error event, or what is not a stream of chunks.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, TierError> {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > MOST_BYTES {
+            return Err(failure::garbage("the answer is longer than 16 MiB"));
+        }
+        let events = self.events.push(bytes).map_err(|error| failure::garbage(&error.to_string()))?;
+        let mut texts = Vec::new();
+        for event in events {
+            if self.done {
+                break;
+            }
+            match event.data.trim() {
+                "" => {}
+                "[DONE]" => self.done = true,
+                data => texts.extend(self.chunk(&event.name, data)?),
+            }
+        }
+        Ok(texts)
+    }
+
+    /// True once the upstream has said that it is done.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// True once a chunk of an answer has arrived.
+    pub fn has_begun(&self) -> bool {
+        self.seen
+    }
+
+    /// The end of the answer, once the stream has ended. `prompt_bytes` is what usage is estimated from where the
+    /// upstream tells none.
+    ///
+    /// # Errors
+    /// [`TierError::Upstream`] if the stream broke off.
+    pub fn end(self, prompt_bytes: usize) -> Result<Ending, TierError> {
+        let tool_calls = (!self.tool_calls.is_empty()).then(|| Value::Array(self.tool_calls));
+        let reason = match self.finish {
+            Some(reason) => reason,
+            None if self.done && self.seen && tool_calls.is_some() => FinishReason::ToolCalls,
+            None if self.done && self.seen => FinishReason::Stop,
+            None => return Err(failure::broken("the stream ended in the middle of the answer")),
+        };
+        let usage = match self.usage {
+            Some(usage) => {
+                Usage { prompt_tokens: usage.prompt_tokens, completion_tokens: usage.completion_tokens }
+            }
+            None => Usage {
+                prompt_tokens: estimate_tokens(prompt_bytes),
+                completion_tokens: estimate_tokens(self.text_bytes),
+            },
+        };
+        Ok(Ending { reason, usage, tool_calls })
+    }
+
+    fn chunk(&mut self, name: &str, data: &str) -> Result<Option<String>, TierError> {
+        let chunk: Chunk = serde_json::from_str(data).map_err(|_| {
+            failure::garbage(&format!("not a chunk of an answer: {}", failure::excerpt(data)))
+        })?;
+        if let Some(error) = &chunk.error {
+            return Err(failure::of_value(None, error));
+        }
+        if name == "error" {
+            return Err(failure::of_body(None, data.as_bytes()));
+        }
+        if chunk.choices.is_none() && chunk.usage.is_none() {
+            return Err(failure::garbage(&format!("not a chunk of an answer: {}", failure::excerpt(data))));
+        }
+        self.seen = true;
+        if chunk.usage.is_some() {
+            self.usage = chunk.usage;
+        }
+        let first =
+            chunk.choices.unwrap_or_default().into_iter().find(|choice| choice.index.unwrap_or(0) == 0);
+        let Some(choice) = first else { return Ok(None) };
+        if let Some(reason) = choice.finish_reason {
+            self.finish = Some(finish_reason(&reason));
+        }
+        let delta = choice.delta.unwrap_or_default();
+        for call in delta.tool_calls.unwrap_or_default() {
+            self.tool_call(call)?;
+        }
+        let text = delta.content.filter(|text| !text.is_empty());
+        self.text_bytes += text.as_ref().map_or(0, String::len);
+        Ok(text)
+    }
+
+    /// Joins the pieces of a tool call: the first names it, the others lengthen its arguments.
+    fn tool_call(&mut self, piece: Value) -> Result<(), TierError> {
+        let Value::Object(mut piece) = piece else {
+            return Err(failure::garbage("a tool call that is not an object"));
+        };
+        let index =
+            piece.remove("index").and_then(|index| index.as_u64()).and_then(|index| index.try_into().ok());
+        let index = index.unwrap_or(self.tool_calls.len());
+        if index >= MOST_TOOL_CALLS || index > self.tool_calls.len() {
+            return Err(failure::garbage("tool calls out of order"));
+        }
+        if index == self.tool_calls.len() {
+            self.tool_calls.push(Value::Object(Map::new()));
+        }
+        if let Some(Value::Object(call)) = self.tool_calls.get_mut(index) {
+            merge(call, piece);
+        }
+        Ok(())
+    }
+}
+
+fn merge(call: &mut Map<String, Value>, piece: Map<String, Value>) {
+    for (key, value) in piece {
+        match (call.get_mut(&key), value) {
+            (Some(Value::Object(known)), Value::Object(more)) => merge(known, more),
+            (Some(Value::String(known)), Value::String(more)) if key == "arguments" => known.push_str(&more),
+            (_, Value::Null) => {}
+            (_, value) => drop(call.insert(key, value)),
+        }
+    }
+}
+
+fn finish_reason(name: &str) -> FinishReason {
+    match name {
+        "length" | "max_tokens" => FinishReason::Length,
+        "tool_calls" | "function_call" => FinishReason::ToolCalls,
+        "content_filter" => FinishReason::ContentFilter,
+        _ => FinishReason::Stop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn whole(stream: &str) -> Result<(String, Ending), TierError> {
+        let mut answer = Answer::default();
+        let text = answer.push(stream.as_bytes())?.concat();
+        Ok((text, answer.end(40)?))
+    }
+
+    #[test]
+    fn text_usage_and_reason_are_read_whatever_else_there_is() {
+        let stream = ": waiting\r\n\r\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"x\":1}\r\n\r\n\
+            data: {\"choices\":[{\"delta\":{\"content\":\"Grüß\"},\"finish_reason\":null}],\"usage\":null}\r\n\r\n\
+            data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"other\"}}]}\n\n\
+            data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\n\
+            data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
+        let (text, ending) = whole(stream).unwrap();
+        assert_eq!(text, "Grüß");
+        let usage = Usage { prompt_tokens: 9, completion_tokens: 2 };
+        assert_eq!(ending, Ending { reason: FinishReason::Length, usage, tool_calls: None });
+    }
+
+    #[test]
+    fn usage_is_estimated_where_none_is_told() {
+        let (_, ending) =
+            whole("data: {\"choices\":[{\"delta\":{\"content\":\"12345678\"}}]}\n\ndata: [DONE]\n\n")
+                .unwrap();
+        assert_eq!(ending.usage, Usage { prompt_tokens: 10, completion_tokens: 2 });
+        assert_eq!(ending.reason, FinishReason::Stop);
+    }
+
+    #[test]
+    fn tool_calls_are_joined() {
+        let piece =
+            |piece: Value| format!("data: {}\n\n", json!({"choices": [{"delta": {"tool_calls": [piece]}}]}));
+        let stream = piece(
+            json!({"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}),
+        ) + &piece(json!({"index": 0, "function": {"arguments": "{\"a\""}}))
+            + &piece(json!({"index": 0, "id": null, "function": {"arguments": ":1}"}}))
+            + "data: {\"choices\":[{\"finish_reason\":\"tool_calls\"}]}\n\ndata: [DONE]\n\n";
+        let (_, ending) = whole(&stream).unwrap();
+        assert_eq!(
+            ending.tool_calls.unwrap(),
+            json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}])
+        );
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_or_errs_is_an_error() {
+        assert!(whole("data: {\"choices\":[{\"delta\":{\"content\":\"half\"}}]}\n\n").is_err());
+        assert!(whole("").is_err());
+        assert!(whole("data: [DONE]\n\n").is_err());
+        assert!(whole("<html>502</html>").is_err());
+        assert!(whole("data: {\"object\":\"list\"}\n\n").is_err());
+        let error = whole("data: {\"error\":{\"message\":\"out of memory\",\"code\":500}}\n\n").unwrap_err();
+        assert_eq!(error.to_string(), "upstream: out of memory");
+        let error = whole("event: error\ndata: {\"message\":\"gone\"}\n\n").unwrap_err();
+        assert_eq!(error.to_string(), "upstream: gone");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_answer_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let mut answer = Answer::default();
+            if answer.push(&bytes).is_ok() {
+                let _ = answer.end(1);
+            }
+        }
+
+        #[test]
+        fn any_chunk_shape_is_an_answer_or_an_error(
+            a in "null|1|\"x\"|\\[\\]|\\{\\}|true", b in "null|7|\"y\"|\\[\\]|\\{\\}|\\[null\\]", index in "0|1|99999999999|-1|null",
+        ) {
+            for shape in [
+                format!(r#"{{"choices":{a},"usage":{b}}}"#),
+                format!(r#"{{"choices":[{{"index":{index},"delta":{a},"finish_reason":{b}}}]}}"#),
+                format!(r#"{{"choices":[{{"delta":{{"content":{a},"tool_calls":{b}}}}}]}}"#),
+                format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{{"index":{index},"function":{a}}},{b}]}}}}]}}"#),
+                format!(r#"{{"error":{a},"choices":{b}}}"#),
+            ] {
+                let _ = whole(&format!("data: {shape}\n\ndata: {shape}\n\ndata: [DONE]\n\n"));
+            }
+        }
+
+        #[test]
+        fn cuts_do_not_matter(cuts in prop::collection::vec(0_usize..200, 0..12)) {
+            let stream = "data: {\"choices\":[{\"delta\":{\"content\":\"äöü\"}}]}\r\n\r\ndata: {\"choices\":[{\"delta\":{\"content\":\"€ 🙂\"},\"finish_reason\":\"stop\"}]}\r\n\r\ndata: [DONE]\r\n\r\n".as_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
+            cuts.extend([0, stream.len()]);
+            cuts.sort_unstable();
+            let mut answer = Answer::default();
+            let mut text = String::new();
+            for pair in cuts.windows(2) {
+                text += &answer.push(&stream[pair[0]..pair[1]]).unwrap().concat();
+            }
+            prop_assert_eq!(text, "äöü€ 🙂");
+            prop_assert!(answer.is_done());
+        }
+    }
+}
