@@ -1,0 +1,178 @@
+//! An OpenAI-compatible server of the tests: it answers as its script says, and counts.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures::StreamExt as _;
+use futures::stream;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// What the upstream does with one request.
+#[derive(Debug, Clone)]
+pub enum Script {
+    /// A proper answer with this text, streamed if that was asked for.
+    Answer(&'static str),
+    /// This status with this body.
+    Status(u16, &'static str),
+    /// 200, and a body that is no OpenAI answer.
+    Garbage,
+    /// A stream that breaks off after its first words.
+    DieMidStream(&'static str),
+    /// First words, and then nothing for as long as the client bears it.
+    Stall(&'static str),
+}
+
+#[derive(Debug)]
+struct Shared {
+    next: Mutex<VecDeque<Script>>,
+    otherwise: Mutex<Script>,
+    seen: Mutex<Vec<Value>>,
+    requests: AtomicUsize,
+    /// Streams whose reader has not gone.
+    open: AtomicUsize,
+}
+
+#[derive(Debug)]
+pub struct Upstream {
+    pub base_url: String,
+    shared: Arc<Shared>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Upstream {
+    /// Listens on a port of its own; does what `script` says with every request.
+    pub async fn start(script: Script) -> Self {
+        let shared = Arc::new(Shared {
+            next: Mutex::default(),
+            otherwise: Mutex::new(script),
+            seen: Mutex::default(),
+            requests: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+        });
+        let app = Router::new()
+            .route("/v1/chat/completions", post(complete))
+            .route("/v1/models", get(|| async { Json(json!({"object": "list", "data": [{"id": "upstream-model", "object": "model"}]})) }))
+            .with_state(Arc::clone(&shared));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let base_url = format!("http://{}/v1", listener.local_addr().expect("its address"));
+        let server = tokio::spawn(async move {
+            axum::serve(listener, app).await.expect("the upstream serves");
+        });
+        Self { base_url, shared, server }
+    }
+
+    /// From now on.
+    pub fn play(&self, script: Script) {
+        *self.shared.otherwise.lock() = script;
+    }
+
+    /// For the next request only; several are played in order.
+    pub fn play_once(&self, script: Script) {
+        self.shared.next.lock().push_back(script);
+    }
+
+    pub fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    pub fn open_streams(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// The body of the newest request.
+    pub fn last(&self) -> Value {
+        self.shared.seen.lock().last().cloned().expect("a request came")
+    }
+
+    /// Refuses connections from now on.
+    pub fn stop(&self) {
+        self.server.abort();
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// Counts a stream as open until its body is dropped.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
+    shared.requests.fetch_add(1, Ordering::SeqCst);
+    let streamed = body["stream"] == true;
+    shared.seen.lock().push(body);
+    let script = shared.next.lock().pop_front().unwrap_or_else(|| shared.otherwise.lock().clone());
+    match script {
+        Script::Answer(text) if streamed => answer_streamed(text),
+        Script::Answer(text) => answer(text),
+        Script::Status(status, body) => {
+            (StatusCode::from_u16(status).expect("a status"), [("content-type", "application/json")], body).into_response()
+        }
+        Script::Garbage => ([("content-type", "text/html")], "<html>It works!</html>").into_response(),
+        Script::DieMidStream(text) => {
+            let parts: Vec<Result<Bytes, std::io::Error>> =
+                vec![Ok(chunk(text, None)), Err(std::io::Error::other("the upstream dies"))];
+            events(Body::from_stream(stream::iter(parts)))
+        }
+        Script::Stall(text) => {
+            shared.open.fetch_add(1, Ordering::SeqCst);
+            let guard = Open(Arc::clone(&shared));
+            let first = stream::iter([Ok::<_, Infallible>(chunk(text, None))]);
+            let forever = stream::pending().inspect(move |_: &Result<Bytes, Infallible>| {
+                let _ = &guard;
+            });
+            events(Body::from_stream(first.chain(forever)))
+        }
+    }
+}
+
+fn answer(text: &str) -> Response {
+    Json(json!({
+        "id": "chatcmpl-upstream", "object": "chat.completion", "created": 1, "model": "upstream-model",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    }))
+    .into_response()
+}
+
+fn answer_streamed(text: &str) -> Response {
+    let usage = json!({
+        "id": "chatcmpl-upstream", "object": "chat.completion.chunk", "created": 1, "model": "upstream-model",
+        "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    });
+    let mut parts: Vec<Bytes> = text.split_inclusive(' ').map(|word| chunk(word, None)).collect();
+    parts.push(chunk("", Some("stop")));
+    parts.push(Bytes::from(format!("data: {usage}\n\n")));
+    parts.push(Bytes::from_static(b"data: [DONE]\n\n"));
+    events(Body::from_stream(stream::iter(parts.into_iter().map(Ok::<_, Infallible>))))
+}
+
+fn chunk(text: &str, finish_reason: Option<&str>) -> Bytes {
+    let value = json!({
+        "id": "chatcmpl-upstream", "object": "chat.completion.chunk", "created": 1, "model": "upstream-model",
+        "choices": [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": finish_reason}],
+    });
+    Bytes::from(format!("data: {value}\n\n"))
+}
+
+fn events(body: Body) -> Response {
+    ([("content-type", "text/event-stream")], body).into_response()
+}
