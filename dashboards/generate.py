@@ -105,7 +105,7 @@ def overview() -> list:
             f"{hits} / {total('reprise_cache_lookups_total')}",
         ),
         number(
-            "Tokens saved", "Tokens that no tier had to compute, a second.", "short", total("reprise_tokens_saved_total")
+            "Tokens saved", "Completion tokens a second that no tier had to write, because the store had the answer.", "short", total("reprise_tokens_saved_total")
         ),
         number(
             "Tiers ready", "Share of the configured tiers that can answer.", "percentunit",
@@ -128,7 +128,7 @@ def overview() -> list:
 
 def latency() -> list:
     return [
-        graph("Time to first token", "From the request's last byte to the first token.", "s",
+        graph("Time to first token", "From the request's head to the first text of its answer.", "s",
               *quantiles("reprise_time_to_first_token_seconds", "tier")),
         graph("Time between tokens", "One streamed token to the next.", "s",
               *quantiles("reprise_inter_token_seconds", "tier")),
@@ -155,10 +155,11 @@ def cache() -> list:
               Query(f"sum({gauge('reprise_cache_byte_budget')})", "budget")),
         graph("Admissions and evictions", "What became of finished answers.", "ops",
               Query(total("reprise_cache_admissions_total", "result"), "{{result}}"),
-              Query(total("reprise_cache_evictions_total"), "evicted")),
+              Query(total("reprise_cache_evictions_total"), "evicted"),
+              Query(total("reprise_afterwards_dropped_total"), "dropped, too many waiting")),
         graph("Examples per prompt", "Mean number of examples chosen.", "short",
               Query(mean("reprise_selection_examples"), "examples")),
-        graph("Similarity of chosen examples", "Cosine of the question and the example's request.", "percentunit",
+        graph("Similarity of the nearest example", "Cosine of the question and the example's request.", "percentunit",
               *quantiles("reprise_selection_similarity")),
     ]
 
@@ -178,7 +179,7 @@ def router() -> list:
               Query(f"sum by (tier) ({gauge('reprise_tier_queue_depth')})", "{{tier}}")),
         graph("Running", "Sequences that a tier computes.", "short",
               Query(f"sum by (tier) ({gauge('reprise_tier_running')})", "{{tier}}")),
-        graph("Queued work", "Seconds of work that wait for a tier.", "s",
+        graph("Queued work", "Predicted wait of a request submitted now.", "s",
               Query(f"max by (tier) ({gauge('reprise_tier_queued_seconds')})", "{{tier}}")),
         graph("KV cache in use", "Share of a tier's KV blocks.", "percentunit",
               Query(f"max by (tier) ({gauge('reprise_tier_kv_used_ratio')})", "{{tier}}")),

@@ -173,12 +173,12 @@ def test_prometheus_itself_evaluates_the_rules(prometheus):
 
 def test_every_exported_metric_is_shown(prometheus, names):
     queries = [*of_dashboards("reprise", INTERVAL), *of_rules()]
-    shown = {re_sub_suffix(metric) for query in queries for metric in query.metrics()}
-    exported = {re_sub_suffix(name) for name in names if name.startswith("reprise_")}
+    shown = {family(metric) for query in queries for metric in query.metrics()}
+    exported = {family(name) for name in names if name.startswith("reprise_")}
     assert exported - shown == set(), "exported, and on no dashboard or rule"
 
 
-def re_sub_suffix(name: str) -> str:
+def family(name: str) -> str:
     for suffix in ("_bucket", "_sum", "_count"):
         name = name.removesuffix(suffix)
     return name

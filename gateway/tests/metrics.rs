@@ -10,6 +10,7 @@ use support::{CAPITAL, Gateway, Setup, ask, ask_streamed};
 const FAMILIES: &[&str] = &[
     "process_resident_memory_bytes",
     "process_start_time_seconds",
+    "reprise_afterwards_dropped_total",
     "reprise_build_info",
     "reprise_cache_admissions_total",
     "reprise_cache_byte_budget",

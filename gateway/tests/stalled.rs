@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 /// Short limits of the server under test; the tests themselves wait far longer.
 fn impatient() -> Setup {
-    Setup::small().server("header_timeout_s = 1\nrequest_timeout_s = 4\nwrite_stall_timeout_s = 1")
+    Setup::small().server("header_timeout_s = 1\nbody_timeout_s = 1\nrequest_timeout_s = 4\nwrite_stall_timeout_s = 1")
 }
 
 #[tokio::test]
