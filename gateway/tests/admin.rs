@@ -1,4 +1,5 @@
 //! What operators, the console and the replay job see and change.
+#![cfg(test)]
 
 mod support;
 
@@ -9,7 +10,9 @@ use support::{CAPITAL, CAPITAL_AGAIN, Gateway, Setup, ask};
 #[tokio::test]
 async fn one_replay_runs_at_a_time() {
     let gateway = Gateway::start(Setup::small()).await;
-    let lease = async |holder: &str| gateway.send(Method::POST, "/admin/v1/replay/lease", &json!({"holder": holder, "ttl_s": 60})).await;
+    let lease = async |holder: &str| {
+        gateway.send(Method::POST, "/admin/v1/replay/lease", &json!({"holder": holder, "ttl_s": 60})).await
+    };
 
     let first = lease("a").await;
     assert_eq!(first.status.as_u16(), 201, "{first:#?}");
@@ -21,7 +24,10 @@ async fn one_replay_runs_at_a_time() {
     assert!(refused.header("retry-after").parse::<u64>().is_ok());
 
     let path = format!("/admin/v1/replay/lease/{id}");
-    assert!(gateway.send(Method::PUT, &path, &json!({"holder": "a", "ttl_s": 60})).await.status.is_success(), "renewed");
+    assert!(
+        gateway.send(Method::PUT, &path, &json!({"holder": "a", "ttl_s": 60})).await.status.is_success(),
+        "renewed"
+    );
     assert!(gateway.send(Method::DELETE, &path, &json!({})).await.status.is_success(), "released");
     assert_eq!(lease("b").await.status.as_u16(), 201);
     gateway.send(Method::PUT, &path, &json!({"holder": "a", "ttl_s": 60})).await.assert_error(404, None);
@@ -38,24 +44,40 @@ async fn the_policy_is_switched_while_it_runs() {
     gateway.chat(&ask("auto", CAPITAL)).await;
     gateway.examples("default", 1).await;
 
-    let put = async |policy: &str| gateway.send(Method::PUT, "/admin/v1/router/policy", &json!({"policy": policy})).await;
+    let put = async |policy: &str| {
+        gateway.send(Method::PUT, "/admin/v1/router/policy", &json!({"policy": policy})).await
+    };
     let switched = put("small-plain").await.json();
     assert_eq!((&switched["policy"], &switched["previous"]), (&json!("small-plain"), &json!("bandit")));
     assert_eq!(gateway.chat(&ask("auto", CAPITAL_AGAIN)).await.header("x-reprise-examples"), "0");
     put("small-examples").await.json();
-    assert_eq!(gateway.chat(&ask("auto", "Tell me: what is the capital of France?")).await.cache(), "EXAMPLES");
+    assert_eq!(
+        gateway.chat(&ask("auto", "Tell me: what is the capital of France?")).await.cache(),
+        "EXAMPLES"
+    );
     put("by-the-stars").await.assert_error(400, None);
-    assert_eq!(gateway.get("/admin/v1/router").await.json()["policy"], "small-examples", "a refused switch changes nothing");
+    assert_eq!(
+        gateway.get("/admin/v1/router").await.json()["policy"],
+        "small-examples",
+        "a refused switch changes nothing"
+    );
 
     let decision = &gateway.get("/admin/v1/router/decisions?limit=1").await.json()["data"][0].clone();
     assert_eq!(decision["tier"], "small", "{decision:#}");
-    assert_eq!(decision["cache"].as_str().map(str::to_uppercase).as_deref(), Some("EXAMPLES"), "{decision:#}");
+    assert_eq!(
+        decision["cache"].as_str().map(str::to_uppercase).as_deref(),
+        Some("EXAMPLES"),
+        "{decision:#}"
+    );
     assert_eq!(decision["examples"].as_array().map(Vec::len), Some(1), "{decision:#}");
     let id = decision["request_id"].as_str().expect("an id");
     let one = gateway.get(&format!("/admin/v1/router/decisions/{id}")).await.json();
     assert_eq!(&one["request_id"], &decision["request_id"]);
     assert!(one["decision"]["scores"].is_array(), "{one:#}");
-    gateway.get("/admin/v1/router/decisions/0191aaaa-0000-7000-8000-000000000000").await.assert_error(404, None);
+    gateway
+        .get("/admin/v1/router/decisions/0191aaaa-0000-7000-8000-000000000000")
+        .await
+        .assert_error(404, None);
 }
 
 #[tokio::test]
@@ -67,7 +89,11 @@ async fn examples_are_imported_listed_changed_and_deleted() {
         {"request": "", "answer": "nothing was asked"},
     ]});
     let imported = gateway.send(Method::POST, "/admin/v1/examples/import", &batch).await.json();
-    assert_eq!((&imported["inserted"], &imported["refused"][0]["index"]), (&json!(2), &json!(2)), "{imported:#}");
+    assert_eq!(
+        (&imported["inserted"], &imported["refused"][0]["index"]),
+        (&json!(2), &json!(2)),
+        "{imported:#}"
+    );
 
     let listed = gateway.examples("default", 2).await;
     let bread = listed.iter().find(|example| example["answer"] == "pain").expect("the imported one");
@@ -86,10 +112,22 @@ async fn examples_are_imported_listed_changed_and_deleted() {
 
     assert!(gateway.send(Method::DELETE, &path, &json!({})).await.status.is_success());
     gateway.get(&path).await.assert_error(404, None);
-    assert!(gateway.send(Method::DELETE, "/admin/v1/examples?tenant=default", &json!({})).await.status.is_success());
+    assert!(
+        gateway
+            .send(Method::DELETE, "/admin/v1/examples?tenant=default", &json!({}))
+            .await
+            .status
+            .is_success()
+    );
     let left = gateway.get("/admin/v1/examples?tenant=default").await.json();
     assert_eq!(left["data"], json!([]));
-    assert_eq!(gateway.chat(&ask("auto", "Translate 'bread' into French, I beg you.")).await.header("x-reprise-examples"), "0");
+    assert_eq!(
+        gateway
+            .chat(&ask("auto", "Translate 'bread' into French, I beg you."))
+            .await
+            .header("x-reprise-examples"),
+        "0"
+    );
 }
 
 #[tokio::test]
@@ -99,9 +137,12 @@ async fn a_correction_replaces_the_answer() {
     gateway.examples("default", 1).await;
     let told = json!({"request_id": reply.header("x-request-id"), "corrected": "Paris, on the Seine."});
     assert_eq!(gateway.send(Method::POST, "/v1/feedback", &told).await.status.as_u16(), 202);
-    support::eventually("the example is corrected", || async {
+    support::wait::eventually("the example is corrected", || async {
         let examples = gateway.examples("default", 1).await;
-        examples.iter().any(|example| example["answer"] == "Paris, on the Seine." && example["quality"] == 1.0).then_some(())
+        examples
+            .iter()
+            .any(|example| example["answer"] == "Paris, on the Seine." && example["quality"] == 1.0)
+            .then_some(())
     })
     .await;
 }
@@ -110,14 +151,18 @@ async fn a_correction_replaces_the_answer() {
 async fn the_admin_key_guards_it_all() {
     let gateway = Gateway::start(Setup::small().admin().key("red", "key-of-red")).await;
     for (key, status) in [(None, 401), (Some("key-of-red"), 403), (Some("wrong"), 401)] {
-        for path in ["/admin/v1/state", "/admin/v1/pool", "/admin/v1/examples?tenant=red", "/admin/v1/router"] {
+        for path in ["/admin/v1/state", "/admin/v1/pool", "/admin/v1/examples?tenant=red", "/admin/v1/router"]
+        {
             let mut request = gateway.request(Method::GET, path);
             if let Some(key) = key {
                 request = request.bearer_auth(key);
             }
-            let reply = support::Reply::read(request.send().await.expect("an answer")).await;
+            let reply = support::reply::Reply::read(request.send().await.expect("an answer")).await;
             let got = reply.status.as_u16();
-            assert!(got == status || (key.is_some() && [401, 403].contains(&got)), "{path} with {key:?}: {reply:#?}");
+            assert!(
+                got == status || (key.is_some() && [401, 403].contains(&got)),
+                "{path} with {key:?}: {reply:#?}"
+            );
             reply.assert_error(got, None);
         }
     }

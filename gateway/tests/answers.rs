@@ -1,9 +1,11 @@
 //! What a client gets for a proper request, from the real small model.
+#![cfg(test)]
 
 mod support;
 
 use serde_json::{Value, json};
-use support::{CAPITAL, Gateway, Reply, Setup, ask, ask_streamed};
+use support::reply::Reply;
+use support::{CAPITAL, Gateway, Setup, ask, ask_streamed};
 
 #[tokio::test]
 async fn json_and_stream_carry_the_same_answer() {
@@ -26,12 +28,20 @@ async fn json_and_stream_carry_the_same_answer() {
     let chunks = streamed.chunks();
     assert_eq!(streamed.streamed_text(), whole.text(), "temperature 0 gives one answer, however it is sent");
     assert!(chunks.len() > 3, "the text comes in parts: {chunks:#?}");
-    assert!(chunks.iter().all(|chunk| chunk["object"] == "chat.completion.chunk" && chunk["id"] == chunks[0]["id"]));
+    assert!(
+        chunks
+            .iter()
+            .all(|chunk| chunk["object"] == "chat.completion.chunk" && chunk["id"] == chunks[0]["id"])
+    );
     assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
-    let reasons: Vec<&Value> =
-        chunks.iter().map(|chunk| &chunk["choices"][0]["finish_reason"]).filter(|reason| !reason.is_null()).collect();
+    let reasons: Vec<&Value> = chunks
+        .iter()
+        .map(|chunk| &chunk["choices"][0]["finish_reason"])
+        .filter(|reason| !reason.is_null())
+        .collect();
     assert_eq!(reasons, ["stop"], "exactly one chunk ends the choice");
-    let usage: Vec<&Value> = chunks.iter().map(|chunk| &chunk["usage"]).filter(|usage| !usage.is_null()).collect();
+    let usage: Vec<&Value> =
+        chunks.iter().map(|chunk| &chunk["usage"]).filter(|usage| !usage.is_null()).collect();
     assert_eq!(usage, [&json["usage"]], "usage stands in the last chunk, and is that of the whole answer");
     assert_headers(&streamed, "small", "BYPASS");
 
@@ -65,11 +75,19 @@ async fn sampling_fields_are_honoured() {
     let reply = answer(&stopped).await;
     assert_eq!(reply.json()["choices"][0]["finish_reason"], "stop");
     let before = free.split("Paris").next().expect("text before it");
-    assert_eq!(reply.text().trim_end(), before.trim_end(), "the stop string and what follows it are left out");
+    assert_eq!(
+        reply.text().trim_end(),
+        before.trim_end(),
+        "the stop string and what follows it are left out"
+    );
     stopped["stop"] = json!("Paris");
     assert_eq!(answer(&stopped).await.text(), reply.text(), "a single stop string needs no list");
     stopped["stream"] = true.into();
-    assert_eq!(answer(&stopped).await.streamed_text().trim_end(), before.trim_end(), "streamed, nothing of it slips out");
+    assert_eq!(
+        answer(&stopped).await.streamed_text().trim_end(),
+        before.trim_end(),
+        "streamed, nothing of it slips out"
+    );
 
     let mut seeded = json!({
         "model": "small", "temperature": 1.5, "top_p": 0.95, "seed": 7, "max_tokens": 40,
@@ -101,7 +119,8 @@ async fn the_whole_conversation_reaches_the_model() {
     assert!(reply.text().contains("Bartholomew"), "history and text parts are read: {}", reply.text());
 
     let mut longer = body.clone();
-    longer["messages"][0]["content"] = "You are a helpful assistant. Be kind and brief in all that you say.".into();
+    longer["messages"][0]["content"] =
+        "You are a helpful assistant. Be kind and brief in all that you say.".into();
     let tokens = |reply: &Reply| reply.json()["usage"]["prompt_tokens"].as_u64().expect("a count");
     assert!(tokens(&gateway.chat(&longer).await) > tokens(&reply), "the system prompt is part of the prompt");
 }
@@ -112,7 +131,8 @@ async fn models_and_health_tell_of_the_tiers() {
 
     let models = gateway.get("/v1/models").await.json();
     assert_eq!(models["object"], "list");
-    let ids: Vec<&str> = models["data"].as_array().expect("a list").iter().filter_map(|model| model["id"].as_str()).collect();
+    let ids: Vec<&str> =
+        models["data"].as_array().expect("a list").iter().filter_map(|model| model["id"].as_str()).collect();
     assert!(ids.contains(&"auto") && ids.contains(&"small"), "{ids:?}");
     assert!(ids.contains(&"smollm2-135m-instruct-q4_1"), "{ids:?}");
     for model in models["data"].as_array().expect("a list") {

@@ -1,4 +1,5 @@
 //! What is remembered, for whom, and who may ask for it not to be.
+#![cfg(test)]
 
 mod support;
 
@@ -37,7 +38,8 @@ async fn the_same_request_is_a_hit_and_a_near_one_shows_examples() {
     let similarity: f32 = near.header("x-reprise-similarity").parse().expect("a cosine");
     assert!((0.7..=1.0).contains(&similarity), "{similarity}");
     let plain = gateway.chat_with(&ask("auto", CAPITAL_AGAIN), &[("x-reprise-cache", "off")]).await;
-    let prompt = |reply: &support::Reply| reply.json()["usage"]["prompt_tokens"].as_u64().expect("a count");
+    let prompt =
+        |reply: &support::reply::Reply| reply.json()["usage"]["prompt_tokens"].as_u64().expect("a count");
     assert!(prompt(&near) > prompt(&plain), "the example's tokens are part of the prompt");
 
     let metrics = gateway.metrics().await;
@@ -59,7 +61,8 @@ async fn only_the_very_same_request_is_a_hit() {
         body[pointer] = value;
         body
     };
-    let system = json!([{"role": "system", "content": "Answer in French."}, {"role": "user", "content": CAPITAL}]);
+    let system =
+        json!([{"role": "system", "content": "Answer in French."}, {"role": "user", "content": CAPITAL}]);
     for other in [
         changed("messages", system),
         changed("max_tokens", json!(63)),
@@ -90,7 +93,8 @@ async fn a_cut_answer_is_not_remembered() {
     }
     // A later answer that is remembered shows that the cut ones had their time to be.
     gateway.chat(&ask("auto", CAPITAL)).await;
-    let requests: Vec<Value> = gateway.examples("default", 1).await.iter().map(|example| example["request"].clone()).collect();
+    let requests: Vec<Value> =
+        gateway.examples("default", 1).await.iter().map(|example| example["request"].clone()).collect();
     assert_eq!(requests, [CAPITAL]);
 }
 
@@ -111,14 +115,16 @@ async fn a_client_can_rule_the_cache_out() {
     // Stored now, but these do not want it.
     assert_eq!(gateway.chat(&asked).await.cache(), "HIT");
     assert_eq!(gateway.chat_with(&asked, &[("x-reprise-cache", "read-only")]).await.cache(), "HIT");
-    for header in [("cache-control", "no-cache"), ("x-reprise-cache", "off"), ("cache-control", "max-age=0")] {
+    for header in [("cache-control", "no-cache"), ("x-reprise-cache", "off"), ("cache-control", "max-age=0")]
+    {
         assert_ne!(gateway.chat_with(&asked, &[header]).await.cache(), "HIT", "{header:?}");
     }
     assert_eq!(gateway.chat_with(&asked, &[("cache-control", "max-age=3600")]).await.cache(), "HIT");
 
     gateway.examples("default", 1).await;
     let near = ask("auto", CAPITAL_AGAIN);
-    let none = gateway.chat_with(&near, &[("x-reprise-max-examples", "0"), ("cache-control", "no-store")]).await;
+    let none =
+        gateway.chat_with(&near, &[("x-reprise-max-examples", "0"), ("cache-control", "no-store")]).await;
     assert_eq!((none.cache(), none.header("x-reprise-examples")), ("MISS", "0"));
     assert_eq!(gateway.chat_with(&near, &[("cache-control", "no-store")]).await.cache(), "EXAMPLES");
 }
@@ -127,7 +133,9 @@ async fn a_client_can_rule_the_cache_out() {
 async fn a_tenant_sees_nothing_of_another() {
     let setup = with_examples().admin().key("red", "key-of-red").key("blue", "key-of-blue");
     let gateway = Gateway::start(setup).await;
-    let as_tenant = async |key: &str, body: &Value| gateway.chat_with(body, &[("authorization", &format!("Bearer {key}"))]).await;
+    let as_tenant = async |key: &str, body: &Value| {
+        gateway.chat_with(body, &[("authorization", &format!("Bearer {key}"))]).await
+    };
     let asked = ask("auto", CAPITAL);
 
     assert_eq!(as_tenant("key-of-red", &asked).await.cache(), "MISS");
@@ -136,10 +144,13 @@ async fn a_tenant_sees_nothing_of_another() {
     let examples_of = async |tenant: &str| {
         let path = format!("/admin/v1/examples?tenant={tenant}");
         let reply = gateway.request(reqwest::Method::GET, &path).header("authorization", &admin).send().await;
-        let json = support::Reply::read(reply.expect("an answer")).await.json();
+        let json = support::reply::Reply::read(reply.expect("an answer")).await.json();
         json["data"].as_array().expect("a list").len()
     };
-    support::eventually("the example of red", || async { (examples_of("red").await == 1).then_some(()) }).await;
+    support::wait::eventually("the example of red", || async {
+        (examples_of("red").await == 1).then_some(())
+    })
+    .await;
 
     assert_eq!(as_tenant("key-of-blue", &asked).await.cache(), "MISS", "the same request of another tenant");
     assert_eq!(as_tenant("key-of-red", &ask("auto", CAPITAL_AGAIN)).await.cache(), "EXAMPLES");
@@ -151,7 +162,10 @@ async fn a_tenant_sees_nothing_of_another() {
 
     // Who says which tenant it is has no say: the key does.
     let claimed = gateway
-        .chat_with(&ask("auto", "Name the capital city of France."), &[("authorization", "Bearer key-of-blue"), ("x-reprise-tenant", "red")])
+        .chat_with(
+            &ask("auto", "Name the capital city of France."),
+            &[("authorization", "Bearer key-of-blue"), ("x-reprise-tenant", "red")],
+        )
         .await;
     assert!(claimed.status.is_success());
     for key in ["", "key-of-nobody"] {
@@ -165,7 +179,8 @@ async fn a_tenant_sees_nothing_of_another() {
 async fn secrets_never_reach_the_store() {
     let gateway = Gateway::start(with_examples()).await;
     let secret = "jane.roe@example.com";
-    let reply = gateway.chat(&ask("auto", &format!("My address is {secret}. What is the capital of France?"))).await;
+    let reply =
+        gateway.chat(&ask("auto", &format!("My address is {secret}. What is the capital of France?"))).await;
     assert_eq!(reply.json()["choices"][0]["finish_reason"], "stop");
     let example = &gateway.examples("default", 1).await[0];
     let request = example["request"].as_str().expect("text");

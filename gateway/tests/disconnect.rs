@@ -1,4 +1,5 @@
 //! A client that goes away takes its work with it, at every stage.
+#![cfg(test)]
 
 mod support;
 
@@ -6,7 +7,9 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use reqwest::Method;
-use support::{CAPITAL, Gateway, Script, Setup, Upstream, ask, ask_for_long, ask_streamed, eventually};
+use support::upstream::{Script, Upstream};
+use support::wait::eventually;
+use support::{CAPITAL, Gateway, Setup, ask, ask_for_long, ask_streamed};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -41,8 +44,9 @@ async fn a_json_request_that_is_dropped_frees_its_sequence() {
 #[tokio::test]
 async fn requests_that_wait_in_the_queue_leave_it() {
     let gateway = Gateway::start(Setup::small()).await;
-    let tasks: Vec<_> =
-        (0..6).map(|_| tokio::spawn(gateway.request(Method::POST, CHAT).json(&ask_for_long("small")).send())).collect();
+    let tasks: Vec<_> = (0..6)
+        .map(|_| tokio::spawn(gateway.request(Method::POST, CHAT).json(&ask_for_long("small")).send()))
+        .collect();
     eventually("all are at the tier", || async {
         let metrics = gateway.metrics().await;
         let there = metrics.sum("reprise_tier_running", &[]) + metrics.sum("reprise_tier_queue_depth", &[]);
@@ -63,14 +67,20 @@ async fn a_remote_tier_is_let_go_as_well() {
     for body in [ask("large", CAPITAL), ask_streamed("large", CAPITAL)] {
         let before = upstream.requests();
         let task = tokio::spawn(gateway.request(Method::POST, CHAT).json(&body).send());
-        eventually("the request reaches the upstream", || async { (upstream.requests() > before).then_some(()) }).await;
+        eventually("the request reaches the upstream", || async {
+            (upstream.requests() > before).then_some(())
+        })
+        .await;
         // In the middle of the answer, if there is one by now.
         tokio::time::sleep(Duration::from_millis(200)).await;
         match task.is_finished() {
             true => drop(task.await),
             false => task.abort(),
         }
-        eventually("the upstream's stream is closed", || async { (upstream.open_streams() == 0).then_some(()) }).await;
+        eventually("the upstream's stream is closed", || async {
+            (upstream.open_streams() == 0).then_some(())
+        })
+        .await;
         gateway.until_idle().await;
     }
     upstream.play(Script::Answer("Paris."));
@@ -81,7 +91,12 @@ async fn a_remote_tier_is_let_go_as_well() {
 async fn an_interrupted_answer_is_not_remembered() {
     let upstream = Upstream::start(Script::Stall("The capital of France is")).await;
     let gateway = Gateway::start(Setup::empty().remote("large", 1.0, &upstream.base_url)).await;
-    let response = gateway.request(Method::POST, CHAT).json(&ask_streamed("large", CAPITAL)).send().await.expect("a stream");
+    let response = gateway
+        .request(Method::POST, CHAT)
+        .json(&ask_streamed("large", CAPITAL))
+        .send()
+        .await
+        .expect("a stream");
     let mut stream = response.bytes_stream();
     stream.next().await.expect("a chunk").expect("bytes");
     drop(stream);

@@ -1,10 +1,12 @@
 //! Every request that cannot be answered gets its proper error in OpenAI's shape, and costs nothing that stays.
+#![cfg(test)]
 
 mod support;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{CAPITAL, Gateway, Reply, Setup, ask};
+use support::reply::Reply;
+use support::{CAPITAL, Gateway, Setup, ask};
 
 #[tokio::test]
 async fn malformed_requests_name_the_field() {
@@ -45,7 +47,8 @@ async fn malformed_requests_name_the_field() {
         let reply = gateway.chat(&body).await;
         assert_eq!(reply.status.as_u16(), 400, "{field} = {value}: {reply:#?}");
         let error = reply.assert_error(400, None);
-        let param = error["param"].as_str().unwrap_or_else(|| panic!("{field} = {value}: no param in {error}"));
+        let param =
+            error["param"].as_str().unwrap_or_else(|| panic!("{field} = {value}: no param in {error}"));
         assert!(param.starts_with(field), "{field} = {value}: {error}");
     }
     for (name, messages) in [
@@ -57,7 +60,10 @@ async fn malformed_requests_name_the_field() {
         let mut body = ask("small", CAPITAL);
         body["messages"] = messages;
         let error = gateway.chat(&body).await.assert_error(400, None);
-        assert!(error["param"].as_str().is_some_and(|param| param.starts_with("messages")), "{name}: {error}");
+        assert!(
+            error["param"].as_str().is_some_and(|param| param.starts_with("messages")),
+            "{name}: {error}"
+        );
     }
     let mut missing = ask("small", CAPITAL);
     missing.as_object_mut().expect("an object").remove("messages");
@@ -100,7 +106,8 @@ async fn sizes_have_limits() {
     // 1 MB is a body like any other, here over the context of the model.
     let megabyte = "word ".repeat(200_000);
     for _ in 0..3 {
-        let error = gateway.chat(&ask("small", &megabyte)).await.assert_error(400, Some("context_length_exceeded"));
+        let error =
+            gateway.chat(&ask("small", &megabyte)).await.assert_error(400, Some("context_length_exceeded"));
         assert_eq!(error["type"], "invalid_request_error");
         assert_eq!(error["param"], "messages");
     }
@@ -148,7 +155,9 @@ async fn feedback_is_checked() {
     tell(json!({"request_id": id, "preference": "meh"})).await.assert_error(400, None);
     tell(json!({"request_id": id})).await.assert_error(400, None);
     tell(json!({"rating": 1})).await.assert_error(400, None);
-    tell(json!({"request_id": "0191aaaa-0000-7000-8000-000000000000", "rating": 1})).await.assert_error(404, None);
+    tell(json!({"request_id": "0191aaaa-0000-7000-8000-000000000000", "rating": 1}))
+        .await
+        .assert_error(404, None);
     gateway.until("reprise_feedback_total", &[], |count| count == 1.0).await;
 }
 

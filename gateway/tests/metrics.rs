@@ -1,4 +1,5 @@
 //! Every metric that the dashboards and the operators' guide name is there, from the first scrape on.
+#![cfg(test)]
 
 mod support;
 
@@ -58,13 +59,22 @@ async fn every_family_is_exported_and_counts() {
     gateway.chat(&ask("nobody", CAPITAL)).await.assert_error(404, None);
 
     let metrics = gateway.metrics().await;
-    let missing: Vec<&str> = FAMILIES.iter().filter(|family| !metrics.families().contains(*family)).copied().collect();
+    let missing: Vec<&str> =
+        FAMILIES.iter().filter(|family| !metrics.families().contains(*family)).copied().collect();
     assert!(missing.is_empty(), "missing: {missing:?}");
     let known: BTreeSet<&str> = FAMILIES.iter().copied().collect();
-    let unknown: Vec<&str> = metrics.families().into_iter().filter(|name| name.starts_with("reprise_") && !known.contains(name)).collect();
+    let unknown: Vec<&str> = metrics
+        .families()
+        .into_iter()
+        .filter(|name| name.starts_with("reprise_") && !known.contains(name))
+        .collect();
     assert!(unknown.is_empty(), "exported, but in no list and so on no dashboard: {unknown:?}");
 
-    assert_eq!(metrics.sum("reprise_requests_total", &[("status", "200"), ("tier", "small")]), 1.0, "{metrics:?}");
+    assert_eq!(
+        metrics.sum("reprise_requests_total", &[("status", "200"), ("tier", "small")]),
+        1.0,
+        "{metrics:?}"
+    );
     assert_eq!(metrics.sum("reprise_requests_total", &[("status", "404")]), 1.0);
     assert_eq!(metrics.sum("reprise_request_duration_seconds_count", &[]), 3.0);
     assert_eq!(metrics.sum("reprise_tier_ready", &[("tier", "small")]), 1.0);

@@ -1,25 +1,34 @@
 //! Clients that are slow on purpose: they are cut off, and nobody else waits for them.
+#![cfg(test)]
 
 mod support;
 
 use std::time::Duration;
 
-use support::{CAPITAL, Gateway, Script, Setup, Upstream, ask};
+use support::upstream::{Script, Upstream};
+use support::{CAPITAL, Gateway, Setup, ask};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Short limits of the server under test; the tests themselves wait far longer.
 fn impatient() -> Setup {
-    Setup::small().server("header_timeout_s = 1\nbody_timeout_s = 1\nrequest_timeout_s = 4\nwrite_stall_timeout_s = 1")
+    Setup::small()
+        .server("header_timeout_s = 1\nbody_timeout_s = 1\nrequest_timeout_s = 4\nwrite_stall_timeout_s = 1")
 }
 
 #[tokio::test]
 async fn a_head_that_never_ends_is_cut_off() {
     let gateway = Gateway::start(impatient()).await;
     let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
-    client.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-slow: ").await.expect("the first bytes");
-    assert!(gateway.chat(&ask("small", CAPITAL)).await.status.is_success(), "another client is served meanwhile");
+    client
+        .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-slow: ")
+        .await
+        .expect("the first bytes");
+    assert!(
+        gateway.chat(&ask("small", CAPITAL)).await.status.is_success(),
+        "another client is served meanwhile"
+    );
     let answer = read_to_end(&mut client).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
@@ -32,7 +41,10 @@ async fn a_body_that_never_ends_gets_an_error() {
         .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"model\":")
         .await
         .expect("the head and a part of the body");
-    assert!(gateway.chat(&ask("small", CAPITAL)).await.status.is_success(), "another client is served meanwhile");
+    assert!(
+        gateway.chat(&ask("small", CAPITAL)).await.status.is_success(),
+        "another client is served meanwhile"
+    );
     let answer = read_to_end(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "the client is told: {answer}");
     assert!(answer.contains("\"error\""), "in OpenAI's shape: {answer}");
@@ -45,7 +57,9 @@ async fn a_body_that_breaks_off_harms_nobody() {
     for _ in 0..5 {
         let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
         client
-            .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{\"model\":")
+            .write_all(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{\"model\":",
+            )
             .await
             .expect("a part");
         drop(client);

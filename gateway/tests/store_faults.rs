@@ -1,4 +1,5 @@
 //! Crashes, damaged files and full disks: the cache may be lost, the service may not.
+#![cfg(test)]
 
 mod support;
 
@@ -6,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use support::{CAPITAL, CAPITAL_AGAIN, Gateway, Setup, ask, ask_for_long, eventually};
+use support::wait::eventually;
+use support::{CAPITAL, CAPITAL_AGAIN, Gateway, Setup, ask, ask_for_long};
 use tempfile::TempDir;
 
 fn setup() -> Setup {
@@ -32,7 +34,14 @@ async fn what_was_flushed_survives_a_kill() {
 
     // Killed while it computes and while it admits.
     let stories: Vec<_> = (0..3)
-        .map(|_| tokio::spawn(gateway.request(reqwest::Method::POST, "/v1/chat/completions").json(&ask_for_long("small")).send()))
+        .map(|_| {
+            tokio::spawn(
+                gateway
+                    .request(reqwest::Method::POST, "/v1/chat/completions")
+                    .json(&ask_for_long("small"))
+                    .send(),
+            )
+        })
         .collect();
     gateway.until("reprise_tier_running", &[], |value| value >= 1.0).await;
     gateway.kill();
@@ -42,11 +51,20 @@ async fn what_was_flushed_survives_a_kill() {
     }
 
     let gateway = Gateway::start_in(setup(), home).await;
-    let requests: Vec<Value> = gateway.examples("default", 1).await.iter().map(|example| example["request"].clone()).collect();
+    let requests: Vec<Value> =
+        gateway.examples("default", 1).await.iter().map(|example| example["request"].clone()).collect();
     assert!(requests.contains(&Value::from(CAPITAL)), "{requests:?}");
     assert_eq!(gateway.chat(&ask("auto", CAPITAL)).await.cache(), "HIT");
-    assert_eq!(gateway.chat(&ask("auto", CAPITAL_AGAIN)).await.cache(), "EXAMPLES", "the index is rebuilt from the store");
-    assert_eq!(gateway.metrics().await.sum("reprise_store_recoveries_total", &[]), 0.0, "nothing was damaged");
+    assert_eq!(
+        gateway.chat(&ask("auto", CAPITAL_AGAIN)).await.cache(),
+        "EXAMPLES",
+        "the index is rebuilt from the store"
+    );
+    assert_eq!(
+        gateway.metrics().await.sum("reprise_store_recoveries_total", &[]),
+        0.0,
+        "nothing was damaged"
+    );
 }
 
 #[tokio::test]
@@ -55,7 +73,9 @@ async fn a_damaged_store_is_set_aside() {
     let damages: [(&str, Damage); 4] = [
         ("zeroes over the head", |file| overwrite(file, 0, &[0; 4096])),
         ("noise in the middle", |file| overwrite(file, length(file) / 3, &noise(8192))),
-        ("noise everywhere", |file| overwrite(file, 0, &noise(usize::try_from(length(file)).expect("a small file")))),
+        ("noise everywhere", |file| {
+            overwrite(file, 0, &noise(usize::try_from(length(file)).expect("a small file")))
+        }),
         ("cut in half", |file| truncate(file, length(file) / 2)),
     ];
     let intact = home_with_an_example().await;
@@ -125,7 +145,10 @@ async fn two_gateways_do_not_share_a_store() {
     let mut second = Gateway::spawn(setup(), first.home());
     let status = second.until_exited().await;
     assert!(!status.success(), "the second refuses");
-    assert!(siblings_named(&first.data_dir(), "damaged-").is_empty(), "and does not take the first one's store for damaged");
+    assert!(
+        siblings_named(&first.data_dir(), "damaged-").is_empty(),
+        "and does not take the first one's store for damaged"
+    );
     assert!(first.chat(&ask("auto", CAPITAL)).await.status.is_success());
 }
 
@@ -135,7 +158,10 @@ fn store_files(folder: &Path) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
         if entry.is_dir() {
             found.extend(store_files(&entry));
-        } else if entry.file_name().is_some_and(|name| name == "db" || name == "conf" || name.to_string_lossy().starts_with("snap.")) {
+        } else if entry
+            .file_name()
+            .is_some_and(|name| name == "db" || name == "conf" || name.to_string_lossy().starts_with("snap."))
+        {
             found.push(entry);
         }
     }
@@ -176,7 +202,11 @@ fn length(file: &Path) -> u64 {
 }
 
 fn truncate(file: &Path, to: u64) {
-    std::fs::OpenOptions::new().write(true).open(file).and_then(|file| file.set_len(to)).expect("a shorter file");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(file)
+        .and_then(|file| file.set_len(to))
+        .expect("a shorter file");
 }
 
 /// Within the file's length: the file does not grow.

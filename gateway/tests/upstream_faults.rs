@@ -1,10 +1,12 @@
 //! A remote tier that is down, refuses, talks nonsense or dies in mid-sentence.
+#![cfg(test)]
 
 mod support;
 
 use std::time::Duration;
 
-use support::{CAPITAL, Gateway, Script, Setup, Upstream, ask, ask_streamed};
+use support::upstream::{Script, Upstream};
+use support::{CAPITAL, Gateway, Setup, ask, ask_streamed};
 use tokio::time::timeout;
 
 /// Every routed request wants the large tier, which is remote; the small one is its fallback.
@@ -35,8 +37,14 @@ async fn what_fails_before_the_first_word_falls_back() {
     let failures = [
         Script::Status(500, r#"{"error":{"message":"boom","type":"server_error","param":null,"code":null}}"#),
         Script::Status(503, "not json at all"),
-        Script::Status(429, r#"{"error":{"message":"slow down","type":"rate_limit_error","param":null,"code":null}}"#),
-        Script::Status(401, r#"{"error":{"message":"bad key","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#),
+        Script::Status(
+            429,
+            r#"{"error":{"message":"slow down","type":"rate_limit_error","param":null,"code":null}}"#,
+        ),
+        Script::Status(
+            401,
+            r#"{"error":{"message":"bad key","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#,
+        ),
         Script::Garbage,
     ];
     for failure in failures {
@@ -46,7 +54,10 @@ async fn what_fails_before_the_first_word_falls_back() {
             let reply = gateway.chat_with(&body, &[("x-reprise-cache", "off")]).await;
             assert!(reply.status.is_success(), "{failure:?}: {reply:#?}");
             assert_eq!(reply.header("x-reprise-tier"), "small", "{failure:?}");
-            assert!(upstream.requests() > before || failure_is_remembered(&gateway).await, "{failure:?}: the large tier was tried");
+            assert!(
+                upstream.requests() > before || failure_is_remembered(&gateway).await,
+                "{failure:?}: the large tier was tried"
+            );
         }
         // A tier that is named is pinned: the client learns that it failed, and nothing of the upstream's page.
         let pinned = gateway.chat_with(&ask("large", CAPITAL), &[("x-reprise-cache", "off")]).await;
@@ -67,7 +78,7 @@ async fn a_dead_upstream_falls_back_and_is_found_again() {
     let gateway = prefers_large(&upstream).await;
     upstream.stop();
     // Connections are refused once the server's task has really ended.
-    support::eventually("the upstream is gone", || async {
+    support::wait::eventually("the upstream is gone", || async {
         let address = upstream.base_url.trim_start_matches("http://").trim_end_matches("/v1").to_owned();
         tokio::net::TcpStream::connect(address).await.is_err().then_some(())
     })
@@ -87,7 +98,8 @@ async fn a_stream_that_dies_ends_with_an_error_and_not_as_if_whole() {
     let gateway = prefers_large(&upstream).await;
 
     // The first words are out: no other tier can take over, and the client must not take the half for the whole.
-    let request = gateway.request(reqwest::Method::POST, "/v1/chat/completions").json(&ask_streamed("large", CAPITAL));
+    let request =
+        gateway.request(reqwest::Method::POST, "/v1/chat/completions").json(&ask_streamed("large", CAPITAL));
     let response = request.send().await.expect("a stream");
     assert!(response.status().is_success());
     let body = timeout(Duration::from_secs(60), response.text()).await.expect("the stream ends");

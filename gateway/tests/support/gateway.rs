@@ -11,9 +11,10 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::Setup;
 use super::metrics::Metrics;
-use super::wait::DEADLINE;
-use super::{Reply, Setup, eventually};
+use super::reply::Reply;
+use super::wait::{DEADLINE, eventually};
 
 /// A running gateway. Dropping it kills the process; its log is printed if the test failed.
 #[derive(Debug)]
@@ -147,7 +148,8 @@ impl Gateway {
 
     /// Raw bytes as the body.
     pub async fn chat_raw(&self, body: impl Into<reqwest::Body>) -> Reply {
-        let request = self.request(Method::POST, "/v1/chat/completions").header("content-type", "application/json");
+        let request =
+            self.request(Method::POST, "/v1/chat/completions").header("content-type", "application/json");
         Reply::read(request.body(body).send().await.expect("an answer")).await
     }
 

@@ -13,7 +13,9 @@ impl Metrics {
     /// The sum of a metric's series that carry all the given labels; 0 where there is none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.series(name)
-            .filter(|(have, _)| labels.iter().all(|(key, value)| have.contains(&format!("{key}=\"{value}\""))))
+            .filter(|(have, _)| {
+                labels.iter().all(|(key, value)| have.contains(&format!("{key}=\"{value}\"")))
+            })
             .map(|(_, value)| value)
             .sum()
     }

@@ -10,10 +10,7 @@ pub mod upstream;
 pub mod wait;
 
 pub use gateway::Gateway;
-pub use reply::Reply;
 pub use setup::Setup;
-pub use upstream::{Script, Upstream};
-pub use wait::eventually;
 
 /// A question that the small model answers in one short sentence, and so to its end.
 pub const CAPITAL: &str = "What is the capital of France?";

@@ -31,7 +31,10 @@ impl Reply {
     /// The text of the first choice.
     pub fn text(&self) -> String {
         let json = self.json();
-        json["choices"][0]["message"]["content"].as_str().unwrap_or_else(|| panic!("no content in {json:#}")).to_owned()
+        json["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no content in {json:#}"))
+            .to_owned()
     }
 
     pub fn header(&self, name: &str) -> &str {
@@ -47,7 +50,8 @@ impl Reply {
     pub fn chunks(&self) -> Vec<Value> {
         assert_eq!(self.status, StatusCode::OK, "{self:#?}");
         assert!(self.header("content-type").starts_with("text/event-stream"), "{self:#?}");
-        let mut data: Vec<&str> = self.body.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
+        let mut data: Vec<&str> =
+            self.body.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
         assert_eq!(data.pop(), Some("[DONE]"), "the stream closes with [DONE]: {}", self.body);
         data.into_iter().map(|chunk| serde_json::from_str(chunk).expect("a chunk is JSON")).collect()
     }
@@ -64,7 +68,8 @@ impl Reply {
         assert!(self.header("content-type").starts_with("application/json"), "{self:#?}");
         assert!(!self.header("x-request-id").is_empty());
         let error = self.value()["error"].clone();
-        let members: Vec<&String> = error.as_object().unwrap_or_else(|| panic!("no error object: {self:#?}")).keys().collect();
+        let members: Vec<&String> =
+            error.as_object().unwrap_or_else(|| panic!("no error object: {self:#?}")).keys().collect();
         for member in ["message", "type", "param", "code"] {
             assert!(members.iter().any(|have| *have == member), "the error lacks {member}: {error}");
         }

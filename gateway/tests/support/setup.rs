@@ -20,7 +20,8 @@ pub struct Setup {
 impl Setup {
     /// The small tier alone, without keys.
     pub fn small() -> Self {
-        Self::empty().tier("name = \"small\"\nmodel = \"smollm2-135m-instruct-q4_1\"\ncost = 0.1\nthreads = 2\n")
+        Self::empty()
+            .tier("name = \"small\"\nmodel = \"smollm2-135m-instruct-q4_1\"\ncost = 0.1\nthreads = 2\n")
     }
 
     /// No tier yet.
@@ -66,8 +67,11 @@ impl Setup {
     /// A key of a tenant; from then on every request needs one.
     pub fn key(mut self, tenant: &str, key: &str) -> Self {
         let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
-        write!(self.auth, "[[auth.keys]]\nname = \"{tenant}\"\ntenant = \"{tenant}\"\nkey_sha256 = \"{hash}\"\n")
-            .expect("writing to a string");
+        write!(
+            self.auth,
+            "[[auth.keys]]\nname = \"{tenant}\"\ntenant = \"{tenant}\"\nkey_sha256 = \"{hash}\"\n"
+        )
+        .expect("writing to a string");
         self
     }
 

@@ -61,7 +61,12 @@ impl Upstream {
         });
         let app = Router::new()
             .route("/v1/chat/completions", post(complete))
-            .route("/v1/models", get(|| async { Json(json!({"object": "list", "data": [{"id": "upstream-model", "object": "model"}]})) }))
+            .route(
+                "/v1/models",
+                get(|| async {
+                    Json(json!({"object": "list", "data": [{"id": "upstream-model", "object": "model"}]}))
+                }),
+            )
             .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let base_url = format!("http://{}/v1", listener.local_addr().expect("its address"));
@@ -124,7 +129,8 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
         Script::Answer(text) if streamed => answer_streamed(text),
         Script::Answer(text) => answer(text),
         Script::Status(status, body) => {
-            (StatusCode::from_u16(status).expect("a status"), [("content-type", "application/json")], body).into_response()
+            (StatusCode::from_u16(status).expect("a status"), [("content-type", "application/json")], body)
+                .into_response()
         }
         Script::Garbage => ([("content-type", "text/html")], "<html>It works!</html>").into_response(),
         Script::DieMidStream(text) => {
