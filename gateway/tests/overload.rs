@@ -25,7 +25,8 @@ async fn a_full_queue_says_when_to_come_back() {
     let refused = eventually("a request is turned away", || {
         tasks.push(long(()));
         async {
-            let reply = gateway.chat_with(&ask("small", CAPITAL), &[("x-reprise-cache", "off")]);
+            let body = ask("small", CAPITAL);
+            let reply = gateway.chat_with(&body, &[("x-reprise-cache", "off")]);
             let reply = tokio::time::timeout(std::time::Duration::from_millis(500), reply).await.ok()?;
             (!reply.status.is_success()).then_some(reply)
         }

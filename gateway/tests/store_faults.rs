@@ -74,7 +74,7 @@ async fn a_damaged_store_is_set_aside() {
         ("zeroes over the head", |file| overwrite(file, 0, &[0; 4096])),
         ("noise in the middle", |file| overwrite(file, length(file) / 3, &noise(8192))),
         ("noise everywhere", |file| {
-            overwrite(file, 0, &noise(usize::try_from(length(file)).expect("a small file")))
+            overwrite(file, 0, &noise(usize::try_from(length(file)).expect("a small file")));
         }),
         ("cut in half", |file| truncate(file, length(file) / 2)),
     ];
