@@ -58,7 +58,7 @@ async fn a_body_that_breaks_off_harms_nobody() {
         let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
         client
             .write_all(
-                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{\"model\":",
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"model\":",
             )
             .await
             .expect("a part");
