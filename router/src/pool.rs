@@ -39,6 +39,7 @@ impl Pool {
     /// # Errors
     /// No tier, two of one name, a cost outside [0, 1], or a default that is not there.
     pub fn new(mut tiers: Vec<SharedTier>, default: Option<&str>) -> Result<Self, PoolError> {
+        let last = tiers.len().checked_sub(1).ok_or(PoolError::Empty)?;
         tiers.sort_by(|a, b| a.info().cost.total_cmp(&b.info().cost));
         let mut names = HashSet::new();
         for tier in &tiers {
@@ -55,7 +56,7 @@ impl Pool {
                 .iter()
                 .position(|tier| tier.info().name == name)
                 .ok_or_else(|| PoolError::UnknownDefault(name.to_owned()))?,
-            None => tiers.len().checked_sub(1).ok_or(PoolError::Empty)?,
+            None => last,
         };
         Ok(Self { members: tiers.into_iter().map(Member::new).collect(), default_tier })
     }
