@@ -20,6 +20,8 @@ pub struct Cli {
 pub enum Command {
     /// Import known good pairs (OpenAI chat JSONL, optional "quality") into a tenant's examples
     Import(Import),
+    /// Ask the best tier again where an example earned little, and keep the better answer
+    Curate(Curate),
     /// Send recorded requests under a policy and keep every answer as a CSV row
     Trace(Trace),
     /// Build an import file from the rows that a trace with the same sample does not ask
@@ -57,6 +59,83 @@ pub struct Import {
     #[arg(long)]
     pub lenient: bool,
     pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Curate {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Tenants whose examples are curated
+    #[arg(long = "tenant", value_name = "TENANT", default_value = "default")]
+    pub tenants: Vec<String>,
+    /// Tokens to spend in one run, prompts and answers of all asks
+    #[arg(long, value_name = "N")]
+    pub budget_tokens: Option<u64>,
+    /// One run, then exit; otherwise one every --interval-s
+    #[arg(long)]
+    pub once: bool,
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub interval_s: u64,
+    /// Answers to ask for at --temperature, beside one at 0
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub samples: u32,
+    #[arg(long, default_value_t = 0.8)]
+    pub temperature: f64,
+    #[arg(long, default_value_t = 512)]
+    pub max_tokens: u32,
+    /// Who decides which answer is best; never a model that wrote one of them
+    #[arg(long, value_enum, default_value_t = JudgeArg::Agreement)]
+    pub judge: JudgeArg,
+    /// For --judge reference: requests with references, JSONL
+    #[arg(long = "references", value_name = "FILE", required_if_eq("judge", "reference"))]
+    pub references: Vec<PathBuf>,
+    /// For --judge remote: base address of any OpenAI-compatible server
+    #[arg(long, value_name = "URL", required_if_eq("judge", "remote"))]
+    pub judge_url: Option<String>,
+    /// For --judge remote: the model to ask there
+    #[arg(long, value_name = "MODEL", required_if_eq("judge", "remote"))]
+    pub judge_model: Option<String>,
+    /// For --judge remote
+    #[arg(long, env = "REPRISE_JUDGE_KEY", hide_env_values = true)]
+    pub judge_key: Option<SecretString>,
+    /// Hours over which expected reuses are counted
+    #[arg(long, value_name = "HOURS", default_value_t = 24.0)]
+    pub horizon_h: f64,
+    /// Examples replayed so often are left alone
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub max_replays: u32,
+    /// Examples of each tenant to look at, most replay gain first
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub max_candidates: usize,
+    /// Also replace answers that no tier wrote, such as imported references
+    #[arg(long)]
+    pub replace_imported: bool,
+    /// How long to wait for an idle pool
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub idle_wait_s: u64,
+    /// Where the journal is kept [default: $STATE_DIRECTORY, else the user's state folder]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Show what would be replayed, and ask nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub timeout_s: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum JudgeArg {
+    /// What the best tier says again and again
+    Agreement,
+    /// Known references
+    Reference,
+    /// A tier that wrote neither answer, side by side in both orders (needs a third tier)
+    Tier,
+    /// A model elsewhere, side by side in both orders
+    Remote,
 }
 
 /// Which rows of each file are asked. The same values choose the same rows on any machine.

@@ -13,6 +13,8 @@ use tracing::warn;
 mod exit {
     /// Some rows or lines were refused.
     pub const REFUSED: u8 = 2;
+    /// Another curation holds the lease; nothing was done.
+    pub const LEASE_HELD: u8 = 3;
     /// A signal ended the work before it was complete.
     pub const INTERRUPTED: u8 = 130;
 }

@@ -82,7 +82,7 @@ fn faces(request: &Request) -> Vec<String> {
 }
 
 /// Case and white space do not make another request.
-fn fold(text: &str) -> String {
+pub(crate) fn fold(text: &str) -> String {
     text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

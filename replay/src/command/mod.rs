@@ -1,5 +1,6 @@
 //! From parsed arguments to work: one file per subcommand.
 
+mod curate;
 mod import;
 mod pool;
 mod report;
@@ -12,6 +13,7 @@ use crate::cli::{Cli, Command};
 /// Runs the subcommand; the value is the exit code.
 pub async fn run(cli: Cli, cancel: CancellationToken) -> anyhow::Result<u8> {
     match cli.command {
+        Command::Curate(args) => curate::run(args, &cancel).await,
         Command::Import(args) => import::run(args).await,
         Command::Trace(args) => trace::run(args, &cancel).await,
         Command::Pool(args) => pool::run(&args),

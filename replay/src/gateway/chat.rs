@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use reprise_openai::chat::{ChatCompletion, ChatCompletionChunk, ChatMessage, ChatRequest, StreamOptions};
+use reprise_openai::sse::EventReader;
+use reprise_openai::{ErrorResponse, Usage};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::sse::Events;
 use super::{Gateway, GatewayError, header};
 
 /// What is asked, and how.
@@ -18,7 +19,7 @@ pub struct Chat<'a> {
     /// `auto`, a tier, or a model.
     pub model: &'a str,
     pub prompt: &'a str,
-    pub temperature: f32,
+    pub temperature: f64,
     pub seed: Option<u64>,
     pub max_tokens: u32,
     pub cache: CacheUse,
@@ -74,69 +75,6 @@ pub struct Answer {
     pub inter_token: Option<Duration>,
 }
 
-#[derive(Debug, Serialize)]
-struct Body<'a> {
-    model: &'a str,
-    messages: [Message<'a>; 1],
-    temperature: f32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
-    max_tokens: u32,
-    stream: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stream_options: Option<StreamOptions>,
-}
-
-#[derive(Debug, Serialize)]
-struct Message<'a> {
-    role: &'static str,
-    content: &'a str,
-}
-
-#[derive(Debug, Serialize)]
-struct StreamOptions {
-    include_usage: bool,
-}
-
-/// The parts of a chunk that replay reads.
-#[derive(Debug, Deserialize)]
-struct Chunk {
-    #[serde(default)]
-    model: Option<String>,
-    #[serde(default)]
-    choices: Vec<Choice>,
-    #[serde(default)]
-    usage: Option<Usage>,
-    #[serde(default)]
-    error: Option<StreamError>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Choice {
-    /// `delta` in a stream, `message` otherwise.
-    #[serde(default, alias = "message")]
-    delta: Delta,
-    #[serde(default)]
-    finish_reason: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Delta {
-    #[serde(default)]
-    content: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Usage {
-    prompt_tokens: u32,
-    completion_tokens: u32,
-}
-
-#[derive(Debug, Deserialize)]
-struct StreamError {
-    message: String,
-}
-
 impl Gateway {
     /// Asks for a stream and reads it to its end.
     pub async fn chat_streamed(&self, chat: &Chat<'_>) -> Result<Answer, GatewayError> {
@@ -144,23 +82,24 @@ impl Gateway {
         let begin = Instant::now();
         let (url, response) = self.send(path, self.chat_request(path, chat, true)).await?;
         let mut answer = Answer::from_headers(response.headers());
-        let mut events = Events::default();
+        let mut events = EventReader::default();
         let mut body = response.bytes_stream();
         let (mut first, mut last, mut deltas, mut done) = (None, None, 0u32, false);
         while let Some(bytes) = body.next().await {
             let bytes = bytes.map_err(|source| GatewayError::Transport { url: url.clone(), source })?;
             let now = begin.elapsed();
-            for data in events.push(&bytes) {
-                if data == "[DONE]" {
+            let broken = |message: String| GatewayError::Stream { url: url.clone(), message };
+            for event in events.push(&bytes).map_err(|error| broken(error.to_string()))? {
+                if event.data == "[DONE]" {
                     done = true;
                     continue;
                 }
-                let chunk: Chunk = serde_json::from_str(&data)
-                    .map_err(|source| GatewayError::Body { url: url.clone(), source })?;
-                if let Some(error) = chunk.error {
-                    return Err(GatewayError::Stream { url, message: error.message });
+                if let Ok(error) = serde_json::from_str::<ErrorResponse>(&event.data) {
+                    return Err(broken(error.error.message));
                 }
-                if answer.take(chunk) {
+                let chunk: ChatCompletionChunk = serde_json::from_str(&event.data)
+                    .map_err(|source| GatewayError::Body { url: url.clone(), source })?;
+                if answer.take_chunk(chunk) {
                     first.get_or_insert(now);
                     last = Some(now);
                     deltas += 1;
@@ -186,22 +125,24 @@ impl Gateway {
         let mut answer = Answer::from_headers(response.headers());
         let bytes =
             response.bytes().await.map_err(|source| GatewayError::Transport { url: url.clone(), source })?;
-        let chunk: Chunk =
+        let completion: ChatCompletion =
             serde_json::from_slice(&bytes).map_err(|source| GatewayError::Body { url, source })?;
-        answer.take(chunk);
+        answer.take_whole(completion);
         answer.e2e = begin.elapsed();
         Ok(answer)
     }
 
     fn chat_request(&self, path: &str, chat: &Chat<'_>, stream: bool) -> RequestBuilder {
-        let body = Body {
-            model: chat.model,
-            messages: [Message { role: "user", content: chat.prompt }],
-            temperature: chat.temperature,
-            seed: chat.seed,
-            max_tokens: chat.max_tokens,
-            stream,
-            stream_options: stream.then_some(StreamOptions { include_usage: true }),
+        let body = ChatRequest {
+            model: chat.model.to_owned(),
+            messages: vec![ChatMessage::new("user", chat.prompt)],
+            temperature: Some(chat.temperature),
+            seed: chat.seed.map(|seed| i64::try_from(seed).unwrap_or(i64::MAX)),
+            max_tokens: Some(i64::from(chat.max_tokens)),
+            stream: Some(stream),
+            stream_options: stream
+                .then(|| StreamOptions { include_usage: Some(true), ..StreamOptions::default() }),
+            ..ChatRequest::default()
         };
         let key = match chat.caller {
             Caller::Tenant => self.api_key(),
@@ -242,21 +183,31 @@ impl Answer {
         }
     }
 
-    /// Takes a chunk in; true if it brought text.
-    fn take(&mut self, chunk: Chunk) -> bool {
-        self.model = chunk.model.or(self.model.take());
-        if let Some(usage) = chunk.usage {
+    /// True if the chunk brought text.
+    fn take_chunk(&mut self, chunk: ChatCompletionChunk) -> bool {
+        self.model = Some(chunk.model);
+        self.take_usage(chunk.usage.flatten());
+        let Some(choice) = chunk.choices.into_iter().next() else { return false };
+        let text = choice.delta.content.unwrap_or_default();
+        self.text.push_str(&text);
+        self.finish_reason = choice.finish_reason.or(self.finish_reason.take());
+        !text.is_empty()
+    }
+
+    fn take_whole(&mut self, completion: ChatCompletion) {
+        self.model = Some(completion.model);
+        self.take_usage(completion.usage);
+        if let Some(choice) = completion.choices.into_iter().next() {
+            self.text = choice.message.content.unwrap_or_default();
+            self.finish_reason = choice.finish_reason;
+        }
+    }
+
+    fn take_usage(&mut self, usage: Option<Usage>) {
+        if let Some(usage) = usage {
             self.prompt_tokens = Some(usage.prompt_tokens);
             self.completion_tokens = Some(usage.completion_tokens);
         }
-        let mut brought = false;
-        if let Some(choice) = chunk.choices.into_iter().next() {
-            let text = choice.delta.content.unwrap_or_default();
-            brought = !text.is_empty();
-            self.text.push_str(&text);
-            self.finish_reason = choice.finish_reason.or(self.finish_reason.take());
-        }
-        brought
     }
 
     /// Prompt and completion tokens together, 0 where the answer does not say.

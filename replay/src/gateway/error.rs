@@ -1,4 +1,4 @@
-use serde::Deserialize;
+use reprise_openai::ErrorResponse;
 use thiserror::Error;
 
 /// A call that brought no answer.
@@ -17,21 +17,9 @@ pub enum GatewayError {
     Stream { url: String, message: String },
 }
 
-#[derive(Debug, Deserialize)]
-struct ErrorBody {
-    error: ErrorDetail,
-}
-
-#[derive(Debug, Deserialize)]
-struct ErrorDetail {
-    message: String,
-    #[serde(default)]
-    code: Option<String>,
-}
-
 impl GatewayError {
     pub(super) fn refused(url: String, status: u16, body: &str, retry_after_s: Option<u64>) -> Self {
-        let (message, code) = match serde_json::from_str::<ErrorBody>(body) {
+        let (message, code) = match serde_json::from_str::<ErrorResponse>(body) {
             Ok(body) => (body.error.message, body.error.code),
             Err(_) => (body.chars().take(300).collect(), None),
         };

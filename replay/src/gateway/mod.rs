@@ -3,7 +3,6 @@
 pub mod admin;
 pub mod chat;
 mod error;
-mod sse;
 
 use std::time::Duration;
 

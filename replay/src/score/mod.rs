@@ -91,6 +91,17 @@ impl FromStr for Metric {
     }
 }
 
+/// True if two answers are the same but for case, spacing and punctuation at the ends.
+#[must_use]
+pub fn same_phrase(a: &str, b: &str) -> bool {
+    normalise::phrase(a) == normalise::phrase(b)
+}
+
+#[must_use]
+pub fn word_count(text: &str) -> usize {
+    normalise::words(text).len()
+}
+
 fn exact_match(answer: &str, reference: &str) -> bool {
     let answer = if reference.trim().contains('\n') {
         answer

@@ -36,6 +36,8 @@ pub struct State {
     pub lease: Option<String>,
     pub leases_released: usize,
     pub busy: bool,
+    /// Tiers beside small and large.
+    pub more_tiers: Vec<Value>,
 }
 
 pub struct Fake {
@@ -135,9 +137,14 @@ impl Respond for Responder {
                 state.ratings.push(body);
                 ResponseTemplate::new(202).set_body_json(json!({"accepted": true}))
             }
-            ("GET", ["admin", "v1", "pool"]) => ok(json!({"load": 0.1, "idle": !state.busy, "tiers": [
-                {"name": "small", "model": "model-s", "state": "ready", "cost": 0.1, "context_length": 2048},
-                {"name": "large", "model": "model-l", "state": "ready", "cost": 1.0, "context_length": 4096}]})),
+            ("GET", ["admin", "v1", "pool"]) => {
+                let mut tiers = vec![
+                    json!({"name": "small", "model": "model-s", "state": "ready", "cost": 0.1}),
+                    json!({"name": "large", "model": "model-l", "state": "ready", "cost": 1.0}),
+                ];
+                tiers.extend(state.more_tiers.iter().cloned());
+                ok(json!({"load": 0.1, "idle": !state.busy, "tiers": tiers}))
+            }
             ("GET", ["admin", "v1", "router"]) => ok(json!({"policy": state.policy, "updates": 0})),
             ("GET", ["admin", "v1", "state"]) => ok(json!({"version": "0.1.0", "recent": ["secret"]})),
             ("PUT", ["admin", "v1", "router", "policy"]) => {

@@ -129,7 +129,7 @@ async fn errors_become_rows_and_the_policy_is_restored() {
     let fake = Fake::start(|asked| match asked.index {
         0 => error(503, "no tier is ready"),
         1 => wiremock::ResponseTemplate::new(200)
-            .set_body_raw("data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n", "text/event-stream"),
+            .set_body_raw("data: {\"id\":\"c\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n", "text/event-stream"),
         _ => stream("c"),
     })
     .await;
