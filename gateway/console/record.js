@@ -9,6 +9,8 @@ export const tierColour = (name) => {
   return index < 0 ? "c-none" : `c-tier-${Math.min(index, 3)}`;
 };
 
+export const tierName = (index) => tiers[index] ?? `tier ${index}`;
+
 export function flat(record) {
   const timings = record.timings ?? {};
   const examples = record.examples ?? [];

@@ -10,7 +10,7 @@ export function draw(state) {
   const outcomes = [["stored", r.hit, "c-hit"], ["examples", r.examples, "c-tier-0"], ["miss", r.miss, "c-none plain"], ["bypass", r.bypass, "c-none"]];
   $("tiles").replaceChildren(
     tile("Requests", count(r.total), [`${count(r.errors)} failed`, `up ${span(state.uptime_s)}`].join(", ")),
-    tile("Offloaded", share(r.offload_share), `${count(r.offloaded)} answered below the top tier`, split([[r.offloaded, "c-tier-0"], [r.total - r.errors - r.offloaded, "c-none plain"]])),
+    tile("Offloaded", share(r.offload_share), `${count(r.offloaded)} of ${count(r.routed)} routed, below the top tier`, split([[r.offloaded, "c-tier-0"], [r.routed - r.offloaded, "c-none plain"]])),
     tile("Cache", share(ratio(r.hit + r.examples, r.hit + r.examples + r.miss)), `${count(r.hit)} stored, ${count(r.examples)} with examples, ${count(r.miss)} missed`, split(outcomes.map(([, n, colour]) => [n, colour]))),
     tile("Tokens saved", count(r.tokens_saved), `${count(r.completion_tokens)} generated, ${count(r.example_tokens)} spent on examples`),
     tile("Time to answer", duration(l.total_ms?.p50), `p99 ${ms(l.total_ms?.p99)}, overhead p50 ${ms(l.overhead_ms?.p50)}`),

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { $, empty, h, meter, s } from "./dom.js";
 import { clock, count, fixed, ms, plural } from "./format.js";
-import { flat, tierColour } from "./record.js";
+import { flat, tierColour, tierName } from "./record.js";
 
 let current = null;
 let opener = null;
@@ -78,13 +78,8 @@ function usage({ usage: u, rating }) {
     saved && `${count(saved)} from the prefix cache`, rating !== undefined && rating !== null && `rated ${fixed(rating)}`].filter(Boolean).join(", ");
 }
 
-const armKey = (arm) => (typeof arm === "object" ? `${arm.tier}/${arm.examples}` : String(arm));
-
-function armName(score, decision) {
-  const arm = score.arm ?? score;
-  const tier = score.tier ?? score.name ?? decision.tiers?.[arm.tier] ?? arm.tier_name ?? `tier ${arm.tier}`;
-  return { tier, examples: Boolean(arm.examples ?? score.examples) };
-}
+const same = (a, b) => a && b && a.tier === b.tier && a.examples === b.examples;
+const armName = (key) => `${key.tier}${key.examples ? " with examples" : ""}`;
 
 function arms(decision, row) {
   const scores = decision?.scores ?? [];
@@ -92,15 +87,26 @@ function arms(decision, row) {
   const points = scores.flatMap((a) => [a.mu - a.sigma, a.mu + a.sigma, a.sampled, a.score]).filter(Number.isFinite);
   const low = Math.min(0, ...points);
   const high = Math.max(1, ...points);
-  const chosen = armKey(decision.arm ?? {});
   return [
-    ...scores.map((score) => arm(score, decision, armKey(score.arm ?? {}) === chosen, (v) => (100 * (v - low)) / (high - low))),
+    ...scores.map((score) => arm(score, same(score.key, decision.key), (v) => (100 * (v - low)) / (high - low))),
+    leftOut(decision.excluded ?? []),
     h("p", { class: "meta" }, "Bar: expected quality μ. Line: μ ± σ. Ring: the sample drawn. Tick: the score, sample less load bias."),
-  ];
+  ].filter(Boolean);
 }
 
-function arm(score, decision, isChosen, x) {
-  const { tier, examples: withExamples } = armName(score, decision);
+const REASONS = {
+  not_pinned: "another tier was asked for", not_ready: "not ready", saturated: "its queue is full",
+  no_examples: "no example to show", too_long: "the prompt would not fit",
+};
+
+function leftOut(excluded) {
+  const list = excluded.map(({ arm: { tier, examples: withExamples }, reason }) =>
+    `${armName({ tier: tierName(tier), examples: withExamples })} (${REASONS[reason] ?? reason})`);
+  return list.length ? h("p", { class: "meta" }, `Left out: ${list.join(", ")}.`) : null;
+}
+
+function arm(score, isChosen, x) {
+  const { tier } = score.key;
   const pct = (value) => `${x(value)}%`;
   const svg = s("svg", { class: tierColour(tier), "aria-hidden": "true" },
     s("rect", { class: "arm-track", x: 0, y: 7, width: "100%", height: 4, rx: 2 }),
@@ -109,11 +115,11 @@ function arm(score, decision, isChosen, x) {
     s("rect", { class: "arm-score", x: pct(score.score), y: 0, width: 2.5, height: 18, rx: 1 }),
     s("circle", { class: "arm-sampled", cx: pct(score.sampled), cy: 9, r: 4 }));
   return h("div", { class: `arm${isChosen ? " chosen" : ""}` },
-    h("div", { class: "name" }, h("span", { class: `dot ${tierColour(tier)}` }, h("span", {}, `${tier}${withExamples ? " with examples" : ""}`)),
+    h("div", { class: "name" }, h("span", { class: `dot ${tierColour(tier)}` }, h("span", {}, armName(score.key))),
       isChosen && h("span", { class: "tag on" }, "chosen")),
     h("span", { class: "score" }, fixed(score.score, 3)),
     svg,
-    h("div", { class: "numbers" }, ...[["μ", score.mu], ["σ", score.sigma], ["sampled", score.sampled], ["load bias", score.bias]]
+    h("div", { class: "numbers" }, ...[["μ", score.mu], ["σ", score.sigma], ["sampled", score.sampled], ["cost", score.cost], ["load bias", score.bias]]
       .map(([name, value]) => h("span", {}, `${name} ${fixed(value, 3)}`))));
 }
 

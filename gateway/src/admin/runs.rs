@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::journal::Journal;
 
-/// Reports kept; a nightly job fills this in over a year.
-pub const KEPT: usize = 400;
+/// Reports kept; a nightly job fills this in half a year.
+pub const KEPT: usize = 200;
 const FILE: &str = "replay-runs.jsonl";
 
 /// One report, as the job wrote it, and when it came.

@@ -1,0 +1,144 @@
+//! The admin interface, `/admin/v1`: what the console and the replay job work through.
+//!
+//! It is guarded as a whole (see [`guard`]): by the admin key, or, where none is configured, by being local. Handlers
+//! only translate; what they show and change belongs to the cache, the router and the decision log.
+
+mod audit;
+mod body;
+mod counts;
+mod decisions;
+mod error;
+mod events;
+mod examples;
+mod guard;
+mod import;
+mod journal;
+mod lease;
+mod origin;
+mod overview;
+mod pair;
+mod pool;
+mod quantiles;
+mod query;
+mod replay_lease;
+mod replay_runs;
+mod router;
+mod runs;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::middleware;
+use axum::routing::{get, post, put};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Semaphore;
+
+pub use error::AdminError;
+
+use crate::state::{AppState, SharedState};
+use audit::AuditLog;
+use lease::LeaseDesk;
+use runs::RunLog;
+
+/// Shared by all admin handlers.
+#[derive(Debug, Clone)]
+pub struct Admin(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    app: SharedState,
+    /// Held for microseconds.
+    lease: Mutex<LeaseDesk>,
+    /// Held while the disk syncs: locked on blocking threads only. Opened at first use.
+    runs: Mutex<Option<RunLog>>,
+    /// As `runs`.
+    audit: Mutex<Option<AuditLog>>,
+    calls: AtomicU64,
+    /// Event streams that may be open at once.
+    readers: Arc<Semaphore>,
+}
+
+/// The routes under `/admin/v1`. The server must give them the peer's address as `ConnectInfo<SocketAddr>`.
+pub fn routes<S: Clone + Send + Sync + 'static>(app: &SharedState) -> axum::Router<S> {
+    let admin = Admin(Arc::new(Inner {
+        app: Arc::clone(app),
+        lease: Mutex::default(),
+        runs: Mutex::default(),
+        audit: Mutex::default(),
+        calls: AtomicU64::new(1),
+        readers: Arc::new(Semaphore::new(events::MAX_READERS)),
+    }));
+    let routes = axum::Router::new()
+        .route("/state", get(overview::show))
+        .route("/events", get(events::follow))
+        .route("/pool", get(pool::show))
+        .route("/router", get(router::show))
+        .route("/router/policy", put(router::switch))
+        .route("/router/decisions", get(decisions::list))
+        .route("/router/decisions/{request_id}", get(decisions::show))
+        .route("/examples", get(examples::list).delete(examples::clear))
+        .route("/examples/import", post(import::import))
+        .route("/examples/{id}", get(examples::show).patch(examples::change).delete(examples::delete))
+        .route("/replay/lease", post(replay_lease::acquire))
+        .route("/replay/lease/{id}", put(replay_lease::renew).delete(replay_lease::release))
+        .route("/replay/runs", get(replay_runs::list).post(replay_runs::add))
+        .fallback(nothing_here)
+        .layer(middleware::from_fn_with_state(admin.clone(), guard::guard))
+        .with_state(admin);
+    axum::Router::new().nest("/admin/v1", routes)
+}
+
+async fn nothing_here(uri: http::Uri) -> AdminError {
+    AdminError::NotFound(format!("{} here", uri.path()))
+}
+
+impl Admin {
+    fn app(&self) -> &AppState {
+        &self.0.app
+    }
+
+    fn lease(&self) -> MutexGuard<'_, LeaseDesk> {
+        self.0.lease.lock()
+    }
+
+    /// Blocks.
+    fn with_runs<T>(&self, work: impl FnOnce(&mut RunLog) -> io::Result<T>) -> io::Result<T> {
+        work(opened(&mut self.0.runs.lock(), RunLog::open, self.app().data_dir())?)
+    }
+
+    /// Blocks.
+    fn with_audit<T>(&self, work: impl FnOnce(&mut AuditLog) -> io::Result<T>) -> io::Result<T> {
+        work(opened(&mut self.0.audit.lock(), AuditLog::open, self.app().data_dir())?)
+    }
+
+    fn readers(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.readers)
+    }
+
+    fn next_call(&self) -> u64 {
+        self.0.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Runs what touches the disk or computes away from the async threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, AdminError> {
+        let admin = self.clone();
+        Ok(tokio::task::spawn_blocking(move || work(&admin)).await?)
+    }
+}
+
+/// What failed to open is tried again at the next call: the disk may have been made room on.
+fn opened<'a, T>(
+    slot: &'a mut Option<T>,
+    open: impl FnOnce(&Path) -> io::Result<T>,
+    data_dir: &Path,
+) -> io::Result<&'a mut T> {
+    match slot {
+        Some(log) => Ok(log),
+        None => Ok(slot.insert(open(data_dir)?)),
+    }
+}
