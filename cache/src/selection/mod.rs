@@ -1,0 +1,200 @@
+//! Which of the nearest examples are worth their tokens, and in which order they stand.
+//!
+//! Stage 2 of EchoLM / IC-Cache (arXiv 2501.12689, section 4.1): score each candidate, drop those under tau, choose a
+//! varied combination under a token budget, most useful last, where a model attends most.
+//!
+//! ```text
+//! next = argmax over the rest of  (1 - d) * u(e) - d * max over chosen c of cos(e, c)     (MMR)
+//! ```
+//!
+//! Maximal marginal relevance: Carbonell and Goldstein 1998. A candidate whose tokens do not fit is passed over, so that
+//! a cheaper one behind it may still fit. Pure: no clock, no randomness, no I/O.
+
+mod utility;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Candidate, Example};
+
+pub use utility::{SimilarityPrior, Utility};
+
+/// How examples are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelectionConfig {
+    /// Stage 1: this many nearest are considered.
+    pub top_k: usize,
+    /// Least utility of an example that is shown.
+    pub tau: f32,
+    pub max_examples: usize,
+    /// Of all chosen together, by the cost function.
+    pub token_budget: u32,
+    /// d, in [0, 1]: 0 chooses by utility alone.
+    pub diversity: f32,
+}
+
+impl Default for SelectionConfig {
+    fn default() -> Self {
+        Self { top_k: 32, tau: 0.5, max_examples: 5, token_budget: 1024, diversity: 0.3 }
+    }
+}
+
+/// An example that stands in the prompt.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    pub example: Arc<Example>,
+    pub similarity: f32,
+    pub utility: f32,
+    pub tokens: u32,
+}
+
+/// What was chosen, and what became of the rest.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// In the order of the prompt: most useful last, nearest the question.
+    pub chosen: Vec<Chosen>,
+    pub considered: usize,
+    /// Utility under tau.
+    pub below_tau: usize,
+    /// Useful, but the budget was spent or the count reached.
+    pub passed_over: usize,
+}
+
+impl Selection {
+    #[must_use]
+    pub fn tokens(&self) -> u32 {
+        self.chosen.iter().map(|chosen| chosen.tokens).sum()
+    }
+}
+
+/// Chooses among candidates. `cost` is an example's tokens in the prompt, template included.
+pub fn select(
+    candidates: &[Candidate],
+    utility: &dyn Utility,
+    cost: &dyn Fn(&Example) -> u32,
+    config: &SelectionConfig,
+) -> Selection {
+    let considered = candidates.len().min(config.top_k);
+    let mut rest: Vec<(&Candidate, f32)> = candidates[..considered]
+        .iter()
+        .map(|candidate| (candidate, utility.score(candidate)))
+        .filter(|(_, utility)| *utility >= config.tau)
+        .collect();
+    let useful = rest.len();
+    let mut chosen: Vec<Chosen> = Vec::with_capacity(config.max_examples.min(useful));
+    let mut room = config.token_budget;
+    while chosen.len() < config.max_examples {
+        let Some(next) = most_relevant(&rest, &chosen, config.diversity) else { break };
+        let (candidate, utility) = rest.swap_remove(next);
+        let tokens = cost(&candidate.example);
+        if tokens <= room {
+            room -= tokens;
+            let Candidate { example, similarity } = candidate;
+            chosen.push(Chosen { example: Arc::clone(example), similarity: *similarity, utility, tokens });
+        }
+    }
+    // Ties by id, so that equal sets stand in equal order and share a prefix.
+    chosen.sort_by(|a, b| a.utility.total_cmp(&b.utility).then(a.example.id.cmp(&b.example.id)));
+    Selection { considered, below_tau: considered - useful, passed_over: useful - chosen.len(), chosen }
+}
+
+fn most_relevant(rest: &[(&Candidate, f32)], chosen: &[Chosen], diversity: f32) -> Option<usize> {
+    let relevance = |(candidate, utility): &(&Candidate, f32)| {
+        let likeness = chosen
+            .iter()
+            .map(|chosen| candidate.example.embedding.dot(&chosen.example.embedding))
+            .fold(0.0_f32, f32::max);
+        (1.0 - diversity) * utility - diversity * likeness
+    };
+    let relevances: Vec<f32> = rest.iter().map(relevance).collect();
+    (0..rest.len()).max_by(|a, b| {
+        let by_id = || rest[*b].0.example.id.cmp(&rest[*a].0.example.id);
+        relevances[*a].total_cmp(&relevances[*b]).then_with(by_id)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{ExampleId, UnitVector};
+
+    fn candidate(direction: Vec<f32>, similarity: f32, quality: Option<f32>) -> Candidate {
+        let embedding = UnitVector::try_new(direction).unwrap();
+        let example = Example {
+            id: ExampleId::generate(),
+            request: "r".repeat(1 + (similarity * 50.0).abs() as usize),
+            answer: "a".into(),
+            embedding,
+            source: "large".into(),
+            quality,
+            created_at_ms: 0,
+            updated_at_ms: 0,
+            value: 0.0,
+            valued_at_ms: 0,
+            replay_gain: 0.0,
+            uses: 0,
+            replays: 0,
+            merged: 0,
+            bytes: 0,
+        };
+        Candidate { example: Arc::new(example), similarity }
+    }
+
+    fn cost(example: &Example) -> u32 {
+        example.request.len() as u32
+    }
+
+    #[test]
+    fn the_most_useful_stands_last_and_twins_give_way() {
+        let candidates = [
+            candidate(vec![1.0, 0.0, 0.0], 0.95, Some(1.0)),
+            candidate(vec![1.0, 0.01, 0.0], 0.94, Some(1.0)),
+            candidate(vec![0.0, 1.0, 0.0], 0.80, Some(1.0)),
+            candidate(vec![0.0, 0.0, 1.0], 0.20, Some(1.0)),
+        ];
+        let config = SelectionConfig { max_examples: 2, ..SelectionConfig::default() };
+        let selection = select(&candidates, &SimilarityPrior, &cost, &config);
+        let similarities: Vec<f32> = selection.chosen.iter().map(|chosen| chosen.similarity).collect();
+        assert_eq!(similarities, [0.80, 0.95]);
+        assert_eq!((selection.below_tau, selection.passed_over), (1, 1));
+    }
+
+    #[test]
+    fn one_that_does_not_fit_leaves_room_for_another() {
+        let candidates =
+            [candidate(vec![1.0, 0.0], 0.9, Some(1.0)), candidate(vec![0.0, 1.0], 0.7, Some(1.0))];
+        let config = SelectionConfig { token_budget: 40, ..SelectionConfig::default() };
+        let selection = select(&candidates, &SimilarityPrior, &cost, &config);
+        assert_eq!(selection.chosen.len(), 1);
+        assert!(selection.chosen[0].similarity < 0.8);
+    }
+
+    proptest! {
+        #[test]
+        fn a_selection_is_a_subset_within_its_limits_in_order(
+            seeds in prop::collection::vec((prop::collection::vec(0.1_f32..1.0, 4), 0.0_f32..1.0, prop::option::of(0.0_f32..1.0)), 0..40),
+            token_budget in 0_u32..400,
+            max_examples in 0_usize..8,
+            diversity in 0.0_f32..=1.0,
+            tau in 0.0_f32..0.9,
+        ) {
+            let candidates: Vec<Candidate> =
+                seeds.into_iter().map(|(direction, similarity, quality)| candidate(direction, similarity, quality)).collect();
+            let config = SelectionConfig { top_k: 32, tau, max_examples, token_budget, diversity };
+            let selection = select(&candidates, &SimilarityPrior, &cost, &config);
+            prop_assert!(selection.tokens() <= token_budget);
+            prop_assert!(selection.chosen.len() <= max_examples);
+            prop_assert!(selection.chosen.windows(2).all(|pair| pair[0].utility <= pair[1].utility));
+            prop_assert!(selection.chosen.iter().all(|chosen| chosen.utility >= tau));
+            let mut ids: Vec<_> = selection.chosen.iter().map(|chosen| chosen.example.id).collect();
+            ids.sort();
+            ids.dedup();
+            prop_assert_eq!(ids.len(), selection.chosen.len());
+            prop_assert_eq!(selection.considered, selection.below_tau + selection.passed_over + selection.chosen.len());
+        }
+    }
+}

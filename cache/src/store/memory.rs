@@ -1,0 +1,66 @@
+use std::collections::BTreeMap;
+
+use parking_lot::RwLock;
+
+use super::{LoggedChange, Store, StoreError, Visit, Write};
+
+/// Forgets when dropped: for tests, and for a gateway whose disk cannot be used.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    changes: Vec<LoggedChange>,
+}
+
+impl Store for MemoryStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state.read().entries.get(key).cloned())
+    }
+
+    fn write(&self, writes: &[Write]) -> Result<u64, StoreError> {
+        let mut state = self.state.write();
+        for write in writes {
+            let key = match write {
+                Write::Put { key, value } => {
+                    state.entries.insert(key.clone(), value.clone());
+                    key
+                }
+                Write::Delete { key } => {
+                    state.entries.remove(key);
+                    key
+                }
+            };
+            let sequence = state.changes.len() as u64 + 1;
+            state.changes.push(LoggedChange { sequence, key: key.clone() });
+        }
+        Ok(state.changes.len() as u64)
+    }
+
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
+        let state = self.state.read();
+        let within = state.entries.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        within.for_each(|(key, value)| visit(key, value));
+        Ok(())
+    }
+
+    fn sequence(&self) -> u64 {
+        self.state.read().changes.len() as u64
+    }
+
+    fn changes_since(&self, sequence: u64, limit: usize) -> Result<Vec<LoggedChange>, StoreError> {
+        let from = usize::try_from(sequence).unwrap_or(usize::MAX);
+        Ok(self.state.read().changes.iter().skip(from).take(limit).cloned().collect())
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn size_on_disk(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}

@@ -1,0 +1,174 @@
+//! Opening a store that may be damaged. Losing the cache is never an outage.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+
+use super::{SledStore, Store, StoreError, codec};
+
+/// What a probe found out about a store's folder, without harm to the process that asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    Sound,
+    Damaged(String),
+    /// It did not end in time: sled can loop on a damaged file.
+    TimedOut,
+}
+
+/// How a store came up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "recovery", rename_all = "snake_case")]
+pub enum Recovery {
+    Clean,
+    /// The snapshot was damaged, the log was not: nothing flushed is lost.
+    WithoutSnapshot,
+    /// The folder was renamed aside and an empty store begun.
+    StartedCold {
+        moved_to: PathBuf,
+        reason: String,
+    },
+}
+
+/// What [`check`] counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    pub entries: u64,
+    /// Values whose checksum is wrong: misses, not failures.
+    pub undecodable: u64,
+    pub bytes_on_disk: u64,
+    pub sequence: u64,
+}
+
+/// Opens a store and reads all of it. May panic or hang on a damaged folder: run it in a child process with a deadline.
+///
+/// # Errors
+/// The store does not open or cannot be read to its end.
+pub fn check(folder: &Path) -> Result<CheckReport, StoreError> {
+    let store = SledStore::open(folder)?;
+    let mut report = CheckReport { sequence: store.sequence(), ..CheckReport::default() };
+    store.scan(&[], &mut |_, value| {
+        report.entries += 1;
+        report.undecodable += u64::from(codec::intact(value).is_none());
+    })?;
+    report.bytes_on_disk = store.size_on_disk()?;
+    Ok(report)
+}
+
+/// Opens the store in `folder`, whatever state it is in. `probe` tells whether it can be opened; it runs [`check`] where
+/// a panic or an endless loop does no harm.
+///
+/// # Errors
+/// Not even an empty store can be made there: the folder cannot be written, or another process holds it.
+pub fn open_or_recover(
+    folder: &Path,
+    probe: &dyn Fn(&Path) -> Probe,
+) -> Result<(SledStore, Recovery), StoreError> {
+    let is_new = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+    if is_new {
+        return Ok((SledStore::open(folder)?, Recovery::Clean));
+    }
+    let first = match probe(folder) {
+        Probe::Sound => match SledStore::open(folder) {
+            Ok(store) => return Ok((store, Recovery::Clean)),
+            Err(error) => error.to_string(),
+        },
+        Probe::Damaged(reason) => reason,
+        Probe::TimedOut => "it did not open in time".into(),
+    };
+    if drop_snapshots(folder)
+        && probe(folder) == Probe::Sound
+        && let Ok(store) = SledStore::open(folder)
+    {
+        return Ok((store, Recovery::WithoutSnapshot));
+    }
+    let moved_to = aside(folder);
+    fs::rename(folder, &moved_to)
+        .map_err(|error| StoreError::Open { path: folder.to_owned(), reason: error.to_string() })?;
+    Ok((SledStore::open(folder)?, Recovery::StartedCold { moved_to, reason: first }))
+}
+
+/// True if there was a snapshot to take away; it is kept beside, under another name.
+fn drop_snapshots(folder: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    let snapshots =
+        entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("snap."));
+    let mut dropped = false;
+    for snapshot in snapshots {
+        let kept = folder.join(format!("damaged-{}", snapshot.file_name().to_string_lossy()));
+        dropped |= fs::rename(snapshot.path(), kept).is_ok();
+    }
+    dropped
+}
+
+/// `<folder>.damaged-<seconds since 1970>`, with a number behind it if that is taken.
+fn aside(folder: &Path) -> PathBuf {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let named = |suffix: &str| {
+        let mut name = folder.as_os_str().to_owned();
+        name.push(format!(".damaged-{seconds}{suffix}"));
+        PathBuf::from(name)
+    };
+    let mut target = named("");
+    let mut number = 1;
+    while target.exists() {
+        target = named(&format!("-{number}"));
+        number += 1;
+    }
+    target
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ModelHash, Write};
+
+    fn filled(folder: &Path) {
+        let store = SledStore::open(folder).unwrap();
+        let value = codec::encode(&ModelHash::new([0; 32]), &"x".repeat(1000), &[]).unwrap();
+        for i in 0..200_u32 {
+            store.write(&[Write::Put { key: i.to_be_bytes().to_vec(), value: value.clone() }]).unwrap();
+        }
+        store.flush().unwrap();
+    }
+
+    fn in_process(folder: &Path) -> Probe {
+        check(folder).map_or_else(|error| Probe::Damaged(error.to_string()), |_| Probe::Sound)
+    }
+
+    #[test]
+    fn a_sound_store_opens_as_it_is() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("store");
+        assert_eq!(open_or_recover(&folder, &|_| Probe::TimedOut).unwrap().1, Recovery::Clean);
+        filled(&folder);
+        let report = check(&folder).unwrap();
+        assert_eq!((report.entries, report.undecodable, report.sequence), (200, 0, 200));
+        assert_eq!(open_or_recover(&folder, &in_process).unwrap().1, Recovery::Clean);
+    }
+
+    #[test]
+    fn a_store_that_does_not_open_is_moved_aside() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("store");
+        filled(&folder);
+        fs::write(folder.join("conf"), b"nonsense").unwrap();
+        let (store, recovery) = open_or_recover(&folder, &in_process).unwrap();
+        let Recovery::StartedCold { moved_to, reason } = recovery else { panic!("{recovery:?}") };
+        assert!(moved_to.join("db").exists() && !reason.is_empty());
+        assert_eq!(store.sequence(), 0);
+        store.write(&[Write::Put { key: b"k".to_vec(), value: b"v".to_vec() }]).unwrap();
+    }
+
+    #[test]
+    fn a_probe_that_never_ends_is_damage() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("store");
+        filled(&folder);
+        let (_, recovery) = open_or_recover(&folder, &|_| Probe::TimedOut).unwrap();
+        assert!(matches!(recovery, Recovery::StartedCold { .. }));
+    }
+}
