@@ -1,12 +1,12 @@
 //! Time of one decision and of one update, single-threaded: `cargo run --release -p reprise-router --example bench_decide`.
 //!
 //! Prints one JSON object. The pool has two tiers, thus four arms; contexts carry a 384-dimensional embedding and five
-//! examples. Each decision is timed alone, features included, so the clock's own cost (some 40 ns) is in every figure.
+//! examples; the text whose flags are guessed is as long as is looked at. Each decision is timed alone, features included, so the clock's own cost (some 40 ns) is in every figure.
 
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use reprise_router::{Arm, ArmKey, ArmState, Context, Decision, Router, RouterConfig};
+use reprise_router::{Arm, ArmKey, ArmState, Context, Decision, Router, RouterConfig, TaskFlags};
 use reprise_tier::Pressure;
 
 const DECISIONS: usize = 200_000;
@@ -16,6 +16,8 @@ const CONTEXTS: usize = 256;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let router = Router::new(RouterConfig::default())?;
     let (mut rng, start, arms) = (SmallRng::seed_from_u64(1), Instant::now(), arms());
+    // The most text that is looked at: the slowest case.
+    let request = "please tell me something of interest ".repeat(60);
     let embeddings: Vec<Vec<f32>> =
         (0..CONTEXTS).map(|_| (0..384).map(|_| rng.random_range(-0.088..0.088)).collect()).collect();
     let context = |i: usize| Context {
@@ -45,12 +47,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         learn_times.push(clock.elapsed());
     }
     let decide_s: f64 = decide_times.iter().map(Duration::as_secs_f64).sum();
+    let mut detect_times = Vec::with_capacity(UPDATES);
+    for _ in 0..UPDATES {
+        let clock = Instant::now();
+        std::hint::black_box(TaskFlags::detect(std::hint::black_box(&request)));
+        detect_times.push(clock.elapsed());
+    }
     let report = serde_json::json!({
         "arms": arms.len(),
         "decisions": DECISIONS,
         "decisions_per_s": (DECISIONS as f64 / decide_s).round(),
         "decide_us": quantiles(&mut decide_times),
         "updates": UPDATES,
+        "detect_flags_us": quantiles(&mut detect_times),
         "learn_us": quantiles(&mut learn_times),
     });
     println!("{report}");

@@ -32,8 +32,8 @@ use crate::{ArmKey, ArmState, Experience, Features, features::DIMENSIONS};
 pub struct BanditConfig {
     /// Variance of one observed quality around its mean.
     pub noise_variance: f64,
-    /// Prior standard deviation of each weight. Small: the prior is worth about `noise_variance / prior_sd^2`
-    /// observations.
+    /// Prior standard deviation of each weight. For features of squared length `|x|^2`, commonly 2 to 6, the prior is
+    /// worth `noise_variance / (prior_sd^2 |x|^2)` observations: 3 to 10 by default.
     pub prior_sd: f64,
     /// What each update keeps of what was learned before, in (0, 1]; 0.998 halves it in 346 updates.
     pub discount: f64,
@@ -62,6 +62,9 @@ pub struct ArmReport {
     /// Times its state had to be reset because it was no longer a covariance.
     pub resets: u64,
 }
+
+/// Updates, after discounting, under which an arm is as good as cold.
+const LEAST_EVIDENCE: f64 = 1e-3;
 
 /// The posteriors of all arms.
 #[derive(Debug, Clone, Default)]
@@ -117,9 +120,14 @@ impl Bandit {
         self.arms.iter().map(|(key, posterior)| posterior.report(key.clone())).collect()
     }
 
+    /// Arms that know nothing, or no longer anything, are left out: their prior is all that they are, and tiers that
+    /// went away do not stay for ever.
     pub fn state(&self) -> BanditState {
-        let arms = self.arms.iter().map(|(key, posterior)| (key.clone(), posterior.state())).collect();
-        BanditState { updates: self.updates, arms }
+        let known = self.arms.iter().filter(|(_, posterior)| posterior.evidence() >= LEAST_EVIDENCE);
+        BanditState {
+            updates: self.updates,
+            arms: known.map(|(key, posterior)| (key.clone(), posterior.state())).collect(),
+        }
     }
 
     /// Arms whose state is not a valid posterior are left out and start cold.

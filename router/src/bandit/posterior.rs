@@ -109,6 +109,11 @@ impl Posterior {
         true
     }
 
+    /// Updates that still count.
+    pub fn evidence(&self) -> f64 {
+        self.evidence
+    }
+
     pub fn report(&self, key: ArmKey) -> ArmReport {
         let mean_reward = (self.evidence > 0.0).then(|| self.rewards / self.evidence);
         ArmReport { key, updates: self.updates, evidence: self.evidence, mean_reward, resets: self.resets }

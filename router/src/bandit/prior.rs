@@ -11,8 +11,7 @@
 //! In words: a dearer tier answers better; a good near example lifts a cheap tier much and a dear one little; at
 //! about s = u = 0.6 (cosine 0.8, an example of utility 0.8) the cheap tier with examples draws level, nearer it leads,
 //! so that a cold router offloads where a near example exists and nowhere else. That the lead goes to the cheap tier is
-//! optimism in the face of uncertainty in the direction that saves: if it is wrong, feedback says so, and each weight's
-//! prior deviation lets some twenty observations outvote it.
+//! optimism in the face of uncertainty in the direction that saves; if it is wrong, some ten outcomes outvote it.
 
 use nalgebra::SVector;
 

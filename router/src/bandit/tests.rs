@@ -135,8 +135,25 @@ fn a_state_reads_back_to_the_same_beliefs() {
 }
 
 #[test]
+fn an_arm_that_knows_nothing_any_more_is_not_kept() {
+    let (config, mut bandit, arms) = cold();
+    let features = with_example(0.7, 0.7);
+    let kept = |bandit: &Bandit| bandit.state().arms.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    assert_eq!(kept(&bandit), []);
+    bandit.learn(&config, &experience(&arms[0], features, 1.0));
+    assert_eq!(kept(&bandit), [arms[0].key.clone()]);
+    for _ in 0..5000 {
+        bandit.learn(&config, &experience(&arms[3], features, 1.0));
+    }
+    assert_eq!(kept(&bandit), [arms[3].key.clone()]);
+}
+
+#[test]
 fn a_state_that_is_no_posterior_starts_that_arm_cold() {
-    let (config, bandit, arms) = cold();
+    let (config, mut bandit, arms) = cold();
+    for arm in &arms {
+        bandit.learn(&config, &experience(arm, with_example(0.7, 0.7), 0.5));
+    }
     let mut value = serde_json::to_value(bandit.state()).unwrap();
     value["arms"][0][1]["precision"][0] = (-1.0).into();
     value["arms"][1][1]["b"] = serde_json::json!([1.0]);
