@@ -1,6 +1,8 @@
 //! Replay against a fake of the gateway's contract, over real HTTP.
 
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod curate;
 #[cfg(test)]
 mod fake;

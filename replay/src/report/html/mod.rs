@@ -51,10 +51,16 @@ fn lead(runs: &[Run]) -> String {
     let shown =
         crate::stats::wilson(errors, rows).map_or(String::new(), |share| format!(" ({})", percent(share)));
     format!(
-        "<p class=\"lead\">{} runs, {rows} requests, {errors} errors{shown}. Figures are those of each run's last pass; \
+        "<p class=\"lead\">{}, {}, {}{shown}. Figures are those of each run's last pass; \
          brackets and whiskers are 95 % intervals.</p>",
-        runs.len()
+        counted(runs.len(), "run"),
+        counted(rows, "request"),
+        counted(errors, "error")
     )
+}
+
+fn counted(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 fn sentences(said: &[(Verdict, String)]) -> String {
