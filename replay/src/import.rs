@@ -6,11 +6,13 @@ use anyhow::Context;
 use indicatif::ProgressBar;
 
 use crate::data::pairs::{self, Pair};
-use crate::gateway::Gateway;
-use crate::gateway::admin::NewExample;
+use crate::gateway::admin::{Imported, NewExample};
+use crate::gateway::{Gateway, GatewayError};
 
 /// The gateway takes no more a call.
 const BATCH: usize = 256;
+/// Attempts for a batch that the gateway is too busy for.
+const ATTEMPTS: u32 = 6;
 
 /// What became of the lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,7 +65,7 @@ async fn send(
             source: pair.source.as_deref(),
         })
         .collect();
-    let imported = gateway.import(tenant, &examples).await.with_context(|| {
+    let imported = patiently(gateway, tenant, &examples).await.with_context(|| {
         let (first, last) = (batch.first().map_or(0, |b| b.0), batch.last().map_or(0, |b| b.0));
         format!(
             "lines {first} to {last} (before them: {} inserted, {} merged)",
@@ -79,4 +81,23 @@ async fn send(
     progress.inc(batch.len() as u64);
     batch.clear();
     Ok(())
+}
+
+/// Live traffic goes first: a gateway that has no room for a batch is asked again when it says.
+async fn patiently(
+    gateway: &Gateway,
+    tenant: &str,
+    examples: &[NewExample<'_>],
+) -> Result<Imported, GatewayError> {
+    let mut attempt = 1;
+    loop {
+        match gateway.import(tenant, examples).await {
+            Err(error) if attempt < ATTEMPTS => match error.wait_and_retry() {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(error),
+            },
+            done => return done,
+        }
+        attempt += 1;
+    }
 }

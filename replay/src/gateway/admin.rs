@@ -1,10 +1,15 @@
 //! The admin interface: its messages, and one method for each call.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Gateway, GatewayError};
+
+/// Every pair of a call is embedded, on a gateway that is serving.
+const IMPORT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A remembered example, as far as replay needs it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -173,9 +178,10 @@ impl Gateway {
         self.admin::<Value>(Method::PATCH, &example_path(tenant, id), Some(patch)).await.map(drop)
     }
 
-    /// At most 256 a call.
+    /// At most 256 a call. To send the same ones again is safe: what was taken in before is merged.
     pub async fn import(&self, tenant: &str, examples: &[NewExample<'_>]) -> Result<Imported, GatewayError> {
-        self.admin(Method::POST, "/admin/v1/examples/import", Some(&ImportRequest { tenant, examples })).await
+        let body = ImportRequest { tenant, examples };
+        self.admin_within(IMPORT_TIMEOUT, Method::POST, "/admin/v1/examples/import", Some(&body)).await
     }
 
     pub async fn pool(&self) -> Result<Pool, GatewayError> {

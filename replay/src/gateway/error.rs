@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use reprise_openai::ErrorResponse;
 use thiserror::Error;
 
@@ -31,6 +33,17 @@ impl GatewayError {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// How long to wait before the same call may go through, where the gateway is only too busy for it now.
+    #[must_use]
+    pub fn wait_and_retry(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { status: 429 | 503, retry_after_s, .. } => {
+                Some(Duration::from_secs(retry_after_s.unwrap_or(1).clamp(1, 30)))
+            }
             _ => None,
         }
     }

@@ -60,7 +60,17 @@ impl Gateway {
         path: &str,
         body: Option<&(impl Serialize + ?Sized)>,
     ) -> Result<T, GatewayError> {
-        let mut request = self.request(method, path, self.keys.admin.as_ref()).timeout(ADMIN_TIMEOUT);
+        self.admin_within(ADMIN_TIMEOUT, method, path, body).await
+    }
+
+    async fn admin_within<T: DeserializeOwned>(
+        &self,
+        timeout: Duration,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + ?Sized)>,
+    ) -> Result<T, GatewayError> {
+        let mut request = self.request(method, path, self.keys.admin.as_ref()).timeout(timeout);
         if let Some(body) = body {
             request = request.json(body);
         }

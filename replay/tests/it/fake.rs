@@ -36,6 +36,8 @@ pub struct State {
     pub lease: Option<String>,
     pub leases_released: usize,
     pub busy: bool,
+    /// Calls of import that still find no room.
+    pub imports_to_refuse: usize,
     /// Tiers beside small and large.
     pub more_tiers: Vec<Value>,
 }
@@ -155,6 +157,10 @@ impl Respond for Responder {
             }
             ("GET", ["admin", "v1", "router", "decisions", _]) => {
                 ok(json!({"examples": [{"tokens": 30}, {"tokens": 12}]}))
+            }
+            ("POST", ["admin", "v1", "examples", "import"]) if state.imports_to_refuse > 0 => {
+                state.imports_to_refuse -= 1;
+                error(503, "the embedder's queue is full").insert_header("retry-after", "1")
             }
             ("POST", ["admin", "v1", "examples", "import"]) => {
                 let refused: Vec<Value> = body["examples"]

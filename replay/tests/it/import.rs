@@ -45,3 +45,12 @@ async fn a_gateway_that_fails_says_how_far_it_came() {
     let error = import::run(&gateway, "t", file.as_bytes(), &ProgressBar::hidden()).await.unwrap_err();
     assert!(format!("{error:#}").contains("lines 1 to 1"), "{error:#}");
 }
+
+#[tokio::test]
+async fn a_busy_gateway_is_asked_again() {
+    let fake = Fake::start(|_| whole("")).await;
+    fake.state(|state| state.imports_to_refuse = 1);
+    let file = line("q", "a");
+    let report = import::run(&fake.gateway(), "t", file.as_bytes(), &ProgressBar::hidden()).await.unwrap();
+    assert_eq!((report.inserted, report.refused.len()), (1, 0));
+}
