@@ -8,6 +8,7 @@ const PAGE = 50;
 let loaded = [];
 let hasMore = false;
 let turn = 0;
+let touched = false;
 
 const tenant = () => $("examples-tenant").value.trim() || "default";
 const query = (path, extra = "") => `/admin/v1/examples${path}?tenant=${encodeURIComponent(tenant())}${extra}`;
@@ -88,11 +89,18 @@ async function remove(example) {
   }
 }
 
+/** Until another tenant is typed, one that has something is shown. */
 export function knowTenants(names) {
+  const input = $("examples-tenant");
+  if (names.length && !touched && !names.includes(input.value)) {
+    input.value = names[0];
+    load();
+  }
   $("tenants").replaceChildren(...names.map((name) => h("option", { value: name })));
 }
 
 export function start() {
+  $("examples-tenant").oninput = () => { touched = true; };
   $("examples-tenant").onchange = () => load();
   $("examples-order").onchange = () => load();
   $("examples-reload").onclick = () => load();

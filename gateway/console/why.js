@@ -56,18 +56,24 @@ function draw(record) {
   const decision = record.decision;
   $("why-body").replaceChildren(
     h("section", {},
-      h("p", { class: "lead" }, lead(row, decision)),
+      h("p", { class: "lead" }, lead(row, record)),
       record.error && h("p", { class: "c-bad" }, record.error),
       h("p", { class: "meta" }, `${clock(row.at)}, tenant ${row.tenant}, policy ${decision?.policy ?? "–"}, `, h("code", {}, row.id)),
       record.usage && h("p", { class: "meta" }, usage(record))),
-    section("Arms", ...arms(decision, row)),
+    section("Arms", ...arms(record, row)),
     section(record.examples?.length ? `Examples shown to the model (${record.examples.length})` : "Examples", ...examples(record)),
     section("Where the time went", ...stages(record.timings ?? {})));
 }
 
-function lead(row, decision) {
+function lead(row, record) {
   if (row.failed) return "This request failed.";
   if (row.cache === "HIT") return `Answered from the store, written earlier by ${row.tier}: an exact repeat needs no model.`;
+  const wanted = record.decision?.key;
+  if (record.arm && wanted && !same(record.arm, wanted)) {
+    return `${armName(wanted)} was chosen, but could not answer; ${armName(record.arm)} did.`;
+  }
+  const decision = record.decision;
+  if (record.straight) return `Answered by ${row.tier}, straight past cache and router, which were late or failed.`;
   const by = `Answered by ${row.tier}${row.examples ? ` with ${plural(row.examples, "example")}` : " without examples"}`;
   return decision?.reason ? `${by}: ${decision.reason}.`.replace("..", ".") : `${by}.`;
 }
@@ -81,14 +87,15 @@ function usage({ usage: u, rating }) {
 const same = (a, b) => a && b && a.tier === b.tier && a.examples === b.examples;
 const armName = (key) => `${key.tier}${key.examples ? " with examples" : ""}`;
 
-function arms(decision, row) {
+function arms({ decision, arm: used }, row) {
+  const answered = used ?? decision?.key;
   const scores = decision?.scores ?? [];
   if (!scores.length) return [h("p", { class: "muted" }, row.cache === "HIT" ? "No arm was scored: the store answered." : "No arm was scored.")];
   const points = scores.flatMap((a) => [a.mu - a.sigma, a.mu + a.sigma, a.sampled, a.score]).filter(Number.isFinite);
   const low = Math.min(0, ...points);
   const high = Math.max(1, ...points);
   return [
-    ...scores.map((score) => arm(score, same(score.key, decision.key), (v) => (100 * (v - low)) / (high - low))),
+    ...scores.map((score) => arm(score, same(score.key, answered), (v) => (100 * (v - low)) / (high - low))),
     leftOut(decision.excluded ?? []),
     h("p", { class: "meta" }, "Bar: expected quality μ. Line: μ ± σ. Ring: the sample drawn. Tick: the score, sample less load bias."),
   ].filter(Boolean);
@@ -116,7 +123,7 @@ function arm(score, isChosen, x) {
     s("circle", { class: "arm-sampled", cx: pct(score.sampled), cy: 9, r: 4 }));
   return h("div", { class: `arm${isChosen ? " chosen" : ""}` },
     h("div", { class: "name" }, h("span", { class: `dot ${tierColour(tier)}` }, h("span", {}, armName(score.key))),
-      isChosen && h("span", { class: "tag on" }, "chosen")),
+      isChosen && h("span", { class: "tag on" }, "answered")),
     h("span", { class: "score" }, fixed(score.score, 3)),
     svg,
     h("div", { class: "numbers" }, ...[["μ", score.mu], ["σ", score.sigma], ["sampled", score.sampled], ["cost", score.cost], ["load bias", score.bias]]

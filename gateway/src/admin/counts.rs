@@ -70,7 +70,7 @@ fn sum(counters: &IntCounterVec, fits: impl Fn(&Labels<'_>) -> bool) -> u64 {
     let families = counters.collect();
     let series = families.iter().flat_map(|family| family.get_metric());
     let fitting = series.filter(|metric| fits(&Labels(metric.get_label())));
-    fitting.map(|metric| metric.get_counter().value() as u64).sum()
+    fitting.map(|metric| metric.get_counter().get_value() as u64).sum()
 }
 
 fn is_error(status: &str) -> bool {

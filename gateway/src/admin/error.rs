@@ -40,8 +40,8 @@ pub enum AdminError {
 }
 
 impl AdminError {
-    pub fn invalid(param: &'static str, message: impl ToString) -> Self {
-        Self::Invalid { param, message: message.to_string() }
+    pub fn invalid(param: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid { param, message: message.into() }
     }
 
     pub fn no_cache() -> Self {
@@ -51,7 +51,7 @@ impl AdminError {
 
 impl From<InvalidTenant> for AdminError {
     fn from(error: InvalidTenant) -> Self {
-        Self::invalid("tenant", error)
+        Self::invalid("tenant", error.to_string())
     }
 }
 
@@ -83,6 +83,9 @@ impl From<AdminError> for ApiError {
             }
             AdminError::Cache(CacheError::UnknownExample(_)) => not_found("not_found", message),
             AdminError::Cache(CacheError::Refused(_)) => Self::bad_body(message),
+            AdminError::Cache(CacheError::Store(_)) => {
+                Self::unavailable("the store cannot be written", Duration::from_secs(1))
+            }
             AdminError::Unavailable(_) | AdminError::Disk(_) => {
                 Self::unavailable(message, Duration::from_secs(1))
             }

@@ -67,7 +67,9 @@ impl Reader {
         };
         let event = match received {
             Ok(record) => Event::default().event("request").json_data(Summary::of(&record)),
-            Err(RecvError::Lagged(skipped)) => Event::default().event("skipped").json_data(Skipped { skipped }),
+            Err(RecvError::Lagged(skipped)) => {
+                Event::default().event("skipped").json_data(Skipped { skipped })
+            }
             Err(RecvError::Closed) => return None,
         };
         match event {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, OriginalUri, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::Method;
@@ -22,7 +22,9 @@ pub async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> 
         return next.run(request).await;
     }
     let call = admin.next_call();
-    if let Err(error) = note_call(&admin, call, peer, request.method().clone(), request.uri().to_string()).await {
+    let whole = request.extensions().get::<OriginalUri>().map_or_else(|| request.uri(), |whole| &whole.0);
+    let (method, target) = (request.method().clone(), whole.to_string());
+    if let Err(error) = note_call(&admin, call, peer, method, target).await {
         return error.into_response();
     }
     let response = next.run(request).await;

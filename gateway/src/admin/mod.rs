@@ -9,6 +9,7 @@ mod counts;
 mod decisions;
 mod error;
 mod events;
+mod example_view;
 mod examples;
 mod guard;
 mod import;
@@ -24,12 +25,17 @@ mod replay_lease;
 mod replay_runs;
 mod router;
 mod runs;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::extract::OriginalUri;
 use axum::middleware;
 use axum::routing::{get, post, put};
 use parking_lot::{Mutex, MutexGuard};
@@ -90,7 +96,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(app: &SharedState) -> axum::Rout
     axum::Router::new().nest("/admin/v1", routes)
 }
 
-async fn nothing_here(uri: http::Uri) -> AdminError {
+async fn nothing_here(OriginalUri(uri): OriginalUri) -> AdminError {
     AdminError::NotFound(format!("{} here", uri.path()))
 }
 

@@ -63,8 +63,7 @@ pub async fn renew(
     let renewal = if body.is_empty() {
         Renewal::default()
     } else {
-        serde_json::from_slice(&body)
-            .map_err(|error| ApiError::bad_body(error.to_string()))?
+        serde_json::from_slice(&body).map_err(|error| ApiError::bad_body(error.to_string()))?
     };
     let ttl = renewal.ttl_s.map(Duration::from_secs);
     Ok(Json(admin.lease().renew(id, ttl, Instant::now())?))

@@ -41,10 +41,9 @@ pub async fn switch(
     State(admin): State<Admin>,
     Fields(wanted): Fields<Switch>,
 ) -> Result<Json<Switched>, AdminError> {
-    let policy: PolicyKind = wanted
-        .policy
-        .parse()
-        .map_err(|unknown: reprise_router::UnknownPolicy| AdminError::invalid("policy", unknown.to_string()))?;
+    let policy: PolicyKind = wanted.policy.parse().map_err(|unknown: reprise_router::UnknownPolicy| {
+        AdminError::invalid("policy", unknown.to_string())
+    })?;
     let previous = admin.app().router.set_policy(policy);
     tracing::info!(%policy, %previous, "policy switched");
     Ok(Json(Switched { policy, previous }))
