@@ -206,7 +206,7 @@ impl Cache {
             match owned {
                 Owned::Example(id) => done.evicted_examples += usize::from(tenant.delete(id)?),
                 Owned::Answer(fingerprint) => {
-                    done.evicted_answers += usize::from(tenant.forget(&fingerprint)?)
+                    done.evicted_answers += usize::from(tenant.forget(&fingerprint)?);
                 }
             }
         }

@@ -26,6 +26,10 @@ pub enum Recovery {
     Clean,
     /// The snapshot was damaged, the log was not: nothing flushed is lost.
     WithoutSnapshot,
+    /// sled opened it, but cut off a damaged end of its log: flushed writes are gone.
+    LostWrites {
+        lost: u64,
+    },
     /// The folder was renamed aside and an empty store begun.
     StartedCold {
         moved_to: PathBuf,
@@ -73,7 +77,11 @@ pub fn open_or_recover(
     }
     let first = match probe(folder) {
         Probe::Sound => match SledStore::open(folder) {
-            Ok(store) => return Ok((store, Recovery::Clean)),
+            Ok(store) => {
+                let lost = store.lost_writes();
+                let recovery = if lost == 0 { Recovery::Clean } else { Recovery::LostWrites { lost } };
+                return Ok((store, recovery));
+            }
             Err(error) => error.to_string(),
         },
         Probe::Damaged(reason) => reason,
@@ -155,12 +163,34 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("store");
         filled(&folder);
-        fs::write(folder.join("conf"), b"nonsense").unwrap();
+        fs::rename(folder.join("db"), folder.join("gone")).unwrap();
+        fs::create_dir(folder.join("db")).unwrap();
         let (store, recovery) = open_or_recover(&folder, &in_process).unwrap();
         let Recovery::StartedCold { moved_to, reason } = recovery else { panic!("{recovery:?}") };
-        assert!(moved_to.join("db").exists() && !reason.is_empty());
+        assert!(moved_to.join("gone").exists() && !reason.is_empty());
         assert_eq!(store.sequence(), 0);
         store.write(&[Write::Put { key: b"k".to_vec(), value: b"v".to_vec() }]).unwrap();
+    }
+
+    /// sled notices damage in its log and may go on with what stands before it: that must not pass for clean.
+    #[test]
+    fn damage_anywhere_in_the_file_is_survived_and_told() {
+        for share in [0.0, 0.3, 0.6, 0.9] {
+            let parent = tempfile::tempdir().unwrap();
+            let folder = parent.path().join("store");
+            filled(&folder);
+            let mut bytes = fs::read(folder.join("db")).unwrap();
+            let from = (bytes.len() as f64 * share) as usize;
+            let until = (from + 4096).min(bytes.len());
+            bytes[from..until].iter_mut().for_each(|byte| *byte ^= 0xa5);
+            fs::write(folder.join("db"), bytes).unwrap();
+            let (store, recovery) = open_or_recover(&folder, &in_process).unwrap();
+            let mut intact = 0;
+            store.scan(&[], &mut |_, value| intact += u32::from(codec::intact(value).is_some())).unwrap();
+            assert!(intact == 200 || recovery != Recovery::Clean, "{share}: {intact} of 200, {recovery:?}");
+            store.write(&[Write::Put { key: b"k".to_vec(), value: b"v".to_vec() }]).unwrap();
+            assert_eq!(store.get(b"k").unwrap(), Some(b"v".to_vec()));
+        }
     }
 
     #[test]

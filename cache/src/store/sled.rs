@@ -1,7 +1,8 @@
 use std::{
-    fmt,
+    fmt, fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -18,6 +19,8 @@ pub struct SledStore {
     /// The last sequence number, and the oldest that the log still has. Held while a batch is written: batches are
     /// numbered in the order in which they are applied.
     log: Mutex<Log>,
+    /// Sequence number up to which all is flushed.
+    flushed: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +54,12 @@ impl SledStore {
             let mut changes = db.scan_prefix([CHANGE]);
             let oldest = sequence(changes.next().transpose()?);
             let last = sequence(changes.next_back().transpose()?).max(oldest);
-            Ok(Self { db, path: path.to_owned(), log: Mutex::new(Log { last, oldest: oldest.max(1) }) })
+            Ok(Self {
+                db,
+                path: path.to_owned(),
+                log: Mutex::new(Log { last, oldest: oldest.max(1) }),
+                flushed: AtomicU64::new(0),
+            })
         };
         let reason = match catch_unwind(AssertUnwindSafe(open)) {
             Ok(Ok(store)) => return Ok(store),
@@ -65,7 +73,24 @@ impl SledStore {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Writes that a flush had covered and that the store no longer knows of.
+    #[must_use]
+    pub fn lost_writes(&self) -> u64 {
+        let flushed = fs::read_to_string(self.path.join(FLUSHED)).ok();
+        let flushed: u64 = flushed.and_then(|number| number.trim().parse().ok()).unwrap_or(0);
+        flushed.saturating_sub(self.sequence())
+    }
+
+    /// Notes beside sled's own files how far the flush went, so that a log cut short is noticed.
+    fn note_flushed(&self, sequence: u64) -> io::Result<()> {
+        let (temporary, target) = (self.path.join("flushed-sequence.new"), self.path.join(FLUSHED));
+        fs::write(&temporary, sequence.to_string())?;
+        fs::rename(temporary, target)
+    }
 }
+
+const FLUSHED: &str = "flushed-sequence";
 
 fn data(key: &[u8]) -> Vec<u8> {
     [&[DATA], key].concat()
@@ -148,7 +173,14 @@ impl Store for SledStore {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        guarded(|| self.db.flush()).map(|_| ())
+        let sequence = self.sequence();
+        if sequence == self.flushed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        guarded(|| self.db.flush())?;
+        self.note_flushed(sequence).map_err(|error| StoreError::Io(error.to_string()))?;
+        self.flushed.store(sequence, Ordering::Relaxed);
+        Ok(())
     }
 
     fn size_on_disk(&self) -> Result<u64, StoreError> {
