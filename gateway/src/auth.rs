@@ -46,7 +46,7 @@ impl Keyring {
     ///
     /// # Errors
     /// A tenant's name that is none.
-    pub fn new(auth: &Auth, loopback: bool) -> Result<Self, reprise_cache::TenantIdError> {
+    pub fn new(auth: &Auth, loopback: bool) -> Result<Self, reprise_cache::InvalidTenant> {
         let mut entries = Vec::new();
         for key in &auth.keys {
             let caller = Caller { tenant: key.tenant.parse()?, admin: false };

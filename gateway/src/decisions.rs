@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use reprise_cache::{ExampleId, TenantId};
 use reprise_openai::Usage;
-use reprise_router::Decision;
+use reprise_router::{ArmKey, Decision};
 use serde::Serialize;
+use tokio::sync::broadcast;
 
 /// What a request got from the cache, as the header `x-reprise-cache` says it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
@@ -44,6 +45,8 @@ pub struct DecisionRecord {
     /// Similarity of the nearest example, used or not.
     pub similarity: Option<f32>,
     pub decision: Option<Decision>,
+    /// The arm that answered, which is not the one decided on if that tier failed.
+    pub arm: Option<ArmKey>,
     /// True if cache and router were passed by, late or failing.
     pub straight: bool,
     pub timings: Timings,
@@ -63,7 +66,7 @@ pub struct UsedExample {
     pub tokens: u32,
     pub request: String,
     pub answer: String,
-    pub source_tier: String,
+    pub source: String,
 }
 
 /// Milliseconds; a stage that did not run is left out.
@@ -93,11 +96,15 @@ pub struct Timings {
     pub total_ms: f64,
 }
 
+/// Records that a reader of [`DecisionLog::subscribe`] may lag behind before it loses the oldest.
+const NEWS: usize = 64;
+
 /// The newest records, by request id.
 #[derive(Debug)]
 pub struct DecisionLog {
     capacity: usize,
     ring: Mutex<Ring>,
+    news: broadcast::Sender<Arc<DecisionRecord>>,
 }
 
 #[derive(Debug, Default)]
@@ -133,14 +140,17 @@ impl CacheStatus {
 impl DecisionLog {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), ring: Mutex::default() }
+        Self { capacity: capacity.max(1), ring: Mutex::default(), news: broadcast::Sender::new(NEWS) }
     }
 
     /// The oldest record makes room. A second record of one id takes the place of the first.
     pub fn add(&self, record: DecisionRecord) {
         let id = Arc::clone(&record.request_id);
+        let record = Arc::new(record);
+        // Nobody listening is no error.
+        let _ = self.news.send(Arc::clone(&record));
         let mut ring = self.ring.lock();
-        if ring.records.insert(Arc::clone(&id), Arc::new(record)).is_some() {
+        if ring.records.insert(Arc::clone(&id), record).is_some() {
             return;
         }
         ring.order.push_back(id);
@@ -161,6 +171,12 @@ impl DecisionLog {
     pub fn newest(&self, limit: usize) -> Vec<Arc<DecisionRecord>> {
         let ring = self.ring.lock();
         ring.order.iter().rev().take(limit).filter_map(|id| ring.records.get(id).cloned()).collect()
+    }
+
+    /// Every record from now on, as it is added.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<DecisionRecord>> {
+        self.news.subscribe()
     }
 
     /// Changes a record in place; false if it has gone.
@@ -189,6 +205,7 @@ mod tests {
             examples: Vec::new(),
             similarity: None,
             decision: None,
+            arm: None,
             straight: false,
             timings: Timings::default(),
             usage: None,

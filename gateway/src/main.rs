@@ -1,1 +1,42 @@
-fn main() {}
+//! The gateway's entry: parse, run, map the error to an exit code.
+
+mod admin;
+mod auth;
+mod boot;
+mod chat;
+mod command;
+mod config;
+mod console;
+mod decisions;
+mod embeddings;
+mod error;
+mod feedback;
+mod http;
+mod metrics;
+mod process;
+mod state;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Freed memory goes back to the system: a gateway lives for months and its load comes in waves.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Something went wrong while running.
+const FAILED: u8 = 1;
+/// Arguments or configuration are wrong; clap uses the same.
+const MISUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = command::Command::parse();
+    match command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reprise: {error:#}");
+            let misused = error.chain().any(|cause| cause.is::<config::ConfigError>());
+            ExitCode::from(if misused { MISUSED } else { FAILED })
+        }
+    }
+}

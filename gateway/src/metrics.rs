@@ -34,10 +34,19 @@ macro_rules! metrics {
             pub fn new() -> Result<Self> {
                 let registry = Registry::new();
                 $(let $field = register(&registry, <$type as Make>::make(
-                    $name, $help, &[$($labels)?].concat_labels(), buckets!($($buckets)?))?)?;)*
+                    $name, $help, labels!($($labels)?), buckets!($($buckets)?))?)?;)*
                 Ok(Self { registry, $($field,)* })
             }
         }
+    };
+}
+
+macro_rules! labels {
+    () => {
+        &[]
+    };
+    ($labels:expr) => {
+        &$labels
     };
 }
 
@@ -94,6 +103,30 @@ metrics! {
 }
 
 impl Metrics {
+    /// Puts the series there whose labels are known beforehand, at 0: a rate over a series that begins with its first
+    /// event misses that event.
+    pub fn begin(&self, version: &str, tiers: &[&str]) {
+        self.build_info.with_label_values(&[version]).set(1.0);
+        let known = |counter: &IntCounterVec, values: &[&str]| {
+            for value in values {
+                counter.with_label_values(&[value]);
+            }
+        };
+        known(&self.cache_lookups, &["hit", "examples", "miss", "bypass"]);
+        known(&self.cache_admissions, &["inserted", "merged", "refused", "failed"]);
+        known(&self.router_straight, &["deadline", "error"]);
+        known(&self.feedback, &["rating", "preference", "corrected"]);
+        known(&self.replay_runs, &["ok", "failed"]);
+        for tier in tiers {
+            for kind in ["overloaded", "not_ready", "deadline", "upstream", "internal"] {
+                self.tier_errors.with_label_values(&[tier, kind]);
+            }
+            for kind in ["prompt", "completion", "example"] {
+                self.tokens.with_label_values(&[tier, kind]);
+            }
+        }
+    }
+
     /// The text that Prometheus reads.
     ///
     /// # Errors
@@ -113,17 +146,6 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -
 /// One way to make each kind of metric, so that the table above can list them all alike.
 trait Make: Sized {
     fn make(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Result<Self>;
-}
-
-/// `[["a", "b"]]` or `[]`, as the table's optional labels come out, as one list.
-trait ConcatLabels {
-    fn concat_labels(&self) -> Vec<&'static str>;
-}
-
-impl<const N: usize, const M: usize> ConcatLabels for [[&'static str; M]; N] {
-    fn concat_labels(&self) -> Vec<&'static str> {
-        self.concat()
-    }
 }
 
 macro_rules! make {

@@ -1,6 +1,7 @@
 //! What every handler shares.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -28,6 +29,8 @@ pub struct AppState {
     pub router: Router,
     /// Set once, when the embedder has loaded and the store is open; requests before are served without.
     pub memory: OnceLock<Memory>,
+    /// Whether `memory` may still come.
+    pub settling: Settling,
     pub decisions: DecisionLog,
     pub metrics: Metrics,
     /// Requests that may be under way at once.
@@ -53,7 +56,33 @@ pub struct Memory {
     pub embedder: Arc<dyn Embedder>,
 }
 
+/// A flag that is raised once.
+#[derive(Debug, Default)]
+pub struct Settling(AtomicBool);
+
+impl Settling {
+    #[must_use]
+    pub fn settled() -> Self {
+        Self(AtomicBool::new(true))
+    }
+
+    pub fn settle(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 impl AppState {
+    /// A tier answers, and it is known whether there is a cache. False again once shutdown has begun.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.pool.any_ready() && self.settling.is_settled() && !self.shutdown.is_cancelled()
+    }
+
     /// `None` while it loads, if it failed to, or if it is switched off.
     #[must_use]
     pub fn memory(&self) -> Option<&Memory> {

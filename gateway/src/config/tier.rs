@@ -121,6 +121,12 @@ fn remote(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<Ti
         &[("path", raw.path.is_some()), ("threads", raw.threads.is_some()), ("device", raw.device.is_some())],
     )?;
     let queue = queue(at, raw.queue)?;
+    let base_url = raw.base_url.unwrap_or_default();
+    if !reqwest::Url::parse(&base_url)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    {
+        return Err(ConfigError::value(at("base_url"), "must be an http or https URL, up to and with /v1"));
+    }
     let model =
         raw.model.ok_or_else(|| ConfigError::value(at("model"), "a remote tier needs a model to ask for"))?;
     let api_key = match (raw.api_key_env, raw.api_key_file) {
@@ -138,7 +144,7 @@ fn remote(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<Ti
     };
     Ok(TierPlan::Remote(RemotePlan {
         name: raw.name,
-        base_url: raw.base_url.unwrap_or_default(),
+        base_url,
         api_key,
         model,
         cost,

@@ -26,7 +26,7 @@ pub(super) fn config(raw: RawConfig) -> Result<Config, ConfigError> {
     check_cache(&raw.cache)?;
     at_least_one("embedder.threads", raw.embedder.threads)?;
     at_least_one("embedder.queue", raw.embedder.queue)?;
-    let (router, decision_deadline) = router(raw.router)?;
+    let (router, decision_deadline) = router(&raw.router)?;
     Ok(Config {
         listen: raw.listen,
         data_dir: raw.data_dir,
@@ -70,11 +70,9 @@ fn auth(raw: AuthSection) -> Result<Auth, ConfigError> {
         .map(|(index, key)| key_entry(index, key))
         .collect::<Result<_, _>>()?;
     for (index, key) in keys.iter().enumerate() {
-        if keys[..index].iter().any(|earlier| earlier.sha256 == key.sha256) {
-            return Err(ConfigError::value(
-                format!("auth.keys[{index}].key_sha256"),
-                "this key is there twice",
-            ));
+        if let Some(earlier) = keys[..index].iter().find(|earlier| earlier.sha256 == key.sha256) {
+            let message = format!("\"{}\" and \"{}\" are the same key", earlier.name, key.name);
+            return Err(ConfigError::value(format!("auth.keys[{index}].key_sha256"), message));
         }
     }
     Ok(Auth { admin_key, keys })
@@ -134,13 +132,13 @@ fn default_tier(raw: &RouterSection, tiers: &[TierPlan]) -> Result<String, Confi
     Err(ConfigError::value("router.default_tier", message))
 }
 
-fn router(raw: RouterSection) -> Result<(RouterConfig, Duration), ConfigError> {
+fn router(raw: &RouterSection) -> Result<(RouterConfig, Duration), ConfigError> {
     let deadline = seconds("router.deadline_ms", raw.deadline_ms / 1e3)?;
     let config = RouterConfig {
         policy: raw.policy,
-        load: raw.load,
-        cost: raw.cost,
-        bandit: raw.bandit,
+        load: raw.load.clone(),
+        cost: raw.cost.clone(),
+        bandit: raw.bandit.clone(),
         similarity_threshold: raw.similarity_threshold,
         win_threshold: raw.win_threshold,
     };
@@ -170,6 +168,11 @@ fn within(key: &str, value: f32, low: f32) -> Result<(), ConfigError> {
 
 fn at_least_one(key: &str, value: usize) -> Result<(), ConfigError> {
     if value == 0 { Err(ConfigError::value(key, "must be at least 1")) } else { Ok(()) }
+}
+
+/// A checked time; the smallest there is instead of one that is not.
+pub fn seconds_of(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value).unwrap_or(Duration::from_millis(1)).max(Duration::from_millis(1))
 }
 
 /// A positive time of at most a year: no sum of such times overflows.

@@ -1,0 +1,171 @@
+//! After the answer, off its path: what is learned from it.
+//!
+//! At most so many at once as `state.afterwards` allows; over that an answer is not learned from, and counted. A queue
+//! would only put off the loss and hold its memory.
+
+use std::sync::Arc;
+
+use reprise_cache::selection::Chosen;
+use reprise_cache::{
+    Admission, CacheError, ExampleId, NewExample, Outcome, StoredAnswer, TenantId, UnitVector,
+};
+use reprise_openai::Usage;
+use tokio::task::spawn_blocking;
+
+use super::directives::Directives;
+use super::exact::{self, ExactKey};
+use super::parse::Ask;
+use super::recall::embedded_text;
+use super::route::Plan;
+use super::trail::Trail;
+use crate::state::{Memory, SharedState, now_ms};
+
+/// What an answer may teach, put together before it is known.
+#[derive(Debug)]
+pub struct Lesson {
+    state: SharedState,
+    request_id: Arc<str>,
+    tenant: TenantId,
+    /// Where a deterministic answer is stored.
+    key: Option<ExactKey>,
+    /// The question, if the answer may become an example.
+    question: Option<String>,
+    embedding: Option<UnitVector>,
+    examples: Vec<Chosen>,
+    pinned: bool,
+}
+
+/// An answer that is whole.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    pub text: String,
+    pub finish_reason: &'static str,
+    pub usage: Usage,
+    pub tier: String,
+    pub model: String,
+    /// The examples were in its prompt.
+    pub with_examples: bool,
+}
+
+impl Lesson {
+    pub fn new(
+        trail: &Trail,
+        ask: &Ask,
+        directives: &Directives,
+        plan: &Plan,
+        key: Option<ExactKey>,
+    ) -> Self {
+        let remembers = directives.write && trail.state.config.cache.admit;
+        let question =
+            ask.question().filter(|_| remembers && ask.is_context_free() && ask.remote_only.is_none());
+        Self {
+            state: Arc::clone(&trail.state),
+            request_id: Arc::clone(trail.id()),
+            tenant: trail.caller.tenant.clone(),
+            key: key.filter(|_| remembers),
+            question: question.map(str::to_owned),
+            embedding: plan.embedding.clone(),
+            examples: plan.examples.clone(),
+            pinned: ask.pinned.is_some(),
+        }
+    }
+
+    /// Before the end of the answer is told: the same request right after it is to find it.
+    pub async fn store(&mut self, answer: &Whole) {
+        let Some(key) = self.key.take().filter(|_| answer.finish_reason == "stop") else { return };
+        let stored = StoredAnswer {
+            text: answer.text.clone(),
+            finish_reason: answer.finish_reason.to_owned(),
+            prompt_tokens: answer.usage.prompt_tokens,
+            completion_tokens: answer.usage.completion_tokens,
+            tier: answer.tier.clone(),
+            model: answer.model.clone(),
+            created_at_ms: now_ms(),
+        };
+        exact::store(key, stored).await;
+    }
+
+    /// After it: the examples get their credit, the answer becomes one.
+    pub fn learn(self, answer: Whole) {
+        let Some(memory) = self.state.memory().cloned() else { return };
+        let credits = answer.with_examples && !self.examples.is_empty();
+        let admits =
+            self.question.is_some() && answer.finish_reason == "stop" && !answer.text.trim().is_empty();
+        if !credits && !admits {
+            return;
+        }
+        let Ok(slot) = Arc::clone(&self.state.afterwards).try_acquire_owned() else {
+            self.state.metrics.afterwards_dropped.inc();
+            return;
+        };
+        let state = Arc::clone(&self.state);
+        state.tasks.spawn(async move {
+            if credits {
+                self.credit(&memory, &answer).await;
+            }
+            if admits {
+                self.admit(memory, answer).await;
+            }
+            drop(slot);
+        });
+    }
+
+    async fn credit(&self, memory: &Memory, answer: &Whole) {
+        let ids: Vec<ExampleId> = self.examples.iter().map(|chosen| chosen.example.id).collect();
+        let pool = &self.state.pool;
+        let served = pool.get(&answer.tier).map(|(index, tier)| (index, tier.info().cost));
+        let (index, cost) = served.unwrap_or((0, 1.0));
+        let offloaded = !self.pinned && index + 1 < pool.iter().len();
+        let outcome = Outcome { quality: None, cost: cost as f32, offloaded };
+        let (cache, tenant) = (Arc::clone(&memory.cache), self.tenant.clone());
+        let credited = spawn_blocking(move || cache.tenant(&tenant).credit(&ids, &outcome, now_ms()));
+        if credited.await.is_err() {
+            tracing::error!("crediting examples ended in a panic");
+        }
+    }
+
+    async fn admit(self, memory: Memory, answer: Whole) {
+        let metrics = &self.state.metrics;
+        let counted = |result: &str| metrics.cache_admissions.with_label_values(&[result]).inc();
+        let Some(request) = self.question else { return };
+        let embedding = match self.embedding {
+            Some(embedding) => embedding,
+            None => match memory.embedder.embed(&embedded_text(&request)).await {
+                Ok(embedding) => embedding,
+                Err(error) => {
+                    tracing::warn!(%error, "an answer was not admitted");
+                    return counted("failed");
+                }
+            },
+        };
+        let example =
+            NewExample { request, answer: answer.text, embedding, source: answer.tier, quality: None };
+        let begun = std::time::Instant::now();
+        let (cache, tenant) = (memory.cache, self.tenant);
+        let admitted = spawn_blocking(move || cache.tenant(&tenant).admit(&example, now_ms())).await;
+        metrics.stage_duration.with_label_values(&["admit"]).observe(begun.elapsed().as_secs_f64());
+        let id = match admitted {
+            Ok(Ok(Admission::Inserted(id))) => {
+                counted("inserted");
+                Some(id)
+            }
+            Ok(Ok(Admission::Merged(id))) => {
+                counted("merged");
+                Some(id)
+            }
+            Ok(Err(CacheError::Refused(_))) => {
+                counted("refused");
+                None
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "an answer was not admitted");
+                counted("failed");
+                None
+            }
+            Err(_) => None,
+        };
+        if let Some(id) = id {
+            self.state.decisions.update(&self.request_id, |record| record.admitted = Some(id));
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Stage 1: from a body to a request that holds, or a 400 that names the field.
+
+use std::sync::Arc;
+
+use reprise_cache::Fingerprint;
+use reprise_openai::chat::{ChatMessage, ChatRequest, Content};
+use reprise_router::Pool;
+use reprise_tier::{Message, Role, Sampling};
+use serde_json::{Map, Value};
+
+use super::{exact, fields};
+use crate::error::ApiError;
+
+/// A chat request whose values are all in range.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The tier that the client named; `None` for `auto`.
+    pub pinned: Option<usize>,
+    pub messages: Vec<Message>,
+    /// Index of the last user message.
+    pub question: Option<usize>,
+    pub sampling: Sampling,
+    /// Of a request whose repetition gives the same answer.
+    pub fingerprint: Option<Fingerprint>,
+    pub max_tokens: Option<u32>,
+    pub stop: Vec<String>,
+    pub stream: bool,
+    pub include_usage: bool,
+    /// The field that no local tier can honour, if there is one.
+    pub remote_only: Option<String>,
+    /// The body as it was sent.
+    pub body: Arc<Map<String, Value>>,
+}
+
+const MOST_STOPS: usize = 4;
+
+impl Ask {
+    /// # Errors
+    /// 400 that names the field, or 404 for a model that is not there.
+    pub fn read(body: Map<String, Value>, pool: &Pool) -> Result<Self, ApiError> {
+        let request = ChatRequest::from_body(&body)?;
+        let pinned = pinned(&request.model, pool)?;
+        let (messages, rich) = messages(&request.messages)?;
+        let remote_only = rich.or_else(|| fields::beyond_local(&request.extra).map(str::to_owned));
+        if let Some(field) = &remote_only {
+            check_remote(field, pinned, pool)?;
+        }
+        check_n(request.n)?;
+        Ok(Self {
+            pinned,
+            question: messages.iter().rposition(|message| message.role == Role::User),
+            messages,
+            fingerprint: is_deterministic(&request).then(|| exact::fingerprint(&body)),
+            sampling: sampling(&request)?,
+            max_tokens: max_tokens(&request)?,
+            stop: stop(request.stop.map(|stop| stop.into_vec()).unwrap_or_default())?,
+            stream: request.stream.unwrap_or(false),
+            include_usage: include_usage(&request.stream_options, request.stream)?,
+            remote_only,
+            body: Arc::new(body),
+        })
+    }
+
+    /// The last user message.
+    #[must_use]
+    pub fn question(&self) -> Option<&str> {
+        self.question.and_then(|index| self.messages.get(index)).map(|message| message.content.as_str())
+    }
+
+    /// The question stands alone: nothing was said before it but instructions, and nothing after.
+    #[must_use]
+    pub fn is_context_free(&self) -> bool {
+        self.question.is_some_and(|question| {
+            question + 1 == self.messages.len()
+                && self.messages[..question].iter().all(|message| message.role == Role::System)
+        })
+    }
+
+    /// A guess from the length of the text, for the router; only a tier's tokenizer knows.
+    #[must_use]
+    pub fn estimated_tokens(&self) -> u32 {
+        let tokens: usize = self.messages.iter().map(|message| 4 + message.content.len() / 4).sum();
+        u32::try_from(tokens).unwrap_or(u32::MAX)
+    }
+}
+
+/// Temperature 0 must be said: left out it is 1.
+fn is_deterministic(request: &ChatRequest) -> bool {
+    request.temperature == Some(0.0) || request.seed.is_some()
+}
+
+fn pinned(model: &str, pool: &Pool) -> Result<Option<usize>, ApiError> {
+    if model == "auto" {
+        return Ok(None);
+    }
+    match pool.get(model) {
+        Some((index, _)) => Ok(Some(index)),
+        None => Err(ApiError::model_not_found(model)),
+    }
+}
+
+/// The turns as text, and the path of the first that is more than text.
+fn messages(sent: &[ChatMessage]) -> Result<(Vec<Message>, Option<String>), ApiError> {
+    if sent.is_empty() {
+        return Err(ApiError::invalid("messages", "'messages' must hold at least one message."));
+    }
+    let mut rich = None;
+    let mut messages = Vec::with_capacity(sent.len());
+    for (index, message) in sent.iter().enumerate() {
+        let at = |field: &str| format!("messages[{index}].{field}");
+        let role = role(&message.role).ok_or_else(|| {
+            let known = "'system', 'developer', 'user', 'assistant' and 'tool'";
+            ApiError::invalid(at("role"), format!("Invalid role '{}': known are {known}.", message.role))
+        })?;
+        if role == Role::Tool {
+            rich.get_or_insert_with(|| at("role"));
+        }
+        let calls_tools = message.extra.get("tool_calls").is_some_and(|calls| !calls.is_null());
+        if calls_tools {
+            rich.get_or_insert_with(|| at("tool_calls"));
+        }
+        let content = match &message.content {
+            Some(content) => content_text(content).unwrap_or_else(|| {
+                rich.get_or_insert_with(|| at("content"));
+                String::new()
+            }),
+            None if calls_tools => String::new(),
+            None => return Err(ApiError::invalid(at("content"), format!("'{}' is missing.", at("content")))),
+        };
+        messages.push(Message::new(role, content));
+    }
+    Ok((messages, rich))
+}
+
+fn content_text(content: &Content) -> Option<String> {
+    content.text().ok().map(|text| text.into_owned())
+}
+
+fn role(name: &str) -> Option<Role> {
+    match name {
+        "system" | "developer" => Some(Role::System),
+        "user" => Some(Role::User),
+        "assistant" => Some(Role::Assistant),
+        "tool" => Some(Role::Tool),
+        _ => None,
+    }
+}
+
+fn check_remote(field: &str, pinned: Option<usize>, pool: &Pool) -> Result<(), ApiError> {
+    let possible = match pinned {
+        Some(tier) => pool.tier(tier).is_some_and(|tier| tier.info().remote),
+        None => pool.iter().any(|tier| tier.info().remote),
+    };
+    if possible {
+        return Ok(());
+    }
+    Err(ApiError::unsupported(
+        field,
+        format!("Unsupported parameter: '{field}' is not supported with this model."),
+    ))
+}
+
+fn check_n(n: Option<i64>) -> Result<(), ApiError> {
+    match n {
+        None | Some(1) => Ok(()),
+        Some(n) if n < 1 => {
+            Err(ApiError::invalid("n", format!("Invalid 'n': {n} is less than the minimum of 1.")))
+        }
+        Some(_) => Err(ApiError::unsupported("n", "Unsupported value: 'n' must be 1 for now.")),
+    }
+}
+
+fn sampling(request: &ChatRequest) -> Result<Sampling, ApiError> {
+    let temperature = request.temperature.unwrap_or(1.0);
+    if !(0.0..=2.0).contains(&temperature) {
+        let message = format!("Invalid 'temperature': {temperature} is not between 0 and 2.");
+        return Err(ApiError::invalid("temperature", message));
+    }
+    let top_p = request.top_p.unwrap_or(1.0);
+    if !(top_p > 0.0 && top_p <= 1.0) {
+        let message = format!("Invalid 'top_p': {top_p} is not above 0 and at most 1.");
+        return Err(ApiError::invalid("top_p", message));
+    }
+    // A negative seed is a seed like any other.
+    let seed = request.seed.map(i64::cast_unsigned);
+    Ok(Sampling { temperature: temperature as f32, top_p: top_p as f32, seed })
+}
+
+fn max_tokens(request: &ChatRequest) -> Result<Option<u32>, ApiError> {
+    let mut limit = None;
+    for (name, value) in
+        [("max_tokens", request.max_tokens), ("max_completion_tokens", request.max_completion_tokens)]
+    {
+        let Some(value) = value else { continue };
+        if value < 1 {
+            let message = format!("Invalid '{name}': {value} is less than the minimum of 1.");
+            return Err(ApiError::invalid(name, message));
+        }
+        limit = Some(u32::try_from(value).unwrap_or(u32::MAX));
+    }
+    Ok(limit)
+}
+
+fn stop(stop: Vec<String>) -> Result<Vec<String>, ApiError> {
+    if stop.len() > MOST_STOPS {
+        let message =
+            format!("Invalid 'stop': {} strings, but at most {MOST_STOPS} are allowed.", stop.len());
+        return Err(ApiError::invalid("stop", message));
+    }
+    if stop.iter().any(String::is_empty) {
+        return Err(ApiError::invalid("stop", "Invalid 'stop': a stop string must not be empty."));
+    }
+    Ok(stop)
+}
+
+fn include_usage(
+    options: &Option<reprise_openai::chat::StreamOptions>,
+    stream: Option<bool>,
+) -> Result<bool, ApiError> {
+    match options {
+        Some(_) if stream != Some(true) => Err(ApiError::invalid(
+            "stream_options",
+            "'stream_options' is only allowed when 'stream' is true.",
+        )),
+        options => Ok(options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)),
+    }
+}

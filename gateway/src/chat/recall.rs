@@ -1,0 +1,185 @@
+//! Stage 3: what was answered before that may help with this question.
+//!
+//! The question is embedded on the embedder's own threads; search and selection run on a blocking thread, so many at
+//! once as `state.searches` allows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reprise_cache::selection::{Chosen, SelectionConfig, SimilarityPrior, select};
+use reprise_cache::{Cache, EmbedError, TenantId, UnitVector, scrub};
+use reprise_tier::SharedTier;
+use tokio::task::spawn_blocking;
+
+use super::compose::Pair;
+use super::directives::Directives;
+use super::parse::Ask;
+use super::trail::{Stage, Trail};
+use crate::decisions::UsedExample;
+use crate::state::Memory;
+
+/// What the cache knows of a question.
+#[derive(Debug)]
+pub struct Recalled {
+    pub embedding: UnitVector,
+    /// Most useful last.
+    pub chosen: Vec<Chosen>,
+    /// The nearest example as it is, whether it was chosen or not.
+    pub nearest: Option<Chosen>,
+    pub top_similarity: Option<f32>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecallError {
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
+    #[error("the search died")]
+    Died,
+}
+
+/// An embedder reads a few hundred tokens; more text would only cost time.
+const EMBEDDED_BYTES: usize = 4096;
+
+/// `None` if there is no question.
+///
+/// # Errors
+/// The embedder or the cache failed; the request is answered without them.
+pub async fn recall(
+    trail: &mut Trail,
+    memory: &Memory,
+    ask: &Ask,
+    directives: &Directives,
+) -> Result<Option<Recalled>, RecallError> {
+    let Some(question) = ask.question() else { return Ok(None) };
+    let begun = Instant::now();
+    let embedding = memory.embedder.embed(&embedded_text(question)).await?;
+    trail.time(Stage::Embed, begun.elapsed());
+    let slot = Arc::clone(&trail.state.searches).acquire_owned().await.map_err(|_| RecallError::Died)?;
+    let search = Search {
+        cache: Arc::clone(&memory.cache),
+        tenant: trail.caller.tenant.clone(),
+        embedding,
+        config: selection_config(trail, directives),
+        tokenizer: tokenizer(trail, ask),
+    };
+    let found = spawn_blocking(move || {
+        let found = search.run();
+        drop(slot);
+        found
+    });
+    let (recalled, times) = found.await.map_err(|_| RecallError::Died)?;
+    trail.time(Stage::Retrieve, times.retrieve);
+    trail.time(Stage::Select, times.select);
+    trail.recalled(&recalled);
+    Ok(Some(recalled))
+}
+
+/// What of a question is embedded: its head, without what must not be stored. Lookup and admission take the same.
+#[must_use]
+pub fn embedded_text(question: &str) -> String {
+    scrub(&question[..question.floor_char_boundary(EMBEDDED_BYTES)]).into_owned()
+}
+
+struct Search {
+    cache: Arc<Cache>,
+    tenant: TenantId,
+    embedding: UnitVector,
+    config: SelectionConfig,
+    tokenizer: Option<SharedTier>,
+}
+
+struct Times {
+    retrieve: Duration,
+    select: Duration,
+}
+
+impl Search {
+    fn run(self) -> (Recalled, Times) {
+        let begun = Instant::now();
+        let candidates = self.cache.tenant(&self.tenant).nearest(&self.embedding, self.config.top_k);
+        let retrieve = begun.elapsed();
+        let tokens = |request: &str, answer: &str| match &self.tokenizer {
+            Some(tier) => tier.block_tokens(request, answer),
+            None => u32::try_from((request.len() + answer.len()) / 4 + 8).unwrap_or(u32::MAX),
+        };
+        let selection = select(
+            &candidates,
+            &SimilarityPrior,
+            &|example| tokens(&example.request, &example.answer),
+            &self.config,
+        );
+        let nearest = candidates.first().map(|first| Chosen {
+            example: Arc::clone(&first.example),
+            similarity: first.similarity,
+            utility: first.similarity,
+            tokens: 0,
+        });
+        let times = Times { retrieve, select: begun.elapsed().saturating_sub(retrieve) };
+        let recalled = Recalled {
+            embedding: self.embedding,
+            chosen: selection.chosen,
+            top_similarity: nearest.as_ref().map(|nearest| nearest.similarity),
+            nearest,
+        };
+        (recalled, times)
+    }
+}
+
+fn selection_config(trail: &Trail, directives: &Directives) -> SelectionConfig {
+    let cache = &trail.state.config.cache;
+    let allowed = directives.max_examples.map_or(usize::MAX, |count| count as usize);
+    SelectionConfig {
+        top_k: cache.top_k,
+        tau: cache.tau,
+        max_examples: cache.max_examples.min(allowed),
+        token_budget: cache.token_budget,
+        diversity: cache.diversity,
+    }
+}
+
+/// Who counts an example's tokens: the tier that is named, else the cheapest that is ready, which is where examples
+/// matter most.
+fn tokenizer(trail: &Trail, ask: &Ask) -> Option<SharedTier> {
+    let pool = &trail.state.pool;
+    let ready = |tier: &&SharedTier| tier.state() == reprise_tier::TierState::Ready;
+    match ask.pinned {
+        Some(index) => pool.tier(index).filter(ready).cloned(),
+        None => pool.iter().find(ready).cloned(),
+    }
+}
+
+impl Pair for Chosen {
+    fn request(&self) -> &str {
+        &self.example.request
+    }
+
+    fn answer(&self) -> &str {
+        &self.example.answer
+    }
+}
+
+/// How an example is shown beside a decision.
+#[must_use]
+pub fn used(chosen: &Chosen) -> UsedExample {
+    UsedExample {
+        id: chosen.example.id,
+        similarity: chosen.similarity,
+        utility: chosen.utility,
+        tokens: chosen.tokens,
+        request: chosen.example.request.clone(),
+        answer: chosen.example.answer.clone(),
+        source: chosen.example.source.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_scrubbed_head_of_a_question_is_embedded() {
+        assert_eq!(embedded_text("mail jane.roe@example.com"), "mail [EMAIL]");
+        let long = "\u{e9}".repeat(EMBEDDED_BYTES);
+        assert!(embedded_text(&format!("x{long}")).len() <= EMBEDDED_BYTES);
+    }
+}

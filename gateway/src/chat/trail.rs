@@ -1,0 +1,275 @@
+//! What happened to one request, from its head to the last byte of its answer.
+//!
+//! Dropping a trail that was not ended means that the client went away: it is filed as such, whatever stage it was in.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use reprise_openai::Usage;
+use reprise_router::{ArmKey, Decision};
+use reprise_tier::Finish;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::recall::Recalled;
+use crate::auth::Caller;
+use crate::decisions::{CacheStatus, DecisionRecord, Timings, UsedExample};
+use crate::error::ApiError;
+use crate::http::{Facts, RequestInfo};
+use crate::state::SharedState;
+
+const ENDPOINT: &str = "chat";
+/// nginx's status for a client that went away before it was answered; no client ever sees it.
+const CLIENT_CLOSED: u16 = 499;
+
+/// A stage that has a timing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Parse,
+    Exact,
+    Embed,
+    Retrieve,
+    Select,
+    Route,
+}
+
+#[derive(Debug)]
+pub struct Trail {
+    pub state: SharedState,
+    pub caller: Caller,
+    info: RequestInfo,
+    record: DecisionRecord,
+    waited: Duration,
+    example_tokens: u32,
+    pinned: bool,
+    ended: bool,
+    /// Held until the answer has ended.
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Trail {
+    #[must_use]
+    pub fn begin(state: SharedState, info: RequestInfo, caller: Caller) -> Self {
+        let record = DecisionRecord {
+            request_id: Arc::clone(&info.id),
+            created: info.at,
+            tenant: caller.tenant.clone(),
+            tier: None,
+            model: None,
+            cache: CacheStatus::Bypass,
+            status: 0,
+            error: None,
+            examples: Vec::new(),
+            similarity: None,
+            decision: None,
+            arm: None,
+            straight: false,
+            timings: Timings::default(),
+            usage: None,
+            finish_reason: None,
+            rating: None,
+            admitted: None,
+        };
+        let (waited, example_tokens) = (Duration::ZERO, 0);
+        Self { state, caller, info, record, waited, example_tokens, pinned: false, ended: false, slot: None }
+    }
+
+    /// Takes one of the slots that bound how much is under way.
+    ///
+    /// # Errors
+    /// 429 if all are taken, 503 once shutdown has begun.
+    pub fn take_slot(&mut self) -> Result<(), ApiError> {
+        if self.state.shutdown.is_cancelled() {
+            return Err(ApiError::shutting_down());
+        }
+        let slot = Arc::clone(&self.state.slots).try_acquire_owned().map_err(|_| ApiError::busy())?;
+        self.slot = Some(slot);
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn id(&self) -> &Arc<str> {
+        &self.info.id
+    }
+
+    #[must_use]
+    pub fn begun(&self) -> Instant {
+        self.info.begun
+    }
+
+    #[must_use]
+    pub fn created_second(&self) -> i64 {
+        self.info.at.as_second()
+    }
+
+    pub fn pin(&mut self) {
+        self.pinned = true;
+    }
+
+    pub fn time(&mut self, stage: Stage, took: Duration) {
+        let timings = &mut self.record.timings;
+        let (slot, label) = match stage {
+            Stage::Parse => (&mut timings.parse_ms, "parse"),
+            Stage::Exact => (&mut timings.exact_ms, "exact"),
+            Stage::Embed => (&mut timings.embed_ms, "embed"),
+            Stage::Retrieve => (&mut timings.retrieve_ms, "retrieve"),
+            Stage::Select => (&mut timings.select_ms, "select"),
+            Stage::Route => (&mut timings.route_ms, "route"),
+        };
+        *slot = Some(took.as_secs_f64() * 1e3);
+        self.state.metrics.stage_duration.with_label_values(&[label]).observe(took.as_secs_f64());
+    }
+
+    /// Time spent waiting for a tier, which is not the gateway's own.
+    pub fn waited(&mut self, time: Duration) {
+        self.waited += time;
+    }
+
+    pub fn cache(&mut self, status: CacheStatus) {
+        self.record.cache = status;
+    }
+
+    pub fn recalled(&mut self, recalled: &Recalled) {
+        self.record.similarity = recalled.top_similarity;
+        let metrics = &self.state.metrics;
+        metrics.selection_examples.observe(recalled.chosen.len() as f64);
+        if let Some(similarity) = recalled.top_similarity {
+            metrics.selection_similarity.observe(f64::from(similarity));
+        }
+    }
+
+    pub fn decided(&mut self, decision: Decision) {
+        if !self.pinned {
+            let examples = if decision.arm.examples { "true" } else { "false" };
+            let labels = [decision.policy.as_str(), &*decision.key.tier, examples];
+            self.state.metrics.router_decisions.with_label_values(&labels).inc();
+        }
+        self.record.decision = Some(decision);
+    }
+
+    pub fn went_straight(&mut self, reason: &'static str) {
+        self.record.straight = true;
+        self.state.metrics.router_straight.with_label_values(&[reason]).inc();
+    }
+
+    /// A tier has begun to answer, with these examples in its prompt.
+    pub fn answering(&mut self, tier: &str, model: &str, examples: Vec<UsedExample>) {
+        let (metrics, took) = (&self.state.metrics, self.info.begun.elapsed());
+        metrics.time_to_first_token.with_label_values(&[tier]).observe(took.as_secs_f64());
+        self.record.timings.ttft_ms = Some(took.as_secs_f64() * 1e3);
+        self.served_by(tier, model);
+        self.record.arm =
+            Some(ArmKey { tier: tier.into(), model: model.into(), examples: !examples.is_empty() });
+        self.example_tokens = examples.iter().map(|example| example.tokens).sum();
+        if !examples.is_empty() {
+            self.record.cache = CacheStatus::Examples;
+        } else if self.record.cache == CacheStatus::Examples {
+            self.record.cache = CacheStatus::Miss;
+        }
+        self.record.examples = examples;
+    }
+
+    /// A stored answer is served that this tier once wrote.
+    pub fn reused(&mut self, tier: &str, model: &str, similarity: f32, completion_tokens: u32) {
+        self.served_by(tier, model);
+        self.record.cache = CacheStatus::Hit;
+        self.record.similarity = Some(similarity);
+        self.state.metrics.tokens_saved.inc_by(u64::from(completion_tokens));
+    }
+
+    fn served_by(&mut self, tier: &str, model: &str) {
+        self.record.tier = Some(tier.to_owned());
+        self.record.model = Some(model.to_owned());
+    }
+
+    /// What the headers say, as of now.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        Facts {
+            tier: self.record.tier.clone(),
+            cache: self.record.cache,
+            examples: self.record.examples.len(),
+            similarity: self.record.similarity,
+            waited: self.waited,
+            counts_itself: true,
+        }
+    }
+
+    /// The answer is whole.
+    pub fn finish(mut self, usage: Usage, reason: &'static str, finish: Option<&Finish>) {
+        self.record.usage = Some(usage);
+        self.record.finish_reason = Some(reason);
+        if let (Some(finish), Some(tier)) = (finish, self.record.tier.clone()) {
+            self.computed(&tier, usage, finish);
+        }
+        self.end(StatusCode::OK.as_u16(), None);
+    }
+
+    /// There is no whole answer, and the client is told why.
+    pub fn fail(mut self, status: StatusCode, message: String) {
+        self.end(status.as_u16(), Some(message));
+    }
+
+    fn computed(&mut self, tier: &str, usage: Usage, finish: &Finish) {
+        let timings = &mut self.record.timings;
+        timings.queued_ms = Some(finish.timings.queued.as_secs_f64() * 1e3);
+        timings.prefill_ms = Some(finish.timings.prefill.as_secs_f64() * 1e3);
+        timings.decode_ms = Some(finish.timings.decode.as_secs_f64() * 1e3);
+        let metrics = &self.state.metrics;
+        for (kind, count) in [
+            ("prompt", usage.prompt_tokens),
+            ("completion", usage.completion_tokens),
+            ("example", self.example_tokens),
+        ] {
+            metrics.tokens.with_label_values(&[tier, kind]).inc_by(u64::from(count));
+        }
+        let gaps = usage.completion_tokens.saturating_sub(1);
+        let decode = finish.timings.decode;
+        if gaps > 0 && !decode.is_zero() {
+            metrics.inter_token.with_label_values(&[tier]).observe(decode.as_secs_f64() / f64::from(gaps));
+        }
+        let pool = &self.state.pool;
+        let dearest = pool.iter().last().is_some_and(|last| last.info().name == tier);
+        if !self.pinned && !dearest {
+            metrics.offloaded.inc();
+        }
+    }
+
+    fn end(&mut self, status: u16, error: Option<String>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let took = self.info.begun.elapsed();
+        let cache = self.record.cache;
+        // A hit was computed by no tier.
+        let tier = match cache {
+            CacheStatus::Hit => "",
+            _ => self.record.tier.as_deref().unwrap_or_default(),
+        };
+        let metrics = &self.state.metrics;
+        metrics.requests.with_label_values(&[ENDPOINT, &status.to_string(), tier, cache.as_str()]).inc();
+        metrics
+            .request_duration
+            .with_label_values(&[ENDPOINT, tier, cache.as_str()])
+            .observe(took.as_secs_f64());
+        if status == StatusCode::OK.as_u16() {
+            metrics.cache_lookups.with_label_values(&[cache.label()]).inc();
+        }
+        tracing::debug!(
+            request = %self.info.id, tenant = %self.caller.tenant, status, tier, cache = cache.as_str(),
+            examples = self.record.examples.len(), took_ms = took.as_millis(), error, "answered"
+        );
+        let timings = &mut self.record.timings;
+        timings.total_ms = took.as_secs_f64() * 1e3;
+        timings.overhead_ms = took.saturating_sub(self.waited).as_secs_f64() * 1e3;
+        self.record.status = status;
+        self.record.error = error;
+        self.state.decisions.add(self.record.clone());
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        self.end(CLIENT_CLOSED, Some("the client went away".to_owned()));
+    }
+}

@@ -1,0 +1,73 @@
+use std::path::PathBuf;
+
+use anyhow::Context;
+use reprise_models::Presence;
+
+use crate::boot::puller;
+use crate::config::{Config, Overrides, TierPlan, Weights};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Models {
+    /// Fetch models, those of the configuration if none is named.
+    Pull {
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// Whose models are meant if none is named.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// List the models that are known by name.
+    List,
+}
+
+impl Models {
+    pub fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::List => list(),
+            Self::Pull { names, config } if names.is_empty() => {
+                pull(&wanted(&Config::load(config.as_deref(), Overrides::default())?))
+            }
+            Self::Pull { names, .. } => pull(&names),
+        }
+    }
+}
+
+fn list() -> anyhow::Result<()> {
+    let puller = puller()?;
+    for model in &puller.manifest().models {
+        let here = match puller.presence(model) {
+            Presence::Complete => "here",
+            Presence::Partial => "partly here",
+            Presence::Absent => "not here",
+        };
+        let megabytes = model.bytes().div_ceil(1_000_000);
+        println!(
+            "{:<38} {megabytes:>6} MB  {:<12} {here:<12} {}",
+            model.name, model.licence, model.description
+        );
+    }
+    Ok(())
+}
+
+fn pull(names: &[String]) -> anyhow::Result<()> {
+    let puller = puller()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")?;
+    for name in names {
+        let folder = runtime.block_on(puller.pull(name))?;
+        println!("{name} {}", folder.display());
+    }
+    Ok(())
+}
+
+/// Every model of the manifest that this configuration uses.
+fn wanted(config: &Config) -> Vec<String> {
+    let tiers = config.tiers.iter().filter_map(|tier| match tier {
+        TierPlan::Local(plan) => match &plan.weights {
+            Weights::Manifest(name) => Some(name.clone()),
+            Weights::Gguf(_) => None,
+        },
+        TierPlan::Remote(_) => None,
+    });
+    tiers.chain(config.cache.enabled.then(|| config.embedder.model.clone())).collect()
+}
