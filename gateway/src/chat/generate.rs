@@ -99,9 +99,9 @@ impl<'a> Attempts<'a> {
     }
 
     async fn attempt(&self, trail: &mut Trail, attempt: Attempt) -> Result<Running, TierError> {
-        let begun = Instant::now();
+        trail.wait_begins();
         let first = self.first_words(trail, attempt).await;
-        trail.waited(begun.elapsed());
+        trail.wait_ends();
         first
     }
 

@@ -1,7 +1,5 @@
 //! The answer as one JSON body. Nothing is sent before it is whole, so that a tier that breaks off can be replaced.
 
-use std::time::Instant;
-
 use reprise_openai::chat::ChatCompletion;
 
 use super::afterwards::{Lesson, Whole};
@@ -20,9 +18,9 @@ pub async fn answer(
 ) -> Result<(ChatCompletion, Finish), ApiError> {
     loop {
         let mut running = attempts.start(trail).await?;
-        let begun = Instant::now();
+        trail.wait_begins();
         let collected = collect(&mut running).await;
-        trail.waited(begun.elapsed());
+        trail.wait_ends();
         match collected {
             Ok((text, finish)) => {
                 let info = running.tier.info();

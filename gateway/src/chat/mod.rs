@@ -18,7 +18,11 @@ mod parse;
 mod pipeline;
 mod recall;
 mod route;
+#[cfg(test)]
+mod scripted;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod trail;
 
 use axum::body::Body;
@@ -45,7 +49,7 @@ pub async fn completions(
     match pipeline::run(&mut trail, &headers, body).await {
         Ok(reply) => reply.into_response(trail),
         Err(error) => {
-            let facts = trail.facts();
+            let facts = trail.commit();
             trail.fail(error.status, error.body.message.clone());
             let mut response = error.into_response();
             response.extensions_mut().insert(facts);

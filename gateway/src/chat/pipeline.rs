@@ -121,8 +121,8 @@ fn reuse(trail: &mut Trail, ask: &Ask, nearest: &Chosen) -> Reply {
 }
 
 impl Reply {
-    pub fn into_response(self, trail: Trail) -> Response {
-        let facts = trail.facts();
+    pub fn into_response(self, mut trail: Trail) -> Response {
+        let facts = trail.commit();
         let mut response = match self {
             Self::Json { completion, finish } => {
                 let usage = completion.usage.unwrap_or_default();

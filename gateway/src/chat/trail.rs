@@ -40,6 +40,9 @@ pub struct Trail {
     info: RequestInfo,
     record: DecisionRecord,
     waited: Duration,
+    waiting_since: Option<Instant>,
+    /// Set when the headers are made: what comes later is not on the way to them.
+    overhead: Option<Duration>,
     example_tokens: u32,
     pinned: bool,
     ended: bool,
@@ -70,8 +73,19 @@ impl Trail {
             rating: None,
             admitted: None,
         };
-        let (waited, example_tokens) = (Duration::ZERO, 0);
-        Self { state, caller, info, record, waited, example_tokens, pinned: false, ended: false, slot: None }
+        Self {
+            state,
+            caller,
+            info,
+            record,
+            waited: Duration::ZERO,
+            waiting_since: None,
+            overhead: None,
+            example_tokens: 0,
+            pinned: false,
+            ended: false,
+            slot: None,
+        }
     }
 
     /// Takes one of the slots that bound how much is under way.
@@ -120,9 +134,25 @@ impl Trail {
         self.state.metrics.stage_duration.with_label_values(&[label]).observe(took.as_secs_f64());
     }
 
-    /// Time spent waiting for a tier, which is not the gateway's own.
-    pub fn waited(&mut self, time: Duration) {
-        self.waited += time;
+    /// From here on the gateway waits for a tier: that time is not its own.
+    pub fn wait_begins(&mut self) {
+        self.waiting_since = Some(Instant::now());
+    }
+
+    pub fn wait_ends(&mut self) {
+        self.waited += self.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+    }
+
+    /// Time in the gateway less time waiting for a tier, up to now or to when the headers were made.
+    fn overhead(&self) -> Duration {
+        let waiting = self.waiting_since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.overhead.unwrap_or_else(|| self.info.begun.elapsed().saturating_sub(self.waited + waiting))
+    }
+
+    /// The headers are made now.
+    pub fn commit(&mut self) -> Facts {
+        self.overhead = Some(self.overhead());
+        self.facts()
     }
 
     pub fn cache(&mut self, status: CacheStatus) {
@@ -259,9 +289,10 @@ impl Trail {
             request = %self.info.id, tenant = %self.caller.tenant, status, tier, cache = cache.as_str(),
             examples = self.record.examples.len(), took_ms = took.as_millis(), error, "answered"
         );
+        let overhead = self.overhead();
         let timings = &mut self.record.timings;
         timings.total_ms = took.as_secs_f64() * 1e3;
-        timings.overhead_ms = took.saturating_sub(self.waited).as_secs_f64() * 1e3;
+        timings.overhead_ms = overhead.as_secs_f64() * 1e3;
         self.record.status = status;
         self.record.error = error;
         self.state.decisions.add(self.record.clone());

@@ -6,6 +6,8 @@ mod models;
 mod serve;
 mod store;
 
+use std::io::IsTerminal;
+
 use clap::{Parser, Subcommand};
 
 /// An OpenAI-compatible LLM gateway that remembers what it answered.
@@ -50,7 +52,9 @@ impl Command {
 fn log(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("REPRISE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     if json {
         subscriber.json().init();
     } else {
