@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -134,9 +135,13 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
         }
         Script::Garbage => ([("content-type", "text/html")], "<html>It works!</html>").into_response(),
         Script::DieMidStream(text) => {
-            let parts: Vec<Result<Bytes, std::io::Error>> =
-                vec![Ok(chunk(text, None)), Err(std::io::Error::other("the upstream dies"))];
-            events(Body::from_stream(stream::iter(parts)))
+            // A pause before the end, so that the words are really sent.
+            let first = stream::iter([Ok(chunk(text, None))]);
+            let death = stream::once(async {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                Err(std::io::Error::other("the upstream dies"))
+            });
+            events(Body::from_stream(first.chain(death)))
         }
         Script::Stall(text) => {
             shared.open.fetch_add(1, Ordering::SeqCst);
