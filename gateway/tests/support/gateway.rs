@@ -82,8 +82,13 @@ impl Gateway {
             if let Some(status) = self.exited() {
                 panic!("the gateway ended with {status} before it was ready");
             }
-            if self.client.get(&url).send().await.is_ok_and(|response| response.status().is_success()) {
-                return self;
+            if let Ok(response) = self.client.get(&url).send().await {
+                let status = response.status();
+                let body = response.text().await.unwrap_or_default();
+                if status.is_success() {
+                    return self;
+                }
+                assert!(!none_can_come(&body), "no tier will ever be ready: {body}");
             }
             assert!(began.elapsed() < DEADLINE, "the gateway does not become ready");
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -223,6 +228,12 @@ impl Drop for Gateway {
             eprintln!("--- log of the gateway on {}\n{}", self.address, self.log());
         }
     }
+}
+
+/// True if every tier has failed for good.
+fn none_can_come(readyz: &str) -> bool {
+    let told: Value = serde_json::from_str(readyz).unwrap_or_default();
+    told["tiers"].as_array().is_some_and(|tiers| tiers.iter().all(|tier| tier["state"] == "failed"))
 }
 
 fn log_of(home: &Path) -> PathBuf {
