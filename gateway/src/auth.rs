@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::admin::origin::OriginError;
 use crate::config::{ADMIN_TENANT, Auth};
 
 /// Whose request it is.
@@ -19,6 +20,8 @@ pub struct Caller {
     pub tenant: TenantId,
     /// It came with the admin key.
     pub admin: bool,
+    /// It came without a key, and is believed because it came from this machine.
+    pub anonymous: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +30,11 @@ pub enum AuthError {
     Missing,
     #[error("Incorrect API key provided.")]
     Wrong,
+    /// Somebody may have talked a browser or a proxy on this machine into it.
+    #[error(
+        "No keys are configured, so only programs on this machine are served, and this did not come from one: {0}."
+    )]
+    Foreign(OriginError),
 }
 
 pub struct Keyring {
@@ -49,11 +57,11 @@ impl Keyring {
     pub fn new(auth: &Auth, loopback: bool) -> Result<Self, reprise_cache::InvalidTenant> {
         let mut entries = Vec::new();
         for key in &auth.keys {
-            let caller = Caller { tenant: key.tenant.parse()?, admin: false };
+            let caller = Caller { tenant: key.tenant.parse()?, admin: false, anonymous: false };
             entries.push(Entry { sha256: key.sha256, caller });
         }
         if let Some(key) = &auth.admin_key {
-            let caller = Caller { tenant: ADMIN_TENANT.parse()?, admin: true };
+            let caller = Caller { tenant: ADMIN_TENANT.parse()?, admin: true, anonymous: false };
             entries.push(Entry { sha256: Sha256::digest(key.expose_secret()).into(), caller });
         }
         let anonymous = if loopback && auth.keys.is_empty() { Some("default".parse()?) } else { None };
@@ -68,7 +76,7 @@ impl Keyring {
         let known = presented.and_then(|key| self.find(key));
         match (known, &self.anonymous, presented) {
             (Some(caller), _, _) => Ok(caller.clone()),
-            (None, Some(tenant), _) => Ok(Caller { tenant: tenant.clone(), admin: false }),
+            (None, Some(tenant), _) => Ok(Caller { tenant: tenant.clone(), admin: false, anonymous: true }),
             (None, None, Some(_)) => Err(AuthError::Wrong),
             (None, None, None) => Err(AuthError::Missing),
         }

@@ -105,7 +105,15 @@ impl From<FieldError> for ApiError {
 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, ErrorBody::invalid_api_key(error.to_string()))
+        match error {
+            AuthError::Missing | AuthError::Wrong => {
+                Self::new(StatusCode::UNAUTHORIZED, ErrorBody::invalid_api_key(error.to_string()))
+            }
+            AuthError::Foreign(_) => {
+                let body = ErrorBody::new(kind::PERMISSION, error.to_string()).with_code("foreign_origin");
+                Self::new(StatusCode::FORBIDDEN, body)
+            }
+        }
     }
 }
 

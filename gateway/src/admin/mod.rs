@@ -15,7 +15,7 @@ mod guard;
 mod import;
 mod journal;
 mod lease;
-mod origin;
+pub mod origin;
 mod overview;
 mod pair;
 mod pool;
@@ -38,11 +38,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::OriginalUri;
 use axum::middleware;
 use axum::routing::{get, post, put};
+use http::{Method, StatusCode};
 use parking_lot::{Mutex, MutexGuard};
+use reprise_openai::{ErrorBody, kind};
 use tokio::sync::Semaphore;
 
 pub use error::AdminError;
 
+use crate::error::ApiError;
 use crate::state::{AppState, SharedState};
 use audit::AuditLog;
 use lease::LeaseDesk;
@@ -90,6 +93,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(app: &SharedState) -> axum::Rout
         .route("/replay/lease", post(replay_lease::acquire))
         .route("/replay/lease/{id}", put(replay_lease::renew).delete(replay_lease::release))
         .route("/replay/runs", get(replay_runs::list).post(replay_runs::add))
+        .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(admin.clone(), guard::guard))
         .with_state(admin);
@@ -98,6 +102,12 @@ pub fn routes<S: Clone + Send + Sync + 'static>(app: &SharedState) -> axum::Rout
 
 async fn nothing_here(OriginalUri(uri): OriginalUri) -> AdminError {
     AdminError::NotFound(format!("{} here", uri.path()))
+}
+
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    let message = format!("{method} is not for {}", uri.path());
+    let body = ErrorBody::new(kind::INVALID_REQUEST, message).with_code("method_not_supported");
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, body)
 }
 
 impl Admin {

@@ -25,7 +25,7 @@ use super::stream::{Writer, Writing};
 use super::trail::{Stage, Trail};
 use super::{exact, json};
 use crate::error::ApiError;
-use crate::http::json_body;
+use crate::http::{LARGE, json_body};
 use crate::state::SharedState;
 
 /// An answer on its way out.
@@ -49,9 +49,6 @@ pub enum Reply {
         include_usage: bool,
     },
 }
-
-/// Above this many bytes of text a request is checked on a blocking thread.
-const LARGE: u64 = 64 << 10;
 
 /// # Errors
 /// The request cannot be answered; nothing was sent yet.
@@ -87,7 +84,7 @@ pub async fn run(trail: &mut Trail, headers: &HeaderMap, body: Body) -> Result<R
 async fn parse(trail: &Trail, headers: &HeaderMap, body: Map<String, Value>) -> Result<Ask, ApiError> {
     let length =
         headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: u64| length <= LARGE) {
+    if length.is_some_and(|length: usize| length <= LARGE) {
         return Ask::read(body, &trail.state.pool);
     }
     let state: SharedState = trail.state.clone();

@@ -2,11 +2,13 @@
 //! have. What a real model does is tested on the real binary.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -212,10 +214,14 @@ impl Stage {
 
     pub async fn send(&self, body: &Value, headers: &[(&str, &str)]) -> Response {
         let mut request = Request::post("/v1/chat/completions").header("content-type", "application/json");
+        if headers.iter().all(|(name, _)| *name != "host") {
+            request = request.header("host", "localhost");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Body::from(body.to_string())).unwrap();
+        let mut request = request.body(Body::from(body.to_string())).unwrap();
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 50_000))));
         self.app.clone().oneshot(request).await.unwrap()
     }
 

@@ -213,7 +213,7 @@ async fn the_policy_reuse_returns_the_nearest_answer() {
 async fn more_than_the_slots_are_turned_away() {
     let small = Scripted::new("small", 0.1, &[Play::Hang("once")]);
     let stage = Stage::with(PolicyKind::SmallPlain, &[&small], false, |config| {
-        config.server.max_concurrent_requests = 1
+        config.server.max_concurrent_requests = 1;
     });
     let first = stage.send(&streamed("auto", QUESTION), &[]).await;
     let second = stage.send(&streamed("auto", QUESTION), &[]).await;
@@ -234,4 +234,18 @@ async fn what_only_a_remote_tier_can_do_is_refused_by_name() {
         assert_eq!(response.status().as_u16(), 400);
         assert_eq!(json(response).await["error"]["param"], param);
     }
+}
+
+#[tokio::test]
+async fn without_keys_a_page_in_the_browser_is_nobody() {
+    let small = Scripted::new("small", 0.1, &[Play::Say("blue")]);
+    let stage = Stage::new(PolicyKind::SmallPlain, &[&small]);
+    for foreign in
+        [("host", "evil.example"), ("origin", "https://evil.example"), ("x-forwarded-for", "10.0.0.1")]
+    {
+        let response = stage.send(&ask("auto", QUESTION), &[foreign]).await;
+        assert_eq!(response.status().as_u16(), 403, "{foreign:?}");
+        assert_eq!(json(response).await["error"]["type"], "permission_error");
+    }
+    assert_eq!(small.asked.lock().len(), 0);
 }

@@ -136,9 +136,9 @@ fn router(raw: &RouterSection) -> Result<(RouterConfig, Duration), ConfigError> 
     let deadline = seconds("router.deadline_ms", raw.deadline_ms / 1e3)?;
     let config = RouterConfig {
         policy: raw.policy,
-        load: raw.load.clone(),
-        cost: raw.cost.clone(),
-        bandit: raw.bandit.clone(),
+        load: raw.load,
+        cost: raw.cost,
+        bandit: raw.bandit,
         similarity_threshold: raw.similarity_threshold,
         win_threshold: raw.win_threshold,
     };

@@ -8,9 +8,13 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use reprise_openai::{ErrorBody, kind};
 use serde_json::{Map, Value};
+use tokio::task::spawn_blocking;
 
 use crate::config::Server;
 use crate::error::ApiError;
+
+/// Above this many bytes a body is parsed on a blocking thread.
+pub const LARGE: usize = 64 << 10;
 
 /// Reads and parses the body. Only `application/json` is taken: a browser cannot send it across origins without
 /// asking first, so no page can use a gateway that listens on loopback without keys.
@@ -32,7 +36,12 @@ pub async fn json_body(
         Ok(bytes) => bytes?,
         Err(_) => return Err(too_slow(limits.body_timeout)),
     };
-    match serde_json::from_slice(&bytes) {
+    let parsed = if bytes.len() > LARGE {
+        spawn_blocking(move || serde_json::from_slice(&bytes)).await.map_err(|_| ApiError::internal())?
+    } else {
+        serde_json::from_slice(&bytes)
+    };
+    match parsed {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(ApiError::bad_body("The body of the request must be a JSON object.")),
         Err(error) => {

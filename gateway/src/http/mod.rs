@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use http::{Method, StatusCode, Uri};
 use reprise_openai::{ErrorBody, kind};
 
-pub use body::json_body;
+pub use body::{LARGE, json_body};
 pub use envelope::{Facts, RequestInfo};
 pub use server::serve;
 
