@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use crate::{
     CacheConfig, CacheError, ExampleId, Fingerprint, ModelHash, Store, StoreError, TenantCache, TenantId,
-    UnitVector, Write,
+    Write,
     eviction::{self, Item},
-    partition::{ExampleRecord, Kind, Partition, REGISTRY, Remembered},
-    store::codec,
+    follow::Feed,
+    partition::Partition,
 };
 
 /// All tenants' memory under one embedder.
@@ -22,8 +22,9 @@ use crate::{
 /// It hands out a [`TenantCache`] for one tenant and keeps house; it offers no way to look into several at once.
 #[derive(Debug)]
 pub struct Cache {
-    shared: Arc<Shared>,
-    partitions: RwLock<BTreeMap<TenantId, Arc<Partition>>>,
+    pub(crate) shared: Arc<Shared>,
+    /// Grows by one at a tenant's first request; nothing is held of it while a partition is worked on.
+    pub(crate) partitions: RwLock<BTreeMap<TenantId, Arc<Partition>>>,
     /// One maintenance run at a time.
     maintenance: Mutex<()>,
 }
@@ -34,9 +35,11 @@ pub struct Shared {
     pub config: CacheConfig,
     pub model: ModelHash,
     pub dimensions: usize,
-    store: Arc<dyn Store>,
-    undecodable: AtomicU64,
+    pub store: Arc<dyn Store>,
+    pub undecodable: AtomicU64,
     degraded: AtomicBool,
+    /// How far the store's change feed was followed. Held for moments, also under a partition's writer lock.
+    pub feed: Mutex<Feed>,
 }
 
 /// The cache in numbers.
@@ -48,7 +51,7 @@ pub struct CacheStats {
     /// What counts against the budget.
     pub bytes: usize,
     pub byte_budget: usize,
-    /// Stored values that did not decode when the cache opened.
+    /// Stored values that did not decode when they were read.
     pub undecodable: u64,
     /// The store refused the last write: answers go on, nothing new is remembered.
     pub degraded: bool,
@@ -61,6 +64,9 @@ pub struct CacheStats {
 pub struct Maintenance {
     pub evicted_examples: usize,
     pub evicted_answers: usize,
+    pub evicted_bytes: usize,
+    /// Changes that others made in the store.
+    pub followed: usize,
     /// Partitions whose search graph was built anew.
     pub rebuilt: usize,
 }
@@ -72,8 +78,18 @@ impl Shared {
     /// Writes to the store and remembers whether it could.
     pub fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
         let result = self.store.write(writes);
-        self.degraded.store(result.is_err(), Ordering::Relaxed);
-        result.map(|_| ())
+        if self.degraded.swap(result.is_err(), Ordering::Relaxed) != result.is_err() {
+            match &result {
+                Ok(_) => tracing::info!("the store takes writes again"),
+                Err(error) => {
+                    tracing::error!(%error, "the store refuses writes: the cache only reads from now on");
+                }
+            }
+        }
+        let last = result?;
+        let first = (last + 1).saturating_sub(writes.len() as u64);
+        self.feed.lock().wrote(first, last);
+        Ok(())
     }
 }
 
@@ -88,39 +104,39 @@ impl Cache {
         dimensions: usize,
         store: Arc<dyn Store>,
     ) -> Result<Self, CacheError> {
-        let shared = Arc::new(Shared {
+        // Read first: what is written while the cache loads is followed afterwards.
+        let newest = store.sequence();
+        let shared = Shared {
             config,
             model,
             dimensions,
             store,
             undecodable: AtomicU64::new(0),
             degraded: AtomicBool::new(false),
-        });
-        let mut tenants = Vec::new();
-        shared.store.scan(&[REGISTRY], &mut |_, value| {
-            tenants.extend(codec::decode::<TenantId>(&model, value).map(|(tenant, _)| tenant));
-        })?;
-        let mut partitions = BTreeMap::new();
-        for tenant in tenants {
-            let partition = Partition::new(tenant.clone(), &model, &shared.config, true);
-            load(&shared, &partition)?;
+            feed: Mutex::new(Feed::at(newest)),
+        };
+        let cache =
+            Self { shared: Arc::new(shared), partitions: RwLock::default(), maintenance: Mutex::default() };
+        cache.read_all(newest)?;
+        for partition in cache.all() {
             partition.index.rebuild_if_stale();
-            partitions.insert(tenant, Arc::new(partition));
         }
-        Ok(Self { shared, partitions: RwLock::new(partitions), maintenance: Mutex::default() })
+        Ok(cache)
     }
 
     /// The memory of one tenant: the only way to any of it.
     #[must_use]
     pub fn tenant(&self, tenant: &TenantId) -> TenantCache {
+        TenantCache::new(Arc::clone(&self.shared), self.partition(tenant))
+    }
+
+    pub(crate) fn partition(&self, tenant: &TenantId) -> Arc<Partition> {
         let known = self.partitions.read().get(tenant).cloned();
-        let partition = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             let mut partitions = self.partitions.write();
-            let new =
-                || Arc::new(Partition::new(tenant.clone(), &self.shared.model, &self.shared.config, false));
+            let new = || Arc::new(Partition::new(tenant.clone(), &self.shared.model, &self.shared.config));
             Arc::clone(partitions.entry(tenant.clone()).or_insert_with(new))
-        });
-        TenantCache::new(Arc::clone(&self.shared), partition)
+        })
     }
 
     /// Tenants that have or had something here.
@@ -165,16 +181,16 @@ impl Cache {
         Ok(self.shared.store.size_on_disk()?)
     }
 
-    /// Evicts down to the byte budget and rebuilds stale search graphs, beside everything else. Takes seconds for large
-    /// partitions: for a thread of its own.
+    /// Follows the store's change feed, evicts down to the byte budget and rebuilds stale search graphs, beside everything
+    /// else. Values decay by themselves, in closed form. Takes seconds for large partitions: for a thread of its own.
     ///
     /// # Errors
-    /// The store refused a deletion.
+    /// The store refused a deletion or cannot be read; the graphs are rebuilt all the same.
     pub fn maintain(&self, now_ms: i64) -> Result<Maintenance, CacheError> {
         let _alone = self.maintenance.lock();
-        let mut done = self.evict(now_ms)?;
-        done.rebuilt = self.all().iter().filter(|partition| partition.index.rebuild_if_stale()).count();
-        Ok(done)
+        let evicted = self.follow().and_then(|followed| Ok(Maintenance { followed, ..self.evict(now_ms)? }));
+        let rebuilt = self.all().iter().filter(|partition| partition.index.rebuild_if_stale()).count();
+        Ok(Maintenance { rebuilt, ..evicted? })
     }
 
     fn all(&self) -> Vec<Arc<Partition>> {
@@ -188,27 +204,41 @@ impl Cache {
         if partitions.iter().map(|partition| partition.bytes()).sum::<usize>() <= config.byte_budget {
             return Ok(Maintenance::default());
         }
+        let grace_ms = i64::try_from(config.grace.as_millis()).unwrap_or(i64::MAX);
+        let newcomer =
+            |created_ms: i64| Some(now_ms.saturating_sub(created_ms)).filter(|age| *age < grace_ms);
         let (mut items, mut owners) = (Vec::new(), Vec::new());
         for (at, partition) in partitions.iter().enumerate() {
             for example in partition.examples.read().values() {
-                items.push(Item { value: example.value_at(config, now_ms), bytes: example.bytes });
+                items.push(Item {
+                    value: example.value_at(config, now_ms),
+                    bytes: example.bytes,
+                    newcomer: newcomer(example.created_at_ms),
+                });
                 owners.push((at, Owned::Example(example.id)));
             }
             for (fingerprint, answer) in partition.answers.read().iter() {
-                items.push(Item { value: answer.value_at(config, now_ms), bytes: answer.bytes });
+                items.push(Item {
+                    value: answer.value_at(config, now_ms),
+                    bytes: answer.bytes,
+                    newcomer: newcomer(answer.answer.created_at_ms),
+                });
                 owners.push((at, Owned::Answer(*fingerprint)));
             }
         }
-        let kept = eviction::keep(&items, (config.byte_budget as f64 * EVICTION_TARGET) as usize);
+        let budget = config.byte_budget as f64;
+        let grace_bytes = (budget * config.grace_share) as usize;
+        let kept = eviction::keep(&items, (budget * EVICTION_TARGET) as usize, grace_bytes);
         let mut done = Maintenance::default();
-        for ((at, owned), _) in owners.into_iter().zip(kept).filter(|(_, kept)| !kept) {
+        let victims = owners.into_iter().zip(&items).zip(kept).filter(|(_, kept)| !kept);
+        for (((at, owned), item), _) in victims {
             let tenant = TenantCache::new(Arc::clone(&self.shared), Arc::clone(&partitions[at]));
-            match owned {
-                Owned::Example(id) => done.evicted_examples += usize::from(tenant.delete(id)?),
-                Owned::Answer(fingerprint) => {
-                    done.evicted_answers += usize::from(tenant.forget(&fingerprint)?);
-                }
-            }
+            let (evicted, count) = match owned {
+                Owned::Example(id) => (tenant.delete(id)?, &mut done.evicted_examples),
+                Owned::Answer(fingerprint) => (tenant.forget(&fingerprint)?, &mut done.evicted_answers),
+            };
+            *count += usize::from(evicted);
+            done.evicted_bytes += if evicted { item.bytes } else { 0 };
         }
         Ok(done)
     }
@@ -218,34 +248,4 @@ impl Cache {
 enum Owned {
     Example(ExampleId),
     Answer(Fingerprint),
-}
-
-/// Reads a partition into RAM. What does not decode is a miss, and counted.
-fn load(shared: &Shared, partition: &Partition) -> Result<(), StoreError> {
-    let mut undecodable = 0;
-    shared.store.scan(&partition.prefix(Kind::Example), &mut |_, value| {
-        let decoded = codec::decode::<ExampleRecord>(&shared.model, value)
-            .filter(|(_, vector)| vector.len() == shared.dimensions)
-            .and_then(|(record, vector)| Some(record.into_example(UnitVector::try_new(vector).ok()?)));
-        match decoded {
-            Some(example) => {
-                partition.index.insert(example.id, example.embedding.clone());
-                partition.examples.write().insert(example.id, Arc::new(example));
-            }
-            None => undecodable += 1,
-        }
-    })?;
-    let prefix = partition.prefix(Kind::Answer);
-    shared.store.scan(&prefix, &mut |key, value| {
-        let fingerprint = key.get(prefix.len()..).and_then(Fingerprint::from_bytes);
-        match (fingerprint, codec::decode(&shared.model, value)) {
-            (Some(fingerprint), Some((answer, _))) => {
-                let remembered = Remembered::new(answer, shared.config.initial_value);
-                partition.answers.write().insert(fingerprint, remembered);
-            }
-            _ => undecodable += 1,
-        }
-    })?;
-    shared.undecodable.fetch_add(undecodable, Ordering::Relaxed);
-    Ok(())
 }

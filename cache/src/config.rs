@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::IndexConfig;
 
 /// How the cache remembers. How it selects is [`SelectionConfig`](crate::selection::SelectionConfig).
@@ -11,6 +13,13 @@ pub struct CacheConfig {
     pub duplicate_similarity: f32,
     /// Longest request and answer together.
     pub max_example_bytes: usize,
+    /// Longest answer that is kept for exact reuse.
+    pub max_answer_bytes: usize,
+    /// So long after its making an entry is not evicted, as far as `grace_share` of the budget holds all such entries:
+    /// the newest ones could otherwise never earn a value beside old ones.
+    pub grace: Duration,
+    /// In [0, 1].
+    pub grace_share: f64,
     /// What remains of an example's value after an hour. 0.9 is the paper's.
     pub decay_per_hour: f64,
     /// Value of a new example, so that it is not the first to go; about half an offload.
@@ -27,6 +36,9 @@ impl Default for CacheConfig {
             similarity_floor: 0.5,
             duplicate_similarity: 0.97,
             max_example_bytes: 32 << 10,
+            max_answer_bytes: 256 << 10,
+            grace: Duration::from_secs(15 * 60),
+            grace_share: 0.1,
             decay_per_hour: 0.9,
             initial_value: 0.5,
             gain_ema: 0.3,

@@ -10,33 +10,52 @@ pub struct Item {
     /// At least 0.
     pub value: f64,
     pub bytes: usize,
+    /// If it is still in its grace: its age in milliseconds.
+    pub newcomer: Option<i64>,
 }
 
-/// For each item, whether it stays.
+/// For each item, whether it stays. Newcomers stay first, the newest before the others, up to `grace_bytes` of the
+/// budget; what is left is the knapsack's.
 #[must_use]
-pub fn keep(items: &[Item], budget: usize) -> Vec<bool> {
-    let mut order: Vec<usize> = (0..items.len()).collect();
+pub fn keep(items: &[Item], budget: usize, grace_bytes: usize) -> Vec<bool> {
+    let mut kept = vec![false; items.len()];
+    let mut room = budget;
+    let mut newcomers: Vec<(i64, usize)> =
+        items.iter().enumerate().filter_map(|(i, item)| Some((item.newcomer?, i))).collect();
+    newcomers.sort_unstable();
+    for (_, i) in newcomers {
+        let left_of_grace = grace_bytes.min(budget).saturating_sub(budget - room);
+        if items[i].bytes <= left_of_grace {
+            kept[i] = true;
+            room -= items[i].bytes;
+        }
+    }
+    fill(items, room, &mut kept);
+    kept
+}
+
+/// Greedy by density over what is not kept yet.
+fn fill(items: &[Item], budget: usize, kept: &mut [bool]) {
+    let mut order: Vec<usize> = (0..items.len()).filter(|i| !kept[*i]).collect();
+    let single = order
+        .iter()
+        .copied()
+        .filter(|i| items[*i].bytes <= budget)
+        .max_by(|a, b| items[*a].value.total_cmp(&items[*b].value));
     let density = |i: usize| items[i].value / items[i].bytes.max(1) as f64;
     order.sort_by(|a, b| density(*b).total_cmp(&density(*a)));
-    let mut kept = vec![false; items.len()];
-    let (mut bytes, mut value) = (0_usize, 0.0);
+    let (mut taken, mut bytes, mut value) = (Vec::new(), 0_usize, 0.0);
     for i in order {
         if bytes.saturating_add(items[i].bytes) <= budget {
-            kept[i] = true;
+            taken.push(i);
             bytes += items[i].bytes;
             value += items[i].value;
         }
     }
-    let single = (0..items.len())
-        .filter(|i| items[*i].bytes <= budget)
-        .max_by(|a, b| items[*a].value.total_cmp(&items[*b].value));
-    if let Some(single) = single
-        && items[single].value > value
-    {
-        kept.fill(false);
-        kept[single] = true;
+    match single {
+        Some(single) if items[single].value > value => kept[single] = true,
+        _ => taken.into_iter().for_each(|i| kept[i] = true),
     }
-    kept
 }
 
 #[cfg(test)]
@@ -44,6 +63,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn item(value: f64, bytes: usize) -> Item {
+        Item { value, bytes, newcomer: None }
+    }
 
     fn worth(items: &[Item], kept: &[bool]) -> (f64, usize) {
         items
@@ -65,8 +88,16 @@ mod tests {
 
     #[test]
     fn a_great_item_beats_many_dense_ones() {
-        let items = [Item { value: 2.0, bytes: 1 }, Item { value: 100.0, bytes: 100 }];
-        assert_eq!(keep(&items, 100), [false, true]);
+        let items = [item(2.0, 1), item(100.0, 100)];
+        assert_eq!(keep(&items, 100, 0), [false, true]);
+    }
+
+    #[test]
+    fn newcomers_stay_within_their_share_the_newest_first() {
+        let new = |age| Item { newcomer: Some(age), ..item(0.1, 10) };
+        let items = [item(9.0, 50), item(8.0, 50), new(30), new(10), new(20)];
+        assert_eq!(keep(&items, 75, 20), [true, false, false, true, true]);
+        assert_eq!(keep(&items, 100, 0), [true, true, false, false, false]);
     }
 
     #[test]
@@ -76,9 +107,8 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as f64 / f64::from(1_u32 << 31)
         };
-        let items: Vec<Item> =
-            (0..300).map(|_| Item { value: next() * 5.0, bytes: 30 + (next() * 100.0) as usize }).collect();
-        let (value, _) = worth(&items, &keep(&items, 6000));
+        let items: Vec<Item> = (0..300).map(|_| item(next() * 5.0, 30 + (next() * 100.0) as usize)).collect();
+        let (value, _) = worth(&items, &keep(&items, 6000, 0));
         assert!(value >= 0.99 * optimum(&items, 6000));
     }
 
@@ -88,10 +118,22 @@ mod tests {
             items in prop::collection::vec((0.0_f64..10.0, 1_usize..60), 0..14),
             budget in 0_usize..200,
         ) {
-            let items: Vec<Item> = items.into_iter().map(|(value, bytes)| Item { value, bytes }).collect();
-            let (value, bytes) = worth(&items, &keep(&items, budget));
+            let items: Vec<Item> = items.into_iter().map(|(value, bytes)| item(value, bytes)).collect();
+            let (value, bytes) = worth(&items, &keep(&items, budget, 0));
             prop_assert!(bytes <= budget);
             prop_assert!(value >= 0.5 * optimum(&items, budget) - 1e-9);
+        }
+
+        #[test]
+        fn newcomers_never_break_the_budget(
+            items in prop::collection::vec((0.0_f64..10.0, 1_usize..60, prop::option::of(0_i64..100)), 0..20),
+            budget in 0_usize..300,
+            grace in 0_usize..400,
+        ) {
+            let items: Vec<Item> =
+                items.into_iter().map(|(value, bytes, newcomer)| Item { value, bytes, newcomer }).collect();
+            let (_, bytes) = worth(&items, &keep(&items, budget, grace));
+            prop_assert!(bytes <= budget);
         }
     }
 }

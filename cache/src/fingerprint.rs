@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 use sha2::{Digest, Sha256};
 
 /// SHA-256 over everything that shapes an answer: messages, tools, response format, sampling, model.
@@ -47,13 +47,16 @@ fn feed(hasher: &mut Sha256, value: &Value) {
     match value {
         Value::Null => hasher.update(b"n"),
         Value::Bool(value) => hasher.update([b'b', u8::from(*value)]),
-        Value::Number(number) => match number.as_f64() {
-            // 1 and 1.0 sample alike.
-            Some(number) => {
-                hasher.update(b"d");
-                hasher.update(if number == 0.0 { 0_f64 } else { number }.to_bits().to_le_bytes());
+        Value::Number(number) => match (whole(number), number.as_f64()) {
+            (Some(whole), _) => {
+                hasher.update(b"i");
+                hasher.update(whole.to_le_bytes());
             }
-            None => text(hasher, b'N', &number.to_string()),
+            (None, Some(number)) => {
+                hasher.update(b"d");
+                hasher.update(number.to_bits().to_le_bytes());
+            }
+            (None, None) => text(hasher, b'N', &number.to_string()),
         },
         Value::String(value) => text(hasher, b's', value),
         Value::Array(items) => {
@@ -72,6 +75,14 @@ fn feed(hasher: &mut Sha256, value: &Value) {
             }
         }
     }
+}
+
+/// 1 and 1.0 sample alike; seeds beyond 2^53 do not, although they are one f64.
+fn whole(number: &Number) -> Option<i128> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let integer = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+    let fraction_free = |value: &f64| value.fract() == 0.0 && value.abs() <= EXACT;
+    integer.or_else(|| number.as_f64().filter(fraction_free).map(|value| value as i128))
 }
 
 fn text(hasher: &mut Sha256, tag: u8, value: &str) {
@@ -96,12 +107,17 @@ mod tests {
             of(&json!({"a": {"x": 1, "y": 2}, "b": 3})),
             of(&json!({"b": 3.0, "a": {"y": 2, "x": 1}}))
         );
+        assert_eq!(of(&json!({"temperature": -0.0})), of(&json!({"temperature": 0})));
         let distinct = [
             json!({}),
             json!({"temperature": null}),
             json!({"temperature": 0}),
             json!({"temperature": "0"}),
             json!({"temperature": 0.1}),
+            json!({"seed": 9_007_199_254_740_992_u64}),
+            json!({"seed": 9_007_199_254_740_993_u64}),
+            json!({"seed": u64::MAX}),
+            json!({"seed": -1}),
             json!({"m": ["ab", "c"]}),
             json!({"m": ["a", "bc"]}),
             json!({"m": ["abc"]}),

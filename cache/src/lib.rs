@@ -8,14 +8,18 @@
 //! data is reached only through the [`TenantCache`] made for that tenant by [`Cache::tenant`]: no call searches across
 //! tenants, so there is no filter to forget.
 
+mod admission;
 mod answer;
+mod bench;
 mod cache;
 mod config;
 mod embed;
 mod error;
 mod eviction;
+mod exact;
 mod example;
 mod fingerprint;
+mod follow;
 mod guard;
 mod index;
 mod model_hash;
@@ -28,7 +32,9 @@ mod tenant;
 mod tenant_cache;
 mod vector;
 
+pub use admission::{Admission, Refusal};
 pub use answer::StoredAnswer;
+pub use bench::{BenchConfig, RetrievalReport, bench_retrieval};
 pub use cache::{Cache, CacheStats, Maintenance};
 pub use config::CacheConfig;
 pub use embed::{EmbedError, Embedder};
@@ -40,9 +46,9 @@ pub use model_hash::ModelHash;
 pub use outcome::Outcome;
 pub use scrub::scrub;
 pub use store::{
-    CheckReport, LoggedChange, MemoryStore, Probe, Recovery, SledStore, Store, StoreError, Write, check,
-    open_or_recover,
+    CheckReport, LoggedChange, MemoryStore, Probe, Recovery, SledConfig, SledStore, Store, StoreError, Write,
+    check, open_or_recover, open_or_recover_with,
 };
 pub use tenant::{InvalidTenant, TenantId};
-pub use tenant_cache::{Admission, ExampleChange, Order, Page, Refusal, TenantCache};
+pub use tenant_cache::{ExampleChange, Order, Page, TenantCache};
 pub use vector::{UnitVector, VectorError};

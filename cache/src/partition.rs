@@ -64,6 +64,37 @@ pub enum Kind {
     Answer,
 }
 
+/// What a key of the store names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named<'k> {
+    /// A partition, by its id.
+    Registered(&'k [u8]),
+    Example {
+        partition: &'k [u8],
+        id: ExampleId,
+    },
+    Answer {
+        partition: &'k [u8],
+        fingerprint: Fingerprint,
+    },
+}
+
+impl<'k> Named<'k> {
+    /// `None`: no key of ours.
+    pub fn parse(key: &'k [u8]) -> Option<Self> {
+        let (space, rest) = key.split_first()?;
+        let (partition, rest) = rest.split_at_checked(32)?;
+        match (*space, rest.split_first()) {
+            (REGISTRY, None) => Some(Self::Registered(partition)),
+            (DATA, Some((b'e', id))) => Some(Self::Example { partition, id: ExampleId::from_bytes(id)? }),
+            (DATA, Some((b'x', fingerprint))) => {
+                Some(Self::Answer { partition, fingerprint: Fingerprint::from_bytes(fingerprint)? })
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Kind {
     fn tag(self) -> u8 {
         match self {
@@ -78,7 +109,7 @@ pub const REGISTRY: u8 = b't';
 const DATA: u8 = b'p';
 
 impl Partition {
-    pub fn new(tenant: TenantId, model: &ModelHash, config: &CacheConfig, registered: bool) -> Self {
+    pub fn new(tenant: TenantId, model: &ModelHash, config: &CacheConfig) -> Self {
         let mut hasher = Sha256::new();
         hasher.update((tenant.as_str().len() as u64).to_le_bytes());
         hasher.update(tenant.as_str());
@@ -90,8 +121,12 @@ impl Partition {
             index: Index::new(config.index),
             answers: RwLock::default(),
             dirty: Mutex::default(),
-            writer: Mutex::new(registered),
+            writer: Mutex::new(false),
         }
+    }
+
+    pub fn id(&self) -> &[u8; 32] {
+        &self.id
     }
 
     pub fn registry_key(&self) -> Vec<u8> {
@@ -109,6 +144,23 @@ impl Partition {
 
     pub fn answer_key(&self, fingerprint: &Fingerprint) -> Vec<u8> {
         [self.prefix(Kind::Answer), fingerprint.as_bytes().to_vec()].concat()
+    }
+
+    /// Puts an example in RAM, in place of its older self; the index follows. Under `writer`.
+    pub fn hold(&self, example: Example) -> Arc<Example> {
+        let example = Arc::new(example);
+        let old = self.examples.write().insert(example.id, Arc::clone(&example));
+        if old.is_none_or(|old| old.embedding != example.embedding) {
+            self.index.insert(example.id, example.embedding.clone());
+        }
+        example
+    }
+
+    /// Takes an example out of RAM; false if it was not there. Under `writer`.
+    pub fn release(&self, id: ExampleId) -> bool {
+        self.index.remove(id);
+        self.dirty.lock().remove(&id);
+        self.examples.write().remove(&id).is_some()
     }
 
     pub fn bytes(&self) -> usize {

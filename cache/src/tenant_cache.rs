@@ -1,14 +1,10 @@
-use std::{sync::Arc, time::Duration};
-
-use serde::Serialize;
-use thiserror::Error;
+use std::sync::Arc;
 
 use crate::{
-    CacheError, Candidate, Example, ExampleId, Fingerprint, NewExample, Outcome, StoreError, StoredAnswer,
-    TenantId, UnitVector, Write,
+    CacheError, Candidate, Example, ExampleId, Fingerprint, Outcome, Refusal, StoreError, TenantId,
+    UnitVector, Write,
     cache::Shared,
-    guard,
-    partition::{ExampleRecord, Partition, Remembered},
+    partition::{ExampleRecord, Partition},
     scrub,
     store::codec,
 };
@@ -16,30 +12,8 @@ use crate::{
 /// One tenant's memory. It holds that tenant's partition and no way to any other.
 #[derive(Debug, Clone)]
 pub struct TenantCache {
-    shared: Arc<Shared>,
-    partition: Arc<Partition>,
-}
-
-/// What became of a new example.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "admission", content = "id", rename_all = "snake_case")]
-pub enum Admission {
-    Inserted(ExampleId),
-    /// It is a near-duplicate of this one, which took over what of it was better.
-    Merged(ExampleId),
-}
-
-/// Why an example is not taken in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Refusal {
-    #[error("the request is empty")]
-    EmptyRequest,
-    #[error("the answer is empty")]
-    EmptyAnswer,
-    #[error("request and answer have {bytes} bytes together, but at most {limit} are taken")]
-    TooLong { bytes: usize, limit: usize },
-    #[error("the quality is not between 0 and 1")]
-    Quality,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) partition: Arc<Partition>,
 }
 
 /// What to change in an example; `None` leaves it.
@@ -92,52 +66,6 @@ impl TenantCache {
         self.len() == 0
     }
 
-    /// The answer to the very same request, unless it is older than `max_age`. Being served raises its value.
-    #[must_use]
-    pub fn exact(
-        &self,
-        fingerprint: &Fingerprint,
-        max_age: Option<Duration>,
-        now_ms: i64,
-    ) -> Option<Arc<StoredAnswer>> {
-        let mut answers = self.partition.answers.write();
-        let remembered = answers.get_mut(fingerprint)?;
-        let age_ms = u128::try_from(now_ms - remembered.answer.created_at_ms).unwrap_or(0);
-        if max_age.is_some_and(|limit| age_ms > limit.as_millis()) {
-            return None;
-        }
-        remembered.value = remembered.value_at(&self.shared.config, now_ms) + 1.0;
-        remembered.valued_at_ms = remembered.valued_at_ms.max(now_ms);
-        Some(Arc::clone(&remembered.answer))
-    }
-
-    /// Remembers a whole answer, in place of an older one. The answer is scrubbed of nothing: it goes back only to
-    /// whoever asks the very same thing.
-    ///
-    /// # Errors
-    /// The store refused; nothing changed.
-    pub fn put_exact(&self, fingerprint: &Fingerprint, answer: StoredAnswer) -> Result<(), CacheError> {
-        let Some(value) = codec::encode(&self.shared.model, &answer, &[]) else { return Ok(()) };
-        let mut registered = self.partition.writer.lock();
-        self.store(&mut registered, Write::Put { key: self.partition.answer_key(fingerprint), value })?;
-        let remembered = Remembered::new(answer, self.shared.config.initial_value);
-        self.partition.answers.write().insert(*fingerprint, remembered);
-        Ok(())
-    }
-
-    /// Forgets an exact answer; false if there was none.
-    ///
-    /// # Errors
-    /// The store refused; nothing changed.
-    pub fn forget(&self, fingerprint: &Fingerprint) -> Result<bool, CacheError> {
-        let _alone = self.partition.writer.lock();
-        if !self.partition.answers.read().contains_key(fingerprint) {
-            return Ok(false);
-        }
-        self.shared.write(&[Write::Delete { key: self.partition.answer_key(fingerprint) }])?;
-        Ok(self.partition.answers.write().remove(fingerprint).is_some())
-    }
-
     /// The `k` nearest examples above the configured floor, nearest first.
     #[must_use]
     pub fn nearest(&self, query: &UnitVector, k: usize) -> Vec<Candidate> {
@@ -146,47 +74,6 @@ impl TenantCache {
         let candidate =
             |(id, similarity)| Some(Candidate { example: Arc::clone(examples.get(&id)?), similarity });
         found.into_iter().filter_map(candidate).collect()
-    }
-
-    /// Takes in a new example: scrubbed, and merged into a near-duplicate if there is one.
-    ///
-    /// # Errors
-    /// [`CacheError::Refused`] says what is wrong with it; otherwise the store refused. Nothing changed.
-    pub fn admit(&self, new: &NewExample, now_ms: i64) -> Result<Admission, CacheError> {
-        let (request, answer) = (scrub(&new.request), scrub(&new.answer));
-        self.acceptable(&request, &answer, new)?;
-        let config = &self.shared.config;
-        let mut registered = self.partition.writer.lock();
-        let twin = self.twin(&request, &new.embedding);
-        let (example, admission) = match twin {
-            Some(twin) => {
-                let merged = merge(&twin, &answer, new, now_ms);
-                (merged, Admission::Merged(twin.id))
-            }
-            None => {
-                let id = ExampleId::generate();
-                let example = Example {
-                    id,
-                    request: request.into_owned(),
-                    answer: answer.into_owned(),
-                    embedding: new.embedding.clone(),
-                    source: new.source.clone(),
-                    quality: new.quality,
-                    created_at_ms: now_ms,
-                    updated_at_ms: now_ms,
-                    value: config.initial_value,
-                    valued_at_ms: now_ms,
-                    replay_gain: 0.0,
-                    uses: 0,
-                    replays: 0,
-                    merged: 0,
-                    bytes: 0,
-                };
-                (example, Admission::Inserted(id))
-            }
-        };
-        self.keep(&mut registered, example)?;
-        Ok(admission)
     }
 
     #[must_use]
@@ -210,6 +97,20 @@ impl TenantCache {
             .map_or(0, |position| position + 1);
         let has_more = all.len() - begin > limit;
         Page { examples: all.into_iter().skip(begin).take(limit).collect(), has_more }
+    }
+
+    /// What replay should ask again: greatest gain first, at most `limit`, none that had `max_replays` already (the
+    /// paper's is 5: what did not get better by then will not).
+    #[must_use]
+    pub fn replay_candidates(&self, max_replays: u32, limit: usize) -> Vec<Arc<Example>> {
+        let mut all: Vec<Arc<Example>> = {
+            let examples = self.partition.examples.read();
+            let wanted = |example: &&Arc<Example>| example.replays < max_replays && example.replay_gain > 0.0;
+            examples.values().filter(wanted).cloned().collect()
+        };
+        all.sort_by(|a, b| b.replay_gain.total_cmp(&a.replay_gain).then(b.id.cmp(&a.id)));
+        all.truncate(limit);
+        all
     }
 
     /// Changes an example, and returns it as it is now.
@@ -259,9 +160,7 @@ impl TenantCache {
             return Ok(false);
         }
         self.shared.write(&[Write::Delete { key: self.partition.example_key(&id) }])?;
-        self.partition.index.remove(id);
-        self.partition.dirty.lock().remove(&id);
-        Ok(self.partition.examples.write().remove(&id).is_some())
+        Ok(self.partition.release(id))
     }
 
     /// Deletes everything of this tenant, exact answers too; returns how many examples there were.
@@ -292,6 +191,7 @@ impl TenantCache {
     }
 
     fn change_counts(&self, ids: &[ExampleId], change: impl Fn(&mut Example)) {
+        let _alone = self.partition.writer.lock();
         let mut examples = self.partition.examples.write();
         let mut dirty = self.partition.dirty.lock();
         for id in ids {
@@ -320,49 +220,18 @@ impl TenantCache {
         written
     }
 
-    fn acceptable(&self, request: &str, answer: &str, new: &NewExample) -> Result<(), CacheError> {
-        let expected = self.shared.dimensions;
-        if new.embedding.dimensions() != expected {
-            return Err(CacheError::Dimensions { expected, got: new.embedding.dimensions() });
-        }
-        if request.trim().is_empty() {
-            return Err(Refusal::EmptyRequest.into());
-        }
-        if answer.trim().is_empty() {
-            return Err(Refusal::EmptyAnswer.into());
-        }
-        if new.quality.is_some_and(|quality| !(0.0..=1.0).contains(&quality)) {
-            return Err(Refusal::Quality.into());
-        }
-        self.fits(request, answer)
-    }
-
-    fn fits(&self, request: &str, answer: &str) -> Result<(), CacheError> {
-        let (bytes, limit) = (request.len() + answer.len(), self.shared.config.max_example_bytes);
-        if bytes > limit { Err(Refusal::TooLong { bytes, limit }.into()) } else { Ok(()) }
-    }
-
-    /// An example that says the same, whatever an embedding cannot tell apart.
-    fn twin(&self, request: &str, embedding: &UnitVector) -> Option<Arc<Example>> {
-        let near = self.partition.index.nearest(embedding, 4, self.shared.config.duplicate_similarity);
-        let examples = self.partition.examples.read();
-        let mut alike = near.into_iter().filter_map(|(id, _)| examples.get(&id));
-        alike.find(|example| guard::may_be_the_same(&example.request, request)).cloned()
-    }
-
     /// The store first, then RAM: what is found is what is stored.
-    fn keep(&self, registered: &mut bool, mut example: Example) -> Result<Arc<Example>, CacheError> {
+    pub(crate) fn keep(
+        &self,
+        registered: &mut bool,
+        mut example: Example,
+    ) -> Result<Arc<Example>, CacheError> {
         example.bytes =
             Example::count_bytes(&example.request, &example.answer, example.embedding.dimensions());
         if let Some(write) = self.encoded(&example) {
             self.store(registered, write)?;
         }
-        let example = Arc::new(example);
-        let old = self.partition.examples.write().insert(example.id, Arc::clone(&example));
-        if old.is_none_or(|old| old.embedding != example.embedding) {
-            self.partition.index.insert(example.id, example.embedding.clone());
-        }
-        Ok(example)
+        Ok(self.partition.hold(example))
     }
 
     fn encoded(&self, example: &Example) -> Option<Write> {
@@ -372,32 +241,15 @@ impl TenantCache {
     }
 
     /// With the first write the partition enters the registry, in the same batch.
-    fn store(&self, registered: &mut bool, write: Write) -> Result<(), StoreError> {
-        let mut writes = vec![write];
+    pub(crate) fn store(&self, registered: &mut bool, write: Write) -> Result<(), StoreError> {
+        let mut writes = Vec::with_capacity(2);
+        // First, so that whoever follows the change feed knows the partition before its first entry.
         if !*registered && let Some(value) = codec::encode(&self.shared.model, &self.partition.tenant, &[]) {
             writes.push(Write::Put { key: self.partition.registry_key(), value });
         }
+        writes.push(write);
         self.shared.write(&writes)?;
         *registered = true;
         Ok(())
     }
-}
-
-/// A measured answer wins over an unmeasured one, and the better over the worse; among unmeasured ones the first stays.
-fn merge(old: &Example, answer: &str, new: &NewExample, now_ms: i64) -> Example {
-    let better = match (new.quality, old.quality) {
-        (Some(new), Some(old)) => new > old,
-        (Some(_), None) => true,
-        (None, _) => false,
-    };
-    let mut merged = old.clone();
-    merged.merged += 1;
-    if better {
-        answer.clone_into(&mut merged.answer);
-        merged.source.clone_from(&new.source);
-        merged.quality = new.quality;
-        merged.replay_gain = 0.0;
-        merged.updated_at_ms = now_ms;
-    }
-    merged
 }

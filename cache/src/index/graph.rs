@@ -1,12 +1,23 @@
-use std::fmt;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use hnsw_rs::prelude::{Distance, Hnsw};
 
 use crate::{UnitVector, vector::dot};
 
 /// One generation of the HNSW graph over rows `0..len` (Malkov and Yashunin 2016, arXiv 1603.09320).
+///
+/// A *point* is a distinct vector. Rows with the very same vector (two long texts that an embedder cuts at the same
+/// place) share one: identical points fill each other's neighbour lists and strand the rest of the graph.
 pub struct Graph {
     hnsw: Hnsw<'static, f32, UnitDistance>,
+    /// Of each point, the first row.
+    first: Vec<usize>,
+    /// Of points with several rows, the others.
+    twins: HashMap<usize, Vec<usize>>,
     len: usize,
 }
 
@@ -20,6 +31,23 @@ impl Distance<f32> for UnitDistance {
     }
 }
 
+/// Compares by bits: unit vectors hold no NaN, so equal bits are equal vectors.
+struct Bits<'v>(&'v [f32]);
+
+impl PartialEq for Bits<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().map(|v| v.to_bits()).eq(other.0.iter().map(|v| v.to_bits()))
+    }
+}
+
+impl Eq for Bits<'_> {}
+
+impl Hash for Bits<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.iter().for_each(|v| state.write_u32(v.to_bits()));
+    }
+}
+
 const CONNECTIONS: usize = 24;
 const LAYERS: usize = 16;
 const EF_CONSTRUCTION: usize = 200;
@@ -29,17 +57,33 @@ impl Graph {
     pub fn build<'v>(vectors: impl ExactSizeIterator<Item = &'v UnitVector>) -> Self {
         let len = vectors.len();
         let hnsw = Hnsw::new(CONNECTIONS, len.max(1), LAYERS, EF_CONSTRUCTION, UnitDistance);
+        let mut points: HashMap<Bits<'v>, usize> = HashMap::with_capacity(len);
+        let (mut first, mut twins) = (Vec::with_capacity(len), HashMap::<usize, Vec<usize>>::new());
         for (row, vector) in vectors.enumerate() {
-            hnsw.insert((vector.as_slice(), row));
+            match points.entry(Bits(vector.as_slice())) {
+                Entry::Occupied(point) => twins.entry(*point.get()).or_default().push(row),
+                Entry::Vacant(new) => {
+                    let point = first.len();
+                    new.insert(point);
+                    first.push(row);
+                    hnsw.insert((vector.as_slice(), point));
+                }
+            }
         }
-        Self { hnsw, len }
+        Self { hnsw, first, twins, len }
     }
 
+    /// Rows covered.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Rows of about the `k` nearest that are alive, in no order.
+    #[cfg(test)]
+    pub fn points(&self) -> usize {
+        self.hnsw.get_nb_point()
+    }
+
+    /// Living rows at about the `k` nearest points that have any, in no order.
     pub fn search(
         &self,
         query: &UnitVector,
@@ -47,9 +91,14 @@ impl Graph {
         ef: usize,
         alive: &dyn Fn(usize) -> bool,
     ) -> Vec<usize> {
-        let filter = |row: &usize| alive(*row);
+        let filter = |point: &usize| self.rows(*point).any(alive);
         let found = self.hnsw.search_filter(query.as_slice(), k, ef.max(k), Some(&filter));
-        found.into_iter().map(|neighbour| neighbour.d_id).collect()
+        found.into_iter().flat_map(|neighbour| self.rows(neighbour.d_id)).filter(|row| alive(*row)).collect()
+    }
+
+    fn rows(&self, point: usize) -> impl Iterator<Item = usize> + '_ {
+        let twins = self.twins.get(&point).map_or(&[][..], Vec::as_slice);
+        self.first.get(point).into_iter().chain(twins).copied()
     }
 }
 

@@ -3,8 +3,7 @@
 //! Derived state: never stored, always rebuilt from the store. Rows are only appended and marked dead. A *generation* of
 //! the graph covers the rows that were there when it was built; rows behind it are scanned exactly, so that a new row is
 //! found at once. Building happens on the caller's maintenance thread, beside searches, and is swapped in by pointer.
-//! hnsw_rs has no deletion, hence the filter, and takes identical vectors badly, hence no row twice (admission merges
-//! near-duplicates before they get here).
+//! hnsw_rs has no deletion, hence the filter, and takes identical vectors badly, hence one point for all of them.
 
 mod graph;
 
@@ -165,7 +164,7 @@ impl Index {
         let mut by_id: HashMap<ExampleId, usize> = HashMap::with_capacity(rows.by_id.len());
         for (position, row) in next.iter_mut().enumerate() {
             // Removed meanwhile, or its vector was replaced: the row behind the snapshot counts.
-            let same = rows.by_id.get(&row.id).is_some_and(|now| rows.rows[*now].vector == row.vector);
+            let same = rows.by_id.get(&row.id).is_some_and(|now| rows.rows[*now].vector.is(&row.vector));
             row.alive = same;
             if same {
                 by_id.insert(row.id, position);
@@ -273,6 +272,24 @@ mod tests {
                 prop_assert_eq!(found, exact(&rows, query, 5));
             }
         }
+    }
+
+    #[test]
+    fn identical_vectors_are_one_point_and_all_found() {
+        let index = Index::new(IndexConfig { graph_from: 100, ..IndexConfig::default() });
+        let pool = vectors(300, 32, 5);
+        // Half of the rows share three vectors.
+        let rows: Vec<_> = (0..600)
+            .map(|i| (ExampleId::generate(), pool[if i % 2 == 0 { i % 3 } else { i / 2 }].clone()))
+            .collect();
+        rows.iter().for_each(|(id, vector)| index.insert(*id, vector.clone()));
+        assert!(index.rebuild_if_stale());
+        let points = index.rows.read().graph.as_ref().map(|graph| graph.points());
+        assert_eq!(points, Some(300));
+        let lost = pool.iter().filter(|vector| index.nearest(vector, 1, -1.0)[0].1 < 0.9999).count();
+        assert_eq!(lost, 0);
+        let of_first = index.nearest(&pool[0], 500, 0.99999).len();
+        assert_eq!(of_first, rows.iter().filter(|(_, vector)| *vector == pool[0]).count());
     }
 
     #[test]

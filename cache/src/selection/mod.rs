@@ -12,7 +12,7 @@
 
 mod utility;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,8 @@ pub struct Selection {
     /// In the order of the prompt: most useful last, nearest the question.
     pub chosen: Vec<Chosen>,
     pub considered: usize,
+    /// Left out by the caller's rule, or named twice.
+    pub excluded: usize,
     /// Utility under tau.
     pub below_tau: usize,
     /// Useful, but the budget was spent or the count reached.
@@ -76,9 +78,27 @@ pub fn select(
     cost: &dyn Fn(&Example) -> u32,
     config: &SelectionConfig,
 ) -> Selection {
+    select_without(candidates, &|_| false, utility, cost, config)
+}
+
+/// As [`select`], but never an example that `exclude` names: in an evaluation the one that holds the answer looked for
+/// would otherwise leak it.
+pub fn select_without(
+    candidates: &[Candidate],
+    exclude: &dyn Fn(&Example) -> bool,
+    utility: &dyn Utility,
+    cost: &dyn Fn(&Example) -> u32,
+    config: &SelectionConfig,
+) -> Selection {
     let considered = candidates.len().min(config.top_k);
-    let mut rest: Vec<(&Candidate, f32)> = candidates[..considered]
+    let mut seen = HashSet::with_capacity(considered);
+    let allowed: Vec<&Candidate> = candidates[..considered]
         .iter()
+        .filter(|candidate| seen.insert(candidate.example.id) && !exclude(&candidate.example))
+        .collect();
+    let excluded = considered - allowed.len();
+    let mut rest: Vec<(&Candidate, f32)> = allowed
+        .into_iter()
         .map(|candidate| (candidate, utility.score(candidate)))
         .filter(|(_, utility)| *utility >= config.tau)
         .collect();
@@ -97,7 +117,13 @@ pub fn select(
     }
     // Ties by id, so that equal sets stand in equal order and share a prefix.
     chosen.sort_by(|a, b| a.utility.total_cmp(&b.utility).then(a.example.id.cmp(&b.example.id)));
-    Selection { considered, below_tau: considered - useful, passed_over: useful - chosen.len(), chosen }
+    Selection {
+        considered,
+        excluded,
+        below_tau: considered - excluded - useful,
+        passed_over: useful - chosen.len(),
+        chosen,
+    }
 }
 
 fn most_relevant(rest: &[(&Candidate, f32)], chosen: &[Chosen], diversity: f32) -> Option<usize> {
@@ -181,11 +207,16 @@ mod tests {
             max_examples in 0_usize..8,
             diversity in 0.0_f32..=1.0,
             tau in 0.0_f32..0.9,
+            doubled in 0_usize..4,
         ) {
-            let candidates: Vec<Candidate> =
+            let mut candidates: Vec<Candidate> =
                 seeds.into_iter().map(|(direction, similarity, quality)| candidate(direction, similarity, quality)).collect();
+            candidates.extend(candidates.iter().take(doubled).cloned().collect::<Vec<_>>());
+            let exclude = |example: &Example| example.request.len().is_multiple_of(7);
             let config = SelectionConfig { top_k: 32, tau, max_examples, token_budget, diversity };
-            let selection = select(&candidates, &SimilarityPrior, &cost, &config);
+            let selection = select_without(&candidates, &exclude, &SimilarityPrior, &cost, &config);
+            prop_assert!(selection.chosen.iter().all(|chosen| !exclude(&chosen.example)));
+            prop_assert!(selection.chosen.iter().all(|chosen| candidates.iter().any(|c| c.example.id == chosen.example.id)));
             prop_assert!(selection.tokens() <= token_budget);
             prop_assert!(selection.chosen.len() <= max_examples);
             prop_assert!(selection.chosen.windows(2).all(|pair| pair[0].utility <= pair[1].utility));
@@ -194,7 +225,8 @@ mod tests {
             ids.sort();
             ids.dedup();
             prop_assert_eq!(ids.len(), selection.chosen.len());
-            prop_assert_eq!(selection.considered, selection.below_tau + selection.passed_over + selection.chosen.len());
+            let told = selection.excluded + selection.below_tau + selection.passed_over + selection.chosen.len();
+            prop_assert_eq!(selection.considered, told);
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::RwLock;
 
@@ -13,8 +13,12 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
-    changes: Vec<LoggedChange>,
+    /// The newest [`KEPT`] changes.
+    changes: VecDeque<LoggedChange>,
+    sequence: u64,
 }
+
+const KEPT: usize = 65_536;
 
 impl Store for MemoryStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -34,10 +38,14 @@ impl Store for MemoryStore {
                     key
                 }
             };
-            let sequence = state.changes.len() as u64 + 1;
-            state.changes.push(LoggedChange { sequence, key: key.clone() });
+            state.sequence += 1;
+            let change = LoggedChange { sequence: state.sequence, key: key.clone() };
+            state.changes.push_back(change);
+            if state.changes.len() > KEPT {
+                state.changes.pop_front();
+            }
         }
-        Ok(state.changes.len() as u64)
+        Ok(state.sequence)
     }
 
     fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
@@ -48,12 +56,13 @@ impl Store for MemoryStore {
     }
 
     fn sequence(&self) -> u64 {
-        self.state.read().changes.len() as u64
+        self.state.read().sequence
     }
 
     fn changes_since(&self, sequence: u64, limit: usize) -> Result<Vec<LoggedChange>, StoreError> {
-        let from = usize::try_from(sequence).unwrap_or(usize::MAX);
-        Ok(self.state.read().changes.iter().skip(from).take(limit).cloned().collect())
+        let state = self.state.read();
+        let from = state.changes.partition_point(|change| change.sequence <= sequence);
+        Ok(state.changes.iter().skip(from).take(limit).cloned().collect())
     }
 
     fn flush(&self) -> Result<(), StoreError> {

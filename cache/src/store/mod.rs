@@ -13,9 +13,9 @@ use std::fmt;
 
 use thiserror::Error;
 
-pub use self::sled::SledStore;
+pub use self::sled::{SledConfig, SledStore};
 pub use memory::MemoryStore;
-pub use recovery::{CheckReport, Probe, Recovery, check, open_or_recover};
+pub use recovery::{CheckReport, Probe, Recovery, check, open_or_recover, open_or_recover_with};
 
 /// One change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub trait Store: Send + Sync + fmt::Debug {
 pub enum StoreError {
     #[error("the store at {path} cannot be opened: {reason}")]
     Open { path: std::path::PathBuf, reason: String },
+    #[error("the store at {path} is in use by another process")]
+    Locked { path: std::path::PathBuf },
     #[error("the store's disk failed: {0}")]
     Io(String),
     #[error("the store's files are damaged: {0}")]

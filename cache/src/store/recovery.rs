@@ -3,12 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::Serialize;
 
-use super::{SledStore, Store, StoreError, codec};
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{SledConfig, SledStore, Store, StoreError, codec, sled::is_locked};
 
 /// What a probe found out about a store's folder, without harm to the process that asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,22 +67,39 @@ pub fn check(folder: &Path) -> Result<CheckReport, StoreError> {
 /// a panic or an endless loop does no harm.
 ///
 /// # Errors
-/// Not even an empty store can be made there: the folder cannot be written, or another process holds it.
+/// Another process holds it: a live store is never moved. Or not even an empty store can be made there.
 pub fn open_or_recover(
     folder: &Path,
     probe: &dyn Fn(&Path) -> Probe,
 ) -> Result<(SledStore, Recovery), StoreError> {
+    open_or_recover_with(folder, SledConfig::default(), probe)
+}
+
+/// As [`open_or_recover`], with sled run as `config` says.
+///
+/// # Errors
+/// As [`open_or_recover`].
+pub fn open_or_recover_with(
+    folder: &Path,
+    config: SledConfig,
+    probe: &dyn Fn(&Path) -> Probe,
+) -> Result<(SledStore, Recovery), StoreError> {
+    if is_locked(folder) {
+        return Err(StoreError::Locked { path: folder.to_owned() });
+    }
     let is_new = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
     if is_new {
-        return Ok((SledStore::open(folder)?, Recovery::Clean));
+        return Ok((SledStore::open_with(folder, config)?, Recovery::Clean));
     }
     let first = match probe(folder) {
-        Probe::Sound => match SledStore::open(folder) {
+        Probe::Sound => match SledStore::open_with(folder, config) {
             Ok(store) => {
                 let lost = store.lost_writes();
                 let recovery = if lost == 0 { Recovery::Clean } else { Recovery::LostWrites { lost } };
                 return Ok((store, recovery));
             }
+            // Taken between the probe and now.
+            Err(error @ StoreError::Locked { .. }) => return Err(error),
             Err(error) => error.to_string(),
         },
         Probe::Damaged(reason) => reason,
@@ -89,14 +107,14 @@ pub fn open_or_recover(
     };
     if drop_snapshots(folder)
         && probe(folder) == Probe::Sound
-        && let Ok(store) = SledStore::open(folder)
+        && let Ok(store) = SledStore::open_with(folder, config)
     {
         return Ok((store, Recovery::WithoutSnapshot));
     }
     let moved_to = aside(folder);
     fs::rename(folder, &moved_to)
         .map_err(|error| StoreError::Open { path: folder.to_owned(), reason: error.to_string() })?;
-    Ok((SledStore::open(folder)?, Recovery::StartedCold { moved_to, reason: first }))
+    Ok((SledStore::open_with(folder, config)?, Recovery::StartedCold { moved_to, reason: first }))
 }
 
 /// True if there was a snapshot to take away; it is kept beside, under another name.
@@ -112,12 +130,12 @@ fn drop_snapshots(folder: &Path) -> bool {
     dropped
 }
 
-/// `<folder>.damaged-<seconds since 1970>`, with a number behind it if that is taken.
+/// `<folder>.damaged-<time in UTC>`, with a number behind it if that is taken.
 fn aside(folder: &Path) -> PathBuf {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = Timestamp::now().to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
     let named = |suffix: &str| {
         let mut name = folder.as_os_str().to_owned();
-        name.push(format!(".damaged-{seconds}{suffix}"));
+        name.push(format!(".damaged-{now}{suffix}"));
         PathBuf::from(name)
     };
     let mut target = named("");
@@ -191,6 +209,18 @@ mod tests {
             store.write(&[Write::Put { key: b"k".to_vec(), value: b"v".to_vec() }]).unwrap();
             assert_eq!(store.get(b"k").unwrap(), Some(b"v".to_vec()));
         }
+    }
+
+    #[test]
+    fn a_store_in_use_is_never_moved() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("store");
+        filled(&folder);
+        let holder = SledStore::open(&folder).unwrap();
+        let second = open_or_recover(&folder, &|_| Probe::TimedOut).map(|_| ());
+        assert!(matches!(second, Err(StoreError::Locked { .. })), "{second:?}");
+        assert_eq!(holder.sequence(), 200);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 
     #[test]

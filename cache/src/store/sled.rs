@@ -3,6 +3,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -34,15 +36,37 @@ const CHANGE: u8 = b'c';
 /// Changes that the log keeps.
 const KEPT: u64 = 65_536;
 
+/// How sled is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SledConfig {
+    /// Of sled's page cache, in bytes. Values are kept decoded above it, so it mostly serves writes; sled's own default
+    /// is 1 GiB.
+    pub cache_capacity: u64,
+}
+
+impl Default for SledConfig {
+    fn default() -> Self {
+        Self { cache_capacity: 64 << 20 }
+    }
+}
+
 impl SledStore {
     /// # Errors
     /// The folder is locked by another process, cannot be written, or its files are damaged.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, SledConfig::default())
+    }
+
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: &Path, config: SledConfig) -> Result<Self, StoreError> {
+        if is_locked(path) {
+            return Err(StoreError::Locked { path: path.to_owned() });
+        }
         let open = || -> Result<Self, sled::Error> {
             let db = sled::Config::new()
                 .path(path)
-                // Its default is 1 GiB; values are kept decoded above it, so it serves writes.
-                .cache_capacity(32 << 20)
+                .cache_capacity(config.cache_capacity)
                 // Flushing is the caller's timer, so that it knows of errors.
                 .flush_every_ms(None)
                 .open()?;
@@ -88,6 +112,25 @@ impl SledStore {
         fs::write(&temporary, sequence.to_string())?;
         fs::rename(temporary, target)
     }
+}
+
+/// True if the store is open elsewhere, and stays so: sled's own threads give a dropped store's lock back a moment later.
+pub fn is_locked(path: &Path) -> bool {
+    const PAUSE: Duration = Duration::from_millis(25);
+    const PAUSES: usize = 80;
+    let is_locked = || {
+        // sled's lock is flock(2) on this file, as this one is; it is given back when the file closes.
+        let file = fs::File::open(path.join("db"));
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
+    };
+    let still = |_| {
+        let locked = is_locked();
+        if locked {
+            thread::park_timeout(PAUSE);
+        }
+        locked
+    };
+    (0..PAUSES).all(still)
 }
 
 const FLUSHED: &str = "flushed-sequence";
@@ -226,6 +269,16 @@ mod tests {
         assert_eq!(keys(0), [(1, "a".into()), (2, "b".into()), (3, "a".into()), (4, "c".into())]);
         assert_eq!(keys(3), [(4, "c".into())]);
         assert_eq!(keys(4), []);
+    }
+
+    #[test]
+    fn an_open_store_is_locked_and_not_called_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SledStore::open(folder.path()).unwrap();
+        let second = SledStore::open(folder.path()).map(|_| ());
+        assert!(matches!(second, Err(StoreError::Locked { .. })), "{second:?}");
+        drop(store);
+        SledStore::open(folder.path()).unwrap();
     }
 
     #[test]

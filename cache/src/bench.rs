@@ -1,0 +1,159 @@
+//! How fast and how complete retrieval is: exact scan beside graph, over the same vectors in the same run.
+//!
+//! The vectors are synthetic: unit vectors in clusters of some fifty, as requests on one subject are, with queries that
+//! are new members of those clusters. Speed depends on their number and dimensions only; recall depends on how they
+//! lie, so read it as that of clustered data, not of any one embedder.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use crate::{ExampleId, Index, IndexConfig, UnitVector};
+
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct BenchConfig {
+    pub dimensions: usize,
+    pub queries: usize,
+    /// Neighbours asked for.
+    pub k: usize,
+    pub ef_search: usize,
+    pub seed: u64,
+}
+
+impl Default for BenchConfig {
+    fn default() -> Self {
+        Self { dimensions: 384, queries: 200, k: 10, ef_search: IndexConfig::default().ef_search, seed: 1 }
+    }
+}
+
+/// One run, on one thread.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RetrievalReport {
+    pub vectors: usize,
+    pub dimensions: usize,
+    pub queries: usize,
+    pub k: usize,
+    pub ef_search: usize,
+    pub exact_p50_us: f64,
+    pub exact_p99_us: f64,
+    pub graph_p50_us: f64,
+    pub graph_p99_us: f64,
+    /// Share of the exact `k` nearest that the graph found.
+    pub graph_recall: f64,
+    pub graph_build_s: f64,
+    /// What an index in its default configuration does at this size.
+    pub default_uses_graph: bool,
+}
+
+const CLUSTER: usize = 50;
+/// Length of the noise added to a centre of length 1: cosine within a cluster is about 1 / (1 + NOISE^2) = 0.74.
+const NOISE: f32 = 0.6;
+
+/// Measures an index of `n` vectors. Takes about a millisecond a vector, to build the graph.
+#[must_use]
+pub fn bench_retrieval(n: usize, config: &BenchConfig) -> RetrievalReport {
+    let mut random = SplitMix(config.seed);
+    let mut centres = Vec::new();
+    centres.resize_with((n / CLUSTER).max(1), || random.direction(config.dimensions, 1.0));
+    let index_config =
+        |graph_from| IndexConfig { graph_from, ef_search: config.ef_search, ..IndexConfig::default() };
+    let (exact, graph) = (Index::new(index_config(usize::MAX)), Index::new(index_config(1)));
+    for _ in 0..n {
+        if let Some(vector) = random.member(&centres) {
+            let id = ExampleId::generate();
+            exact.insert(id, vector.clone());
+            graph.insert(id, vector);
+        }
+    }
+    let begun = Instant::now();
+    graph.rebuild_if_stale();
+    let graph_build_s = begun.elapsed().as_secs_f64();
+
+    let (mut exact_times, mut graph_times) = (Vec::new(), Vec::new());
+    let (mut found, mut wanted) = (0, 0);
+    for _ in 0..config.queries {
+        let Some(query) = random.member(&centres) else { continue };
+        // In turns, so that whatever else the machine does hits both.
+        let nearest = timed(&mut exact_times, || exact.nearest(&query, config.k, -1.0));
+        let about = timed(&mut graph_times, || graph.nearest(&query, config.k, -1.0));
+        wanted += nearest.len();
+        found += about.iter().filter(|about| nearest.iter().any(|(id, _)| *id == about.0)).count();
+    }
+    RetrievalReport {
+        vectors: exact.len(),
+        dimensions: config.dimensions,
+        queries: exact_times.len(),
+        k: config.k,
+        ef_search: config.ef_search,
+        exact_p50_us: quantile(&mut exact_times, 0.5),
+        exact_p99_us: quantile(&mut exact_times, 0.99),
+        graph_p50_us: quantile(&mut graph_times, 0.5),
+        graph_p99_us: quantile(&mut graph_times, 0.99),
+        graph_recall: if wanted == 0 { 1.0 } else { found as f64 / wanted as f64 },
+        graph_build_s,
+        default_uses_graph: n >= IndexConfig::default().graph_from,
+    }
+}
+
+fn timed<T>(times: &mut Vec<Duration>, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let done = black_box(work());
+    times.push(begun.elapsed());
+    done
+}
+
+/// In microseconds; nearest rank.
+fn quantile(times: &mut [Duration], q: f64) -> f64 {
+    times.sort_unstable();
+    let rank = (q * times.len() as f64).ceil() as usize;
+    times.get(rank.saturating_sub(1)).map_or(0.0, |time| time.as_secs_f64() * 1e6)
+}
+
+/// Steele, Lea, Flood 2014: enough to scatter vectors, and the same on every machine.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// About normal: the sum of four uniform numbers, centred.
+    fn normal(&mut self) -> f32 {
+        (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum()
+    }
+
+    /// Of the given length, any direction.
+    fn direction(&mut self, dimensions: usize, length: f32) -> Vec<f32> {
+        let mut values: Vec<f32> = (0..dimensions).map(|_| self.normal()).collect();
+        let norm = values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+        values.iter_mut().for_each(|value| *value *= length / norm);
+        values
+    }
+
+    fn member(&mut self, centres: &[Vec<f32>]) -> Option<UnitVector> {
+        let centre = &centres[(self.next() % centres.len() as u64) as usize];
+        let noise = self.direction(centre.len(), NOISE);
+        UnitVector::try_new(centre.iter().zip(noise).map(|(centre, noise)| centre + noise).collect()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_of_what_was_asked_and_the_graph_recalls_well() {
+        let config = BenchConfig { dimensions: 48, queries: 40, ..BenchConfig::default() };
+        let report = bench_retrieval(1500, &config);
+        assert_eq!((report.vectors, report.queries, report.dimensions), (1500, 40, 48));
+        assert!(report.graph_recall >= 0.98, "{report:?}");
+        assert!(report.exact_p50_us > 0.0 && report.exact_p99_us >= report.exact_p50_us);
+    }
+}
