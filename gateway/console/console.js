@@ -15,6 +15,16 @@ import * as why from "./console/why.js";
 const REFRESH_MS = 4000;
 const RETRY_MS = 5000;
 
+/** As of the last overview: a cache that comes up late has something to list. */
+let cacheWas;
+
+/** The shortest window that shows all there is. */
+function fitWindow() {
+  const oldest = requests.rows.at(-1)?.at ?? Date.now();
+  const fitting = [...$("window").options].find((option) => Number(option.value) >= Date.now() - oldest);
+  $("window").value = (fitting ?? [...$("window").options].at(-1)).value;
+}
+
 function plots() {
   const window = Number($("window").value);
   const now = Date.now();
@@ -33,6 +43,8 @@ async function overview() {
   policies(state.router);
   chat.knowModels(names);
   examples.knowTenants(state.tenants ?? []);
+  if (state.cache && cacheWas === null) examples.load();
+  cacheWas = state.cache;
   return state;
 }
 
@@ -86,10 +98,11 @@ const pause = (time) => new Promise((resolve) => { setTimeout(resolve, time); })
 
 /** Follows the events for as long as the page is open; what was missed is fetched at each new start. */
 async function follow() {
-  for (;;) {
+  for (let first = true; ; first = false) {
     try {
       const page = await get("/admin/v1/router/decisions?limit=1000");
       requests.load(page.data);
+      if (first) fitWindow();
       plots();
       for await (const data of events("/admin/v1/events", {}, () => live("live", "live"))) {
         const record = JSON.parse(data);

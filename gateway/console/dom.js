@@ -29,8 +29,10 @@ export function say(text) {
 
 /** What to do when there is nothing to show: a sentence and a command to copy. */
 export function empty(text, command) {
-  return h("div", { class: "empty" }, h("p", {}, text), command && copyable(command));
+  return h("div", { class: "empty" }, h("p", {}, sentence(text)), command && copyable(command));
 }
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.:!?]$/.test(text) ? "" : ".");
 
 function copyable(command) {
   const button = h("button", { type: "button", onclick: () => copy(command) }, "Copy");

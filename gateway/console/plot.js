@@ -36,10 +36,10 @@ function line(svg, w, y, label) {
   );
 }
 
-/** A whole number of at most two digits that is round and no smaller than n. */
+/** An even number that is round and no smaller than n: half of it is whole too. */
 function niceTop(n) {
   const magnitude = 10 ** Math.floor(Math.log10(Math.max(1, n)));
-  const top = [1, 2, 4, 5, 10].find((m) => m * magnitude >= n) * magnitude;
+  const top = [1, 2, 4, 6, 8, 10].map((m) => m * magnitude).find((t) => t >= n);
   return Math.max(2, top);
 }
 

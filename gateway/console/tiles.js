@@ -6,7 +6,7 @@ import { bytes, count, DASH, ms, span } from "./format.js";
 export function draw(state) {
   const r = state.requests ?? {};
   const l = state.latency ?? {};
-  const cache = state.cache ?? {};
+  const held = state.cache ? `${count(state.cache.examples)} examples in ${bytes(state.cache.bytes)}` : "cache off";
   const outcomes = [["stored", r.hit, "c-hit"], ["examples", r.examples, "c-tier-0"], ["miss", r.miss, "c-none plain"], ["bypass", r.bypass, "c-none"]];
   $("tiles").replaceChildren(
     tile("Requests", count(r.total), [`${count(r.errors)} failed`, `up ${span(state.uptime_s)}`].join(", ")),
@@ -14,7 +14,7 @@ export function draw(state) {
     tile("Cache", share(ratio(r.hit + r.examples, r.hit + r.examples + r.miss)), `${count(r.hit)} stored, ${count(r.examples)} with examples, ${count(r.miss)} missed`, split(outcomes.map(([, n, colour]) => [n, colour]))),
     tile("Tokens saved", count(r.tokens_saved), `${count(r.completion_tokens)} generated, ${count(r.example_tokens)} spent on examples`),
     tile("Time to answer", duration(l.total_ms?.p50), `p99 ${ms(l.total_ms?.p99)}, overhead p50 ${ms(l.overhead_ms?.p50)}`),
-    tile("First token", duration(l.ttft_ms?.p50), `p99 ${ms(l.ttft_ms?.p99)}, ${count(cache.examples)} examples in ${bytes(cache.bytes)}`));
+    tile("First token", duration(l.ttft_ms?.p50), `p99 ${ms(l.ttft_ms?.p99)}, ${held}`));
 }
 
 const ratio = (part, whole) => (whole > 0 ? part / whole : NaN);

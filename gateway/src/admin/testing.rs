@@ -25,7 +25,7 @@ use crate::auth::Keyring;
 use crate::config::{Config, Overrides};
 use crate::decisions::{CacheStatus, DecisionLog, DecisionRecord, Timings};
 use crate::metrics::Metrics;
-use crate::state::{AppState, Memory, SharedState};
+use crate::state::{AppState, Memory, Settling, SharedState};
 
 pub const LOCAL: &str = "127.0.0.1:50000";
 
@@ -108,6 +108,7 @@ impl Fixture {
             pool: Pool::new(vec![tier], None).unwrap(),
             router: Router::new(config.router.clone()).unwrap(),
             memory: OnceLock::from(memory),
+            settling: Settling::settled(),
             decisions: DecisionLog::new(8),
             metrics: Metrics::new().unwrap(),
             slots: Arc::new(Semaphore::new(1)),

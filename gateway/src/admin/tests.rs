@@ -199,6 +199,7 @@ async fn faults_come_in_openais_shape() {
         (Method::GET, "/examples?tenant=t&limti=1", None, 400),
         (Method::PUT, "/router/policy", Some(json!({"polcy": "bandit"})), 400),
         (Method::POST, "/replay/lease", Some(json!([])), 400),
+        (Method::POST, "/state", None, 405),
     ] {
         let (found, answer) = fixture.call(method, path, body).await;
         assert_eq!(found.as_u16(), status, "{path}: {answer}");
