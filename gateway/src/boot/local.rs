@@ -1,12 +1,23 @@
 //! From a plan to a tier on this machine.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use reprise_engine::{LocalConfig, LocalTier};
 use reprise_tier::SharedTier;
 
 use crate::config::LocalPlan;
 
 /// Returns at once; the weights are loaded on the tier's own thread.
-pub fn start(plan: &LocalPlan, model_id: &str, gguf: &Path) -> anyhow::Result<SharedTier> {
-    anyhow::bail!("the engine is not wired in yet: {} {model_id} {}", plan.name, gguf.display())
+pub fn start(plan: &LocalPlan, model_id: &str, gguf: PathBuf) -> SharedTier {
+    Arc::new(LocalTier::load(LocalConfig {
+        name: plan.name.clone(),
+        model_id: model_id.to_owned(),
+        gguf,
+        threads: plan.threads,
+        queue_capacity: plan.queue,
+        cost: plan.cost,
+        device: plan.device,
+        context_length: plan.context_length,
+    }))
 }

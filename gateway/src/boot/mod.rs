@@ -33,7 +33,7 @@ use crate::process;
 use crate::state::{AppState, Settling, SharedState};
 
 pub use embedder::load as load_embedder;
-pub use models::puller;
+pub use models::{gguf, puller};
 
 /// Requests that the decision log keeps.
 const DECISIONS: usize = 4096;

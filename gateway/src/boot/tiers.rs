@@ -118,7 +118,7 @@ impl Waiting {
             Weights::Manifest(name) => models::gguf(puller, name).await?,
             Weights::Gguf(path) => path.clone(),
         };
-        local::start(&self.plan, &self.model_id, &gguf)
+        Ok(local::start(&self.plan, &self.model_id, gguf))
     }
 }
 
@@ -126,7 +126,7 @@ fn remote(plan: &RemotePlan) -> anyhow::Result<SharedTier> {
     let config = RemoteConfig {
         api_key: plan.api_key.clone(),
         context_length: plan.context_length,
-        queue: plan.queue,
+        queue: plan.queue.get(),
         ..RemoteConfig::new(&plan.name, &plan.base_url, &plan.model, plan.cost)
     };
     let tier = RemoteTier::new(config).with_context(|| format!("the tier {}", plan.name))?;

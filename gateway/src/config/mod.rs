@@ -17,7 +17,7 @@ use secrecy::SecretString;
 
 pub use raw::{CacheSection, EmbedderSection};
 pub use read::ConfigError;
-pub use tier::{Device, LocalPlan, RemotePlan, TierPlan, Weights};
+pub use tier::{LocalPlan, RemotePlan, TierPlan, Weights};
 pub use validate::{ADMIN_TENANT, seconds_of};
 
 /// A configuration that holds: every value in its range, every secret found.

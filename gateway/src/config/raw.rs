@@ -25,7 +25,7 @@ pub struct ServerSection {
     pub max_body_bytes: usize,
     /// From the first byte of a request to the last of its answer.
     pub request_timeout_s: f64,
-    /// For a client to send its request's head.
+    /// For a client to send its request's head; an idle connection is closed after it as well.
     pub header_timeout_s: f64,
     /// For a client to send its request's body.
     pub body_timeout_s: f64,

@@ -1,5 +1,7 @@
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use reprise_engine::{DeviceKind, EngineError};
 use secrecy::SecretString;
 
 use super::raw::TierSection;
@@ -20,10 +22,10 @@ pub struct LocalPlan {
     pub cost: f64,
     /// Caps the model's own.
     pub context_length: Option<u32>,
-    pub queue: usize,
-    /// All cores if not set.
-    pub threads: Option<usize>,
-    pub device: Device,
+    pub queue: NonZeroUsize,
+    /// As many as the engine takes if not set.
+    pub threads: Option<NonZeroUsize>,
+    pub device: DeviceKind,
 }
 
 /// Where a local tier's weights are.
@@ -34,12 +36,6 @@ pub enum Weights {
     Gguf(PathBuf),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Device {
-    Cpu,
-    Cuda(usize),
-}
-
 #[derive(Debug)]
 pub struct RemotePlan {
     pub name: String,
@@ -48,7 +44,7 @@ pub struct RemotePlan {
     pub model: String,
     pub cost: f64,
     pub context_length: u32,
-    pub queue: usize,
+    pub queue: NonZeroUsize,
 }
 
 const QUEUE: usize = 64;
@@ -105,11 +101,14 @@ fn local(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<Tie
         }
     };
     let (queue, threads) = (queue(at, raw.queue)?, raw.threads);
-    if threads == Some(0) {
-        return Err(ConfigError::value(at("threads"), "must be at least 1; leave it out for all cores"));
-    }
-    let device = raw.device.as_deref().map_or(Some(Device::Cpu), device);
-    let device = device.ok_or_else(|| ConfigError::value(at("device"), "must be \"cpu\" or \"cuda:N\""))?;
+    let threads = match threads.map(NonZeroUsize::new) {
+        Some(None) => {
+            return Err(ConfigError::value(at("threads"), "must be at least 1; leave it out for all cores"));
+        }
+        threads => threads.flatten(),
+    };
+    let device = raw.device.as_deref().map_or(Ok(DeviceKind::Cpu), str::parse);
+    let device = device.map_err(|error: EngineError| ConfigError::value(at("device"), error.to_string()))?;
     let context_length = raw.context_length;
     Ok(TierPlan::Local(LocalPlan { name: raw.name, weights, cost, context_length, queue, threads, device }))
 }
@@ -153,24 +152,14 @@ fn remote(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<Ti
     }))
 }
 
-fn queue(at: &dyn Fn(&str) -> String, queue: Option<usize>) -> Result<usize, ConfigError> {
-    match queue.unwrap_or(QUEUE) {
-        0 => Err(ConfigError::value(at("queue"), "must be at least 1")),
-        queue => Ok(queue),
-    }
+fn queue(at: &dyn Fn(&str) -> String, queue: Option<usize>) -> Result<NonZeroUsize, ConfigError> {
+    NonZeroUsize::new(queue.unwrap_or(QUEUE))
+        .ok_or_else(|| ConfigError::value(at("queue"), "must be at least 1"))
 }
 
 fn refuse(at: &dyn Fn(&str) -> String, why: &str, keys: &[(&str, bool)]) -> Result<(), ConfigError> {
     match keys.iter().find(|(_, given)| *given) {
         Some((key, _)) => Err(ConfigError::value(at(key), why)),
         None => Ok(()),
-    }
-}
-
-fn device(text: &str) -> Option<Device> {
-    match text.split_once(':') {
-        None if text == "cpu" => Some(Device::Cpu),
-        Some(("cuda", ordinal)) => ordinal.parse().ok().map(Device::Cuda),
-        _ => None,
     }
 }

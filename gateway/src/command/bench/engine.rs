@@ -1,0 +1,61 @@
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use reprise_engine::{DeviceKind, LocalConfig, bench_engine};
+
+use crate::boot::{gguf, puller};
+
+#[derive(Debug, clap::Args)]
+pub struct Engine {
+    /// A model of the manifest, fetched if it is not there, or a GGUF file.
+    #[arg(long)]
+    model: String,
+    /// All cores if left out.
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+    /// `cpu` or `cuda:N`.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceKind,
+    /// Sequences at once; more than one is not computed yet.
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Tokens of the prompt.
+    #[arg(long, default_value_t = 256)]
+    prompt: usize,
+    /// Tokens to generate.
+    #[arg(long, default_value_t = 64)]
+    generate: usize,
+    /// One JSON object on standard output; there is no other form.
+    #[arg(long = "json")]
+    _json: bool,
+}
+
+impl Engine {
+    pub fn run(self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.batch == 1, "--batch must be 1: this engine computes one sequence at a time");
+        anyhow::ensure!(self.prompt > 0 && self.generate > 0, "--prompt and --generate must be at least 1");
+        let config = LocalConfig {
+            name: "bench".to_owned(),
+            gguf: self.file()?,
+            model_id: self.model,
+            threads: self.threads,
+            queue_capacity: NonZeroUsize::MIN,
+            cost: 1.0,
+            device: self.device,
+            context_length: None,
+        };
+        let report = bench_engine(&config, self.prompt, self.generate)?;
+        println!("{}", serde_json::to_string(&report)?);
+        Ok(())
+    }
+
+    fn file(&self) -> anyhow::Result<PathBuf> {
+        if self.model.ends_with(".gguf") {
+            return Ok(PathBuf::from(&self.model));
+        }
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")?;
+        runtime.block_on(gguf(&puller()?, &self.model))
+    }
+}
