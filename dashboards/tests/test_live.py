@@ -108,7 +108,7 @@ def traffic(gateway: Reprise, round_number: int) -> None:
     assert gateway.chat(question, temperature="hot")[0] == 400
     told = {"request_id": headers["x-request-id"], "rating": 1.0}
     assert gateway.call("POST", "/v1/feedback", told)[0] == 202
-    report = {"result": "ok", "improved": 1, "tokens": 100, "started_at": "2026-01-01T00:00:00Z"}
+    report = {"stopped_because": "budget", "improved": [{"id": "x"}], "tokens_spent": 100}
     assert gateway.call("POST", "/admin/v1/replay/runs", report)[0] == 201
 
 

@@ -24,17 +24,20 @@ async fn one_replay_runs_at_a_time() {
     assert!(refused.header("retry-after").parse::<u64>().is_ok());
 
     let path = format!("/admin/v1/replay/lease/{id}");
-    assert!(
-        gateway.send(Method::PUT, &path, &json!({"holder": "a", "ttl_s": 60})).await.status.is_success(),
-        "renewed"
-    );
+    assert!(gateway.send(Method::PUT, &path, &json!({"ttl_s": 60})).await.status.is_success(), "renewed");
     assert!(gateway.send(Method::DELETE, &path, &json!({})).await.status.is_success(), "released");
     assert_eq!(lease("b").await.status.as_u16(), 201);
-    gateway.send(Method::PUT, &path, &json!({"holder": "a", "ttl_s": 60})).await.assert_error(404, None);
+    gateway.send(Method::PUT, &path, &json!({"ttl_s": 60})).await.assert_error(404, None);
 
-    let report = json!({"holder": "b", "started_at": "2026-01-01T00:00:00Z", "improved": 0});
+    let report = json!({"stopped_because": "budget", "improved": [{"id": "x"}], "tokens_spent": 120});
     let posted = gateway.send(Method::POST, "/admin/v1/replay/runs", &report).await;
-    assert!([200, 201, 400].contains(&posted.status.as_u16()), "{posted:#?}");
+    assert_eq!(posted.status.as_u16(), 201, "{posted:#?}");
+    let runs = gateway.get("/admin/v1/replay/runs").await.json();
+    assert_eq!(runs["data"][0]["report"], report, "{runs:#}");
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("reprise_replay_runs_total", &[("result", "budget")]), 1.0);
+    assert_eq!(metrics.sum("reprise_replay_improved_total", &[]), 1.0);
+    assert_eq!(metrics.sum("reprise_replay_tokens_total", &[]), 120.0);
 }
 
 #[tokio::test]

@@ -168,3 +168,14 @@ async fn still_answers(gateway: &Gateway) {
     gateway.until_idle().await;
     assert_eq!(gateway.metrics().await.sum("reprise_panics_total", &[]), 0.0);
 }
+
+#[tokio::test]
+async fn without_keys_a_web_page_cannot_use_it() {
+    let gateway = Gateway::start(Setup::small()).await;
+    let body = ask("small", CAPITAL);
+    // A page's name that was bound to this machine, and a page's script.
+    for header in [("host", "rebound.example"), ("origin", "https://page.example")] {
+        gateway.chat_with(&body, &[header]).await.assert_error(403, None);
+    }
+    assert!(gateway.chat_with(&body, &[("host", "localhost:8080")]).await.status.is_success());
+}

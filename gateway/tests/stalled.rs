@@ -22,7 +22,7 @@ async fn a_head_that_never_ends_is_cut_off() {
     let gateway = Gateway::start(impatient()).await;
     let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
     client
-        .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-slow: ")
+        .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow: ")
         .await
         .expect("the first bytes");
     assert!(
@@ -38,7 +38,7 @@ async fn a_body_that_never_ends_gets_an_error() {
     let gateway = Gateway::start(impatient()).await;
     let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
     client
-        .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"model\":")
+        .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"model\":")
         .await
         .expect("the head and a part of the body");
     assert!(
@@ -58,7 +58,7 @@ async fn a_body_that_breaks_off_harms_nobody() {
         let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
         client
             .write_all(
-                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"model\":",
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"model\":",
             )
             .await
             .expect("a part");
@@ -70,15 +70,13 @@ async fn a_body_that_breaks_off_harms_nobody() {
 
 #[tokio::test]
 async fn a_reader_that_stops_reading_is_cut_off() {
-    // More text than the sockets' buffers hold, so that the gateway really has to wait for the reader.
-    let flood: &'static str = Box::leak("word ".repeat(4_000_000).into_boxed_str());
-    let upstream = Upstream::start(Script::Answer(flood)).await;
+    let upstream = Upstream::start(Script::Flood).await;
     let setup = impatient().remote("large", 1.0, &upstream.base_url);
     let gateway = Gateway::start(setup).await;
     let body = r#"{"model":"large","stream":true,"messages":[{"role":"user","content":"Write."}]}"#;
     let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
     let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     client.write_all(head.as_bytes()).await.expect("the request");

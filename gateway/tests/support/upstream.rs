@@ -29,6 +29,8 @@ pub enum Script {
     Garbage,
     /// A stream that breaks off after its first words.
     DieMidStream(&'static str),
+    /// A stream of 32 MB in large pieces: more than sockets hold, so that a writer has to wait for its reader.
+    Flood,
     /// First words, and then nothing for as long as the client bears it.
     Stall(&'static str),
 }
@@ -142,6 +144,12 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
                 Err(std::io::Error::other("the upstream dies"))
             });
             events(Body::from_stream(first.chain(death)))
+        }
+        Script::Flood => {
+            let piece = chunk(&"word ".repeat(3200), None);
+            events(Body::from_stream(stream::iter(
+                (0..2000).map(move |_| Ok::<_, Infallible>(piece.clone())),
+            )))
         }
         Script::Stall(text) => {
             shared.open.fetch_add(1, Ordering::SeqCst);
