@@ -116,22 +116,20 @@ async function follow() {
   }
 }
 
-const THEMES = { auto: "as the system", light: "light", dark: "dark" };
+const THEMES = ["auto", "light", "dark"];
 
 function theme(name) {
   if (name === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = name;
-  $("theme").textContent = name[0].toUpperCase() + name.slice(1);
-  $("theme").setAttribute("aria-label", `Colour theme: ${THEMES[name]}`);
+  $("theme-name").textContent = name[0].toUpperCase() + name.slice(1);
   localStorage.setItem("reprise-theme", name);
 }
 
 function begin() {
   const stored = localStorage.getItem("reprise-theme");
-  theme(stored in THEMES ? stored : "auto");
+  theme(THEMES.includes(stored) ? stored : "auto");
   $("theme").onclick = () => {
-    const names = Object.keys(THEMES);
-    theme(names[(names.indexOf(localStorage.getItem("reprise-theme")) + 1) % names.length]);
+    theme(THEMES[(THEMES.indexOf(localStorage.getItem("reprise-theme")) + 1) % THEMES.length]);
   };
   onUnauthorized((message) => ask({ title: "Admin key", text: message, yes: "Use it", field: true }));
   $("key").onclick = () => {

@@ -28,7 +28,7 @@ const TROUBLE = ["lease_lost", "gateway_fails", "best_tier_not_ready"];
 
 function table(runs) {
   const names = ["Received", "Ended", "Judge", "Considered", "Replayed", "Improved", "Tokens spent", "Expected saving", "Took"];
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Replay runs" }, h("table", {},
+  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Table of runs" }, h("table", {},
     h("thead", {}, h("tr", {}, ...names.map((name, i) => h("th", { scope: "col", class: i > 2 ? "n" : null }, name)))),
     h("tbody", {}, ...runs.flatMap((run) => rows(run, names.length)))));
 }
