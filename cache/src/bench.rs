@@ -1,8 +1,9 @@
 //! How fast and how complete retrieval is: exact scan beside graph, over the same vectors in the same run.
 //!
-//! The vectors are synthetic: unit vectors in clusters of some fifty, as requests on one subject are, with queries that
-//! are new members of those clusters. Speed depends on their number and dimensions only; recall depends on how they
-//! lie, so read it as that of clustered data, not of any one embedder.
+//! The vectors are synthetic: unit vectors in clusters of some fifty, as requests on one subject are, spread over a
+//! subspace of [`INTRINSIC`] dimensions with a little noise in all others, as sentence embeddings are. Queries are new
+//! members of the clusters. A scan's time depends on number and dimensions only; the graph's time and recall depend on
+//! how the vectors lie, so read them as those of such data, not of any one embedder.
 
 use std::{
     hint::black_box,
@@ -20,13 +21,14 @@ pub struct BenchConfig {
     pub queries: usize,
     /// Neighbours asked for.
     pub k: usize,
-    pub ef_search: usize,
+    /// The graph's parameters; when it is used is not asked here.
+    pub index: IndexConfig,
     pub seed: u64,
 }
 
 impl Default for BenchConfig {
     fn default() -> Self {
-        Self { dimensions: 384, queries: 200, k: 10, ef_search: IndexConfig::default().ef_search, seed: 1 }
+        Self { dimensions: 384, queries: 200, k: 10, index: IndexConfig::default(), seed: 1 }
     }
 }
 
@@ -38,6 +40,8 @@ pub struct RetrievalReport {
     pub queries: usize,
     pub k: usize,
     pub ef_search: usize,
+    pub connections: usize,
+    pub ef_construction: usize,
     pub exact_p50_us: f64,
     pub exact_p99_us: f64,
     pub graph_p50_us: f64,
@@ -50,20 +54,21 @@ pub struct RetrievalReport {
 }
 
 const CLUSTER: usize = 50;
-/// Length of the noise added to a centre of length 1: cosine within a cluster is about 1 / (1 + NOISE^2) = 0.74.
-const NOISE: f32 = 0.6;
+/// Dimensions in which subjects differ.
+const INTRINSIC: usize = 32;
+/// Length of the noise within a subject, and of that in all dimensions, beside a centre of length 1: cosine within a
+/// cluster is about 1 / (1 + 0.5^2 + 0.3^2) = 0.75.
+const NOISE: f32 = 0.5;
+const AMBIENT: f32 = 0.3;
 
 /// Measures an index of `n` vectors. Takes about a millisecond a vector, to build the graph.
 #[must_use]
 pub fn bench_retrieval(n: usize, config: &BenchConfig) -> RetrievalReport {
-    let mut random = SplitMix(config.seed);
-    let mut centres = Vec::new();
-    centres.resize_with((n / CLUSTER).max(1), || random.direction(config.dimensions, 1.0));
-    let index_config =
-        |graph_from| IndexConfig { graph_from, ef_search: config.ef_search, ..IndexConfig::default() };
+    let mut requests = Requests::new(n, config);
+    let index_config = |graph_from| IndexConfig { graph_from, ..config.index };
     let (exact, graph) = (Index::new(index_config(usize::MAX)), Index::new(index_config(1)));
     for _ in 0..n {
-        if let Some(vector) = random.member(&centres) {
+        if let Some(vector) = requests.next() {
             let id = ExampleId::generate();
             exact.insert(id, vector.clone());
             graph.insert(id, vector);
@@ -76,7 +81,7 @@ pub fn bench_retrieval(n: usize, config: &BenchConfig) -> RetrievalReport {
     let (mut exact_times, mut graph_times) = (Vec::new(), Vec::new());
     let (mut found, mut wanted) = (0, 0);
     for _ in 0..config.queries {
-        let Some(query) = random.member(&centres) else { continue };
+        let Some(query) = requests.next() else { continue };
         // In turns, so that whatever else the machine does hits both.
         let nearest = timed(&mut exact_times, || exact.nearest(&query, config.k, -1.0));
         let about = timed(&mut graph_times, || graph.nearest(&query, config.k, -1.0));
@@ -88,7 +93,9 @@ pub fn bench_retrieval(n: usize, config: &BenchConfig) -> RetrievalReport {
         dimensions: config.dimensions,
         queries: exact_times.len(),
         k: config.k,
-        ef_search: config.ef_search,
+        ef_search: config.index.ef_search,
+        connections: config.index.connections,
+        ef_construction: config.index.ef_construction,
         exact_p50_us: quantile(&mut exact_times, 0.5),
         exact_p99_us: quantile(&mut exact_times, 0.99),
         graph_p50_us: quantile(&mut graph_times, 0.5),
@@ -136,11 +143,35 @@ impl SplitMix {
         values.iter_mut().for_each(|value| *value *= length / norm);
         values
     }
+}
 
-    fn member(&mut self, centres: &[Vec<f32>]) -> Option<UnitVector> {
-        let centre = &centres[(self.next() % centres.len() as u64) as usize];
-        let noise = self.direction(centre.len(), NOISE);
-        UnitVector::try_new(centre.iter().zip(noise).map(|(centre, noise)| centre + noise).collect()).ok()
+/// Where the vectors come from.
+struct Requests {
+    random: SplitMix,
+    dimensions: usize,
+    /// Directions that span the subspace.
+    basis: Vec<Vec<f32>>,
+    /// In the subspace.
+    centres: Vec<Vec<f32>>,
+}
+
+impl Requests {
+    fn new(n: usize, config: &BenchConfig) -> Self {
+        let mut random = SplitMix(config.seed);
+        let intrinsic = INTRINSIC.min(config.dimensions);
+        let basis = (0..intrinsic).map(|_| random.direction(config.dimensions, 1.0)).collect();
+        let centres = (0..(n / CLUSTER).max(1)).map(|_| random.direction(intrinsic, 1.0)).collect();
+        Self { random, dimensions: config.dimensions, basis, centres }
+    }
+
+    fn next(&mut self) -> Option<UnitVector> {
+        let centre = &self.centres[(self.random.next() % self.centres.len() as u64) as usize];
+        let noise = self.random.direction(self.basis.len(), NOISE);
+        let mut vector = self.random.direction(self.dimensions, AMBIENT);
+        for ((direction, centre), noise) in self.basis.iter().zip(centre).zip(noise) {
+            vector.iter_mut().zip(direction).for_each(|(value, axis)| *value += (centre + noise) * axis);
+        }
+        UnitVector::try_new(vector).ok()
     }
 }
 

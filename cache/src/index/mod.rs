@@ -23,11 +23,15 @@ pub struct IndexConfig {
     pub stale_share: f32,
     /// Breadth of the graph's search: recall for time.
     pub ef_search: usize,
+    /// Neighbours that a point keeps in a layer (M); twice as many in the lowest.
+    pub connections: usize,
+    /// Breadth of the search for a new point's neighbours.
+    pub ef_construction: usize,
 }
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        Self { graph_from: 8192, stale_share: 0.2, ef_search: 128 }
+        Self { graph_from: 12_000, stale_share: 0.2, ef_search: 128, connections: 24, ef_construction: 200 }
     }
 }
 
@@ -153,7 +157,7 @@ impl Index {
             rows.rows.iter().filter(|row| row.alive).cloned().collect()
         };
         let graph = (snapshot.len() >= self.config.graph_from)
-            .then(|| Arc::new(Graph::build(snapshot.iter().map(|row| &row.vector))));
+            .then(|| Arc::new(Graph::build(snapshot.iter().map(|row| &row.vector), &self.config)));
         self.swap(snapshot, graph);
         true
     }
@@ -242,7 +246,7 @@ mod tests {
         #[test]
         fn agrees_with_a_plain_scan(steps in prop::collection::vec(0_u8..10, 1..150), seed: u64) {
             // The graph comes in at 40 rows; ef covers them all, so that it is exact too.
-            let index = Index::new(IndexConfig { graph_from: 40, stale_share: 0.2, ef_search: 400 });
+            let index = Index::new(IndexConfig { graph_from: 40, ef_search: 400, ..IndexConfig::default() });
             let pool = vectors(steps.len(), 8, seed);
             let mut rows: Vec<(ExampleId, UnitVector)> = Vec::new();
             let mut rng = SmallRng::seed_from_u64(seed);
@@ -290,6 +294,23 @@ mod tests {
         assert_eq!(lost, 0);
         let of_first = index.nearest(&pool[0], 500, 0.99999).len();
         assert_eq!(of_first, rows.iter().filter(|(_, vector)| *vector == pool[0]).count());
+    }
+
+    #[test]
+    fn where_all_around_died_the_living_farther_off_are_found() {
+        let index = Index::new(IndexConfig { graph_from: 500, stale_share: 0.9, ..IndexConfig::default() });
+        let rows: Vec<_> =
+            vectors(2000, 32, 4).into_iter().map(|vector| (ExampleId::generate(), vector)).collect();
+        rows.iter().for_each(|(id, vector)| index.insert(*id, vector.clone()));
+        assert!(index.rebuild_if_stale());
+        let query = &rows[0].1;
+        let nearest = exact(&rows, query, 600);
+        nearest.iter().for_each(|id| assert!(index.remove(*id)));
+        assert!(!index.rebuild_if_stale());
+        let left: Vec<_> = rows.iter().filter(|(id, _)| !nearest.contains(id)).cloned().collect();
+        let expected: HashSet<_> = exact(&left, query, 10).into_iter().collect();
+        let hits = index.nearest(query, 10, -1.0).iter().filter(|(id, _)| expected.contains(id)).count();
+        assert!(hits >= 9, "{hits} of 10");
     }
 
     #[test]
