@@ -1,0 +1,87 @@
+//! Logits against candle-transformers' quantised llama, on the real small model.
+
+use std::{fs::File, path::PathBuf};
+
+use candle_core::{Device, Tensor, quantized::gguf_file::Content};
+use candle_transformers::models::quantized_llama::ModelWeights;
+
+use super::*;
+
+fn small_model() -> PathBuf {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let folder = variable("REPRISE_MODELS_DIR")
+        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("reprise/models")))
+        .or_else(|| Some(variable("HOME")?.join(".cache/reprise/models")))
+        .expect("one of REPRISE_MODELS_DIR, XDG_CACHE_HOME, HOME");
+    let name = "smollm2-135m-instruct-q4_1";
+    let path = folder.join(name).join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    assert!(path.is_file(), "{} is missing: run `reprise models pull {name}` first", path.display());
+    path
+}
+
+fn decoder() -> Box<dyn Model> {
+    let mut gguf = Gguf::open(&small_model()).expect("opens");
+    load(&mut gguf, 256, &Device::Cpu, &|| false).expect("loads")
+}
+
+/// Difference of two logit vectors over the spread of the second.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let mean = b.iter().map(|x| f64::from(*x)).sum::<f64>() / b.len() as f64;
+    let square = |x: f64| x * x;
+    let error: f64 = a.iter().zip(b).map(|(a, b)| square(f64::from(a - b))).sum();
+    let spread: f64 = b.iter().map(|b| square(f64::from(*b) - mean)).sum();
+    (error / spread).sqrt()
+}
+
+/// "The capital of France is Paris, and the capital of" or so: any text the model has seen the like of.
+const TOKENS: [u32; 12] = [504, 3575, 282, 4649, 314, 7042, 28, 284, 260, 3575, 282, 6402];
+
+#[test]
+fn logits_are_those_of_the_reference() {
+    let path = small_model();
+    let mut file = File::open(&path).expect("opens");
+    let content = Content::read(&mut file).expect("reads");
+    let mut reference = ModelWeights::from_gguf(content, &mut file, &Device::Cpu).expect("loads");
+    let mut expected = |tokens: &[u32], at: usize| -> Vec<f32> {
+        let input = Tensor::new(tokens, &Device::Cpu).and_then(|t| t.unsqueeze(0)).expect("input");
+        let logits = reference.forward(&input, at).and_then(|l| l.flatten_all()).expect("forward");
+        logits.to_vec1().expect("logits")
+    };
+    let model = decoder();
+    let mut sequence = model.new_sequence();
+    let (head, tail) = TOKENS.split_at(9);
+    // Both round activations to 8 bits, in blocks of different size: they cannot agree to f32's precision.
+    let whole = distance(&sequence.forward(head).expect("prefill"), &expected(head, 0));
+    assert!(whole < 0.05, "prefill: {whole}");
+    for (i, token) in tail.iter().enumerate() {
+        let step =
+            distance(&sequence.forward(&[*token]).expect("decode"), &expected(&[*token], head.len() + i));
+        assert!(step < 0.05, "decode step {i}: {step}");
+    }
+}
+
+#[test]
+fn chunks_give_what_the_whole_gives() {
+    let model = decoder();
+    let whole = model.new_sequence().forward(&TOKENS).expect("whole");
+    for size in [1, 5] {
+        let mut sequence = model.new_sequence();
+        let mut last = Vec::new();
+        for chunk in TOKENS.chunks(size) {
+            last = sequence.forward(chunk).expect("chunk");
+        }
+        assert_eq!(sequence.len(), TOKENS.len());
+        let apart = distance(&last, &whole);
+        assert!(apart < 0.02, "chunks of {size}: {apart}");
+    }
+}
+
+#[test]
+fn a_sequence_ends_with_the_context() {
+    let model = decoder();
+    let mut sequence = model.new_sequence();
+    sequence.forward(&[1; 256]).expect("fits");
+    assert!(sequence.forward(&[1]).is_err());
+    assert!(model.new_sequence().forward(&[]).is_err());
+}
