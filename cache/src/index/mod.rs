@@ -31,7 +31,7 @@ pub struct IndexConfig {
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        Self { graph_from: 12_000, stale_share: 0.2, ef_search: 128, connections: 24, ef_construction: 200 }
+        Self { graph_from: 14_000, stale_share: 0.2, ef_search: 128, connections: 24, ef_construction: 200 }
     }
 }
 
