@@ -90,13 +90,13 @@ async fn sampling_fields_are_honoured() {
     );
 
     let mut seeded = json!({
-        "model": "small", "temperature": 1.5, "top_p": 0.95, "seed": 7, "max_tokens": 40,
+        "model": "small", "temperature": 1.5, "top_p": 0.95, "seed": 7, "max_tokens": 16,
         "messages": [{"role": "user", "content": "Invent a name for a ship and tell its story."}],
     });
     let first = answer(&seeded).await.text();
     assert_eq!(answer(&seeded).await.text(), first, "one seed, one answer");
     let mut others = Vec::new();
-    for seed in 8..12 {
+    for seed in 8..11 {
         seeded["seed"] = seed.into();
         others.push(answer(&seeded).await.text());
     }

@@ -11,15 +11,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Short limits of the server under test; the tests themselves wait far longer.
-fn impatient() -> Setup {
-    Setup::small()
-        .server("header_timeout_s = 1\nbody_timeout_s = 1\nrequest_timeout_s = 4\nwrite_stall_timeout_s = 1")
+/// Short limits of the server under test; the tests themselves wait far longer. The tier is an upstream that answers
+/// at once, so that no limit is reached by honest work on a busy machine.
+async fn impatient(script: Script) -> (Upstream, Gateway) {
+    let upstream = Upstream::start(script).await;
+    let setup = Setup::empty()
+        .remote("small", 1.0, &upstream.base_url)
+        .server("header_timeout_s = 1\nbody_timeout_s = 1\nwrite_stall_timeout_s = 1");
+    let gateway = Gateway::start(setup).await;
+    (upstream, gateway)
 }
 
 #[tokio::test]
 async fn a_head_that_never_ends_is_cut_off() {
-    let gateway = Gateway::start(impatient()).await;
+    let (_upstream, gateway) = impatient(Script::Answer("Paris.")).await;
     let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
     client
         .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow: ")
@@ -35,7 +40,7 @@ async fn a_head_that_never_ends_is_cut_off() {
 
 #[tokio::test]
 async fn a_body_that_never_ends_gets_an_error() {
-    let gateway = Gateway::start(impatient()).await;
+    let (_upstream, gateway) = impatient(Script::Answer("Paris.")).await;
     let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
     client
         .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"model\":")
@@ -53,7 +58,7 @@ async fn a_body_that_never_ends_gets_an_error() {
 
 #[tokio::test]
 async fn a_body_that_breaks_off_harms_nobody() {
-    let gateway = Gateway::start(impatient()).await;
+    let (_upstream, gateway) = impatient(Script::Answer("Paris.")).await;
     for _ in 0..5 {
         let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
         client
@@ -70,10 +75,8 @@ async fn a_body_that_breaks_off_harms_nobody() {
 
 #[tokio::test]
 async fn a_reader_that_stops_reading_is_cut_off() {
-    let upstream = Upstream::start(Script::Flood).await;
-    let setup = impatient().remote("large", 1.0, &upstream.base_url);
-    let gateway = Gateway::start(setup).await;
-    let body = r#"{"model":"large","stream":true,"messages":[{"role":"user","content":"Write."}]}"#;
+    let (upstream, gateway) = impatient(Script::Flood).await;
+    let body = r#"{"model":"small","stream":true,"messages":[{"role":"user","content":"Write."}]}"#;
     let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -86,6 +89,7 @@ async fn a_reader_that_stops_reading_is_cut_off() {
 
     gateway.until("reprise_open_streams", &[], |value| value == 0.0).await;
     gateway.until_idle().await;
+    upstream.play(Script::Answer("Paris."));
     assert!(gateway.chat(&ask("small", CAPITAL)).await.status.is_success());
     drop(client);
 }
@@ -93,7 +97,8 @@ async fn a_reader_that_stops_reading_is_cut_off() {
 #[tokio::test]
 async fn an_answer_that_takes_too_long_is_an_error() {
     let upstream = Upstream::start(Script::Stall("")).await;
-    let gateway = Gateway::start(impatient().remote("large", 1.0, &upstream.base_url)).await;
+    let setup = Setup::empty().remote("large", 1.0, &upstream.base_url).server("request_timeout_s = 1");
+    let gateway = Gateway::start(setup).await;
     let reply = gateway.chat(&ask("large", CAPITAL)).await;
     assert!([504, 408].contains(&reply.status.as_u16()), "{reply:#?}");
     reply.assert_error(reply.status.as_u16(), None);
