@@ -1,1 +1,90 @@
-//! Placeholder until the crate's owner lands it.
+//! all-MiniLM-L6-v2 on candle: text to unit vector, batched on its own threads.
+//!
+//! Model card: <https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2>. Mean of the token states over the attention
+//! mask, scaled to length 1, 384 dimensions. A crate of its own, so that `reprise-cache` builds and tests without candle.
+
+mod batch;
+mod model;
+mod worker;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use reprise_cache::{EmbedError, Embedder, ModelHash, UnitVector};
+use thiserror::Error;
+
+use model::Bert;
+use worker::Workers;
+
+/// How texts are embedded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbedderConfig {
+    /// Workers, each with one batch at a time.
+    pub threads: usize,
+    /// Texts that are embedded together, at most.
+    pub max_batch: usize,
+    /// Texts that wait, at most; one more is refused at once.
+    pub queue_capacity: usize,
+    /// A longer text keeps its beginning and its end, half each: the task stands in the one and the question in the other.
+    pub max_tokens: usize,
+}
+
+impl Default for EmbedderConfig {
+    fn default() -> Self {
+        Self { threads: 1, max_batch: 16, queue_capacity: 256, max_tokens: 256 }
+    }
+}
+
+/// The embedder. Dropping it ends its threads once their batch is done.
+pub struct MiniLm {
+    hash: ModelHash,
+    dimensions: usize,
+    workers: Workers,
+}
+
+/// Why the embedder did not load.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    #[error("{path}: {reason}")]
+    File { path: PathBuf, reason: String },
+    #[error("the embedder's threads cannot be started: {0}")]
+    Threads(std::io::Error),
+}
+
+impl MiniLm {
+    /// Loads `model.safetensors`, `tokenizer.json` and `config.json` from a folder. Takes a second; blocks on the disk.
+    ///
+    /// # Errors
+    /// A file is missing or is not what it should be.
+    pub fn load(folder: &Path, config: &EmbedderConfig) -> Result<Self, LoadError> {
+        let (model, hash) = Bert::load(folder, config.max_tokens)?;
+        let dimensions = model.dimensions();
+        let workers = Workers::start(Arc::new(model), config).map_err(LoadError::Threads)?;
+        Ok(Self { hash, dimensions, workers })
+    }
+}
+
+#[async_trait]
+impl Embedder for MiniLm {
+    fn model_hash(&self) -> ModelHash {
+        self.hash
+    }
+
+    fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    async fn embed(&self, text: &str) -> Result<UnitVector, EmbedError> {
+        self.workers.submit(text)?.await.map_err(|_| EmbedError::Stopped)?
+    }
+}
+
+impl fmt::Debug for MiniLm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MiniLm").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
