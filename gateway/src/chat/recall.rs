@@ -74,10 +74,16 @@ pub async fn recall(
     Ok(Some(recalled))
 }
 
-/// What of a question is embedded: its head, without what must not be stored. Lookup and admission take the same.
+/// What of a question is embedded: its beginning and its end, as the embedder itself cuts a text, without what must not
+/// be stored. Lookup and admission take the same.
 #[must_use]
 pub fn embedded_text(question: &str) -> String {
-    scrub(&question[..question.floor_char_boundary(EMBEDDED_BYTES)]).into_owned()
+    if question.len() <= EMBEDDED_BYTES {
+        return scrub(question).into_owned();
+    }
+    let head = &question[..question.floor_char_boundary(EMBEDDED_BYTES / 2)];
+    let tail = &question[question.ceil_char_boundary(question.len() - EMBEDDED_BYTES / 2)..];
+    scrub(&format!("{head} {tail}")).into_owned()
 }
 
 struct Search {
@@ -177,9 +183,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_scrubbed_head_of_a_question_is_embedded() {
+    fn beginning_and_end_of_a_question_are_embedded_scrubbed() {
         assert_eq!(embedded_text("mail jane.roe@example.com"), "mail [EMAIL]");
-        let long = "\u{e9}".repeat(EMBEDDED_BYTES);
-        assert!(embedded_text(&format!("x{long}")).len() <= EMBEDDED_BYTES);
+        let long = embedded_text(&format!("task {} question", "\u{e9}".repeat(EMBEDDED_BYTES)));
+        assert!(long.len() <= EMBEDDED_BYTES + 1 && long.starts_with("task") && long.ends_with("question"));
     }
 }
