@@ -11,6 +11,7 @@ export function count(value) {
 
 export function ms(value) {
   if (!known(value)) return DASH;
+  if (value < 0.1) return `${Math.round(value * 1000)} µs`;
   if (value < 1) return `${value.toFixed(2)} ms`;
   if (value < 10) return `${value.toFixed(1)} ms`;
   if (value < 1000) return `${Math.round(value)} ms`;

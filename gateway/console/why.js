@@ -140,12 +140,13 @@ function examples(record) {
     h("div", { class: "bars" },
       meter("similarity", example.similarity, fixed(example.similarity, 3), "c-tier-2"),
       meter("utility", example.utility, fixed(example.utility, 3), "c-tier-0")),
-    h("p", { class: "meta" }, [plural(example.tokens, "prompt token"), example.source_tier && `written by ${example.source_tier}`, example.id].filter(Boolean).join(", "))));
+    h("p", { class: "meta" }, [plural(example.tokens, "prompt token"), example.source && `written by ${example.source}`, example.id].filter(Boolean).join(", "))));
 }
 
-const NAMES = {
-  parse: "parse", exact: "exact lookup", embed: "embed", retrieve: "retrieve", select: "select", route: "route",
-  queue: "queue", queued: "queue", prefill: "prefill", decode: "decode", generate: "generate", tier: "model",
+/** Each stage with its name and its own colour. */
+const STAGES = {
+  parse: ["parse", 0], exact: ["exact lookup", 1], embed: ["embed", 2], retrieve: ["retrieve", 3], select: ["select", 4],
+  route: ["route", 5], queued: ["queue", 6], prefill: ["prefill", 7], decode: ["decode", 8],
 };
 
 function stages(timings) {
@@ -154,18 +155,19 @@ function stages(timings) {
   if (derived.ttft_ms > 0 && whole > derived.ttft_ms && derived.decode_ms === undefined) derived.decode_ms = whole - derived.ttft_ms;
   const parts = Object.entries(derived)
     .filter(([name, value]) => !["total_ms", "overhead_ms", "ttft_ms"].includes(name) && value > 0)
-    .map(([name, value]) => ({ name: NAMES[name.replace(/_ms$/, "")] ?? name.replace(/_ms$/, ""), value }));
+    .map(([key, value]) => {
+      const [name, colour] = STAGES[key.replace(/_ms$/, "")] ?? [key, 9];
+      return { name, colour: `stage-${colour}`, value };
+    });
   const sum = parts.reduce((total, part) => total + part.value, 0);
-  if (whole > sum * 1.001) parts.push({ name: sum ? "other" : "total", value: whole - sum });
+  if (whole > sum * 1.001) parts.push({ name: sum ? "other" : "total", colour: "stage-9", value: whole - sum });
   const all = Math.max(sum, whole ?? 0);
   if (!parts.length || !all) return [h("p", { class: "muted" }, "No timing was kept.")];
   return [
-    h("div", { class: "stack", "aria-hidden": "true" }, ...parts.map((part, i) =>
-      h("i", { class: colour(part, i), css: { flex: `${part.value} 0 0` }, title: `${part.name} ${ms(part.value)}` }))),
-    h("ul", { class: "legend" }, ...parts.map((part, i) =>
-      h("li", {}, h("span", { class: `key ${colour(part, i)}` }), `${part.name} ${ms(part.value)}`))),
+    h("div", { class: "stack", "aria-hidden": "true" }, ...parts.map((part) =>
+      h("i", { class: part.colour, css: { flex: `${(100 * part.value) / all} 0 0` }, title: `${part.name} ${ms(part.value)}` }))),
+    h("ul", { class: "legend" }, ...parts.map((part) =>
+      h("li", {}, h("span", { class: `key ${part.colour}` }), `${part.name} ${ms(part.value)}`))),
     h("p", { class: "meta" }, `Total ${ms(whole)}, first token after ${ms(timings.ttft_ms)}, gateway overhead ${ms(timings.overhead_ms)}.`),
   ];
 }
-
-const colour = (part, index) => (part.name === "other" ? "stage-7" : `stage-${index % 7}`);
