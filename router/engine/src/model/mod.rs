@@ -2,7 +2,7 @@
 //!
 //! candle-transformers' quantised models were measured and left: they keep the KV and a growing map of masks in
 //! the weights (the qwen2 one cannot be cloned to be rid of them), widen the embedding to f32 (0.9 GB for
-//! Qwen2.5-1.5B), stop at 4096 positions, and run Q4_1, which has no SIMD kernel in candle, 25 times slower than
+//! Qwen2.5-1.5B), stop at 4096 positions, and run Q4_1, which has no SIMD kernel in candle, several times slower than
 //! [`linear`] does. A test holds this decoder to their logits.
 
 mod attention;

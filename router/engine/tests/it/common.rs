@@ -1,5 +1,5 @@
 //! Where the tests find model files, and a tier on the small one.
-#![allow(clippy::allow_attributes, dead_code, reason = "each test binary uses a part")]
+#![expect(clippy::expect_used, reason = "helpers of tests")]
 
 use std::{
     num::NonZeroUsize,

@@ -1,15 +1,16 @@
 //! Token ids against llama.cpp's, on texts of real requests and on made hard ones.
 
-mod common;
-
 use std::path::Path;
 
 use reprise_engine::{Vocabulary, inspect::Gguf};
 use serde_json::Value;
 
+use super::common;
+
+#[expect(clippy::expect_used, reason = "helper of tests")]
 fn compare(model: &Path, name: &str) {
     let vocabulary = Vocabulary::from_gguf(&Gguf::open(model).expect("opens")).expect("known vocabulary");
-    let fixture = include_str!("data/token_ids.jsonl");
+    let fixture = include_str!("../data/token_ids.jsonl");
     let mut seen = 0;
     for line in fixture.lines() {
         let row: Value = serde_json::from_str(line).expect("JSON");

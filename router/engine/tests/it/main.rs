@@ -1,0 +1,6 @@
+//! The engine from outside, with real model files.
+
+mod common;
+mod generation;
+mod speed;
+mod tokenizer;
