@@ -63,7 +63,7 @@ impl MiniLm {
     pub fn load(folder: &Path, config: &EmbedderConfig) -> Result<Self, LoadError> {
         let (model, hash) = Bert::load(folder, config.max_tokens)?;
         let dimensions = model.dimensions();
-        let workers = Workers::start(Arc::new(model), config).map_err(LoadError::Threads)?;
+        let workers = Workers::start(&Arc::new(model), config).map_err(LoadError::Threads)?;
         Ok(Self { hash, dimensions, workers })
     }
 }

@@ -29,12 +29,12 @@ pub struct Workers {
 }
 
 impl Workers {
-    pub fn start(model: Arc<Bert>, config: &EmbedderConfig) -> std::io::Result<Self> {
+    pub fn start(model: &Arc<Bert>, config: &EmbedderConfig) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(config.queue_capacity.max(1));
         // Held by the one thread that fills its batch.
         let jobs = Arc::new(Mutex::new(jobs));
         for number in 0..config.threads.max(1) {
-            let (model, jobs, max_batch) = (Arc::clone(&model), Arc::clone(&jobs), config.max_batch.max(1));
+            let (model, jobs, max_batch) = (Arc::clone(model), Arc::clone(&jobs), config.max_batch.max(1));
             thread::Builder::new()
                 .name(format!("embed-{number}"))
                 .spawn(move || while step(&model, &jobs, max_batch) {})?;

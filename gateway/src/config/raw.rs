@@ -186,7 +186,7 @@ impl Default for RouterSection {
         Self {
             policy,
             default_tier: None,
-            deadline_ms: 50.0,
+            deadline_ms: 250.0,
             similarity_threshold,
             win_threshold,
             load,
