@@ -1,4 +1,5 @@
 //! The real model against a reference that shares no code with it. Fetch it with `reprise models pull all-minilm-l6-v2`.
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
 use std::{env, path::PathBuf, sync::Arc};
 
