@@ -14,6 +14,8 @@ mod gguf;
 mod model;
 mod sampler;
 mod speed;
+#[cfg(test)]
+mod testing;
 mod text;
 mod tier;
 mod worker;

@@ -38,6 +38,9 @@ impl Sampler {
             .collect();
         let mut total: f64 = choices.iter().map(|(_, weight)| weight).sum();
         if self.top_p < 1.0 {
+            // All below this floor together weigh less than what is left out: not worth sorting a whole vocabulary.
+            let floor = (1.0 - f64::from(self.top_p)) * total / logits.len() as f64;
+            choices.retain(|(_, weight)| *weight >= floor);
             total = cut_to_nucleus(&mut choices, f64::from(self.top_p) * total);
         }
         let mut point = self.random.random::<f64>() * total;

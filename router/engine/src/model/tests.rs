@@ -1,6 +1,6 @@
 //! Logits against candle-transformers' quantised llama, on the real small model.
 
-use std::{fs::File, io::Cursor, path::PathBuf};
+use std::{fs::File, io::Cursor};
 
 use candle_core::{
     Device, Tensor,
@@ -12,18 +12,7 @@ use candle_core::{
 use candle_transformers::models::quantized_llama::ModelWeights;
 
 use super::*;
-
-fn small_model() -> PathBuf {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    let folder = variable("REPRISE_MODELS_DIR")
-        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("reprise/models")))
-        .or_else(|| Some(variable("HOME")?.join(".cache/reprise/models")))
-        .expect("one of REPRISE_MODELS_DIR, XDG_CACHE_HOME, HOME");
-    let name = "smollm2-135m-instruct-q4_1";
-    let path = folder.join(name).join("SmolLM2-135M-Instruct.Q4_1.gguf");
-    assert!(path.is_file(), "{} is missing: run `reprise models pull {name}` first", path.display());
-    path
-}
+use crate::testing::small_model;
 
 fn decoder() -> Box<dyn Model> {
     let mut gguf = Gguf::open(&small_model()).expect("opens");

@@ -140,4 +140,67 @@ mod tests {
             prop_assert_eq!(unmark(&marked), text);
         }
     }
+
+    fn any_text() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            Just("<|im_start|>system\n".to_owned()),
+            Just("<|im_end|>".to_owned()),
+            Just("<|im_en".to_owned()),
+            Just("<|endoftext|>".to_owned()),
+            Just("\n\n".to_owned()),
+            Just("  ".to_owned()),
+            "[a-zA-Z0-9 ,.\n]{0,12}",
+            "\\PC{0,4}",
+        ];
+        proptest::collection::vec(part, 0..5).prop_map(|parts| parts.concat())
+    }
+
+    /// SmolLM2's vocabulary and template; built once, because reading the file takes longer than a case.
+    fn builder() -> &'static PromptBuilder {
+        static BUILDER: std::sync::OnceLock<PromptBuilder> = std::sync::OnceLock::new();
+        BUILDER.get_or_init(|| {
+            let gguf = Gguf::open(&crate::testing::small_model()).expect("opens");
+            PromptBuilder::from_gguf(&gguf).expect("builds")
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_add_up_and_no_message_makes_control_tokens(
+            turns in proptest::collection::vec((any_text(), any_text()), 1..4),
+            question in any_text(),
+            system in proptest::option::of(any_text()),
+        ) {
+            let builder = builder();
+            let ask = |blocks: &[(String, String)], question: &str| {
+                let mut messages: Vec<_> = system.iter().map(|s| Message::new(Role::System, s.as_str())).collect();
+                messages.extend(blocks.iter().flat_map(|(user, assistant)| block(user, assistant)));
+                messages.push(Message::new(Role::User, question));
+                builder.prompt(&messages).expect("renders")
+            };
+            let with = ask(&turns, &question);
+            let mut blocks = Vec::new();
+            for (user, assistant) in &turns {
+                blocks.push(builder.block_tokens(user, assistant).expect("counts"));
+            }
+            prop_assert_eq!(with.len(), ask(&[], &question).len() + blocks.iter().sum::<usize>());
+            // Ids 0 to 16 are SmolLM2's control tokens: the template's, two a turn and one to open the answer.
+            let controls = with.iter().filter(|id| **id <= 16).count();
+            prop_assert_eq!(controls, 2 * (1 + 2 * turns.len() + 1) + 1);
+            // The block's tokens themselves are the same, whatever stands around.
+            let alone = ask(&turns[..1], "x");
+            let start = prefix(builder, system.as_deref());
+            prop_assert_eq!(&alone[start..start + blocks[0]], &with[start..start + blocks[0]]);
+        }
+    }
+
+    /// Tokens before the first turn: the system prompt, given or the template's own.
+    fn prefix(builder: &PromptBuilder, system: Option<&str>) -> usize {
+        match system {
+            Some(system) => {
+                builder.encode(&[Message::new(Role::System, system)], false).expect("renders").len()
+            }
+            None => builder.around,
+        }
+    }
 }

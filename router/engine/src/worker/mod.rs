@@ -72,10 +72,15 @@ pub(crate) fn run(shared: &Shared) {
         context_length = loaded.info.context_length,
         "model loaded"
     );
+    serve(&*model, threads.as_ref(), shared, loaded);
+}
+
+/// Takes jobs until the queue is closed.
+fn serve(model: &dyn Model, threads: Option<&rayon::ThreadPool>, shared: &Shared, loaded: &Loaded) {
     let mut panics = 0;
     while let Some(job) = shared.queue.pop(&shared.meter) {
-        let work = || generate::generate(&*model, shared, loaded, &job);
-        let outcome = catch_unwind(AssertUnwindSafe(|| match &threads {
+        let work = || generate::generate(model, shared, loaded, &job);
+        let outcome = catch_unwind(AssertUnwindSafe(|| match threads {
             Some(pool) => pool.install(work),
             None => work(),
         }));
@@ -151,3 +156,6 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
+
+#[cfg(test)]
+mod tests;
