@@ -96,7 +96,7 @@ class Prometheus:
 
 def traffic(gateway: Reprise, round_number: int) -> None:
     """One of everything that a dashboard shows."""
-    question = f"What is the capital of the country number {round_number}, France?"
+    question = f"What is the capital of the country number {round_number}, Germany?"
     status, headers, _ = gateway.chat(question)
     assert status == 200
     assert gateway.chat(question)[1]["x-reprise-cache"] in ("HIT", "MISS", "EXAMPLES")

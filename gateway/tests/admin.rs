@@ -55,7 +55,7 @@ async fn the_policy_is_switched_while_it_runs() {
     assert_eq!(gateway.chat(&ask("auto", CAPITAL_AGAIN)).await.header("x-reprise-examples"), "0");
     put("small-examples").await.json();
     assert_eq!(
-        gateway.chat(&ask("auto", "Tell me: what is the capital of France?")).await.cache(),
+        gateway.chat(&ask("auto", "Tell me: what is the capital of Germany?")).await.cache(),
         "EXAMPLES"
     );
     put("by-the-stars").await.assert_error(400, None);
@@ -138,13 +138,13 @@ async fn a_correction_replaces_the_answer() {
     let gateway = Gateway::start(Setup::small().router("policy = \"small-examples\"")).await;
     let reply = gateway.chat(&ask("auto", CAPITAL)).await;
     gateway.examples("default", 1).await;
-    let told = json!({"request_id": reply.header("x-request-id"), "corrected": "Paris, on the Seine."});
+    let told = json!({"request_id": reply.header("x-request-id"), "corrected": "Berlin, on the Spree."});
     assert_eq!(gateway.send(Method::POST, "/v1/feedback", &told).await.status.as_u16(), 202);
     support::wait::eventually("the example is corrected", || async {
         let examples = gateway.examples("default", 1).await;
         examples
             .iter()
-            .any(|example| example["answer"] == "Paris, on the Seine." && example["quality"] == 1.0)
+            .any(|example| example["answer"] == "Berlin, on the Spree." && example["quality"] == 1.0)
             .then_some(())
     })
     .await;

@@ -154,7 +154,7 @@ async fn a_tenant_sees_nothing_of_another() {
 
     assert_eq!(as_tenant("key-of-blue", &asked).await.cache(), "MISS", "the same request of another tenant");
     assert_eq!(as_tenant("key-of-red", &ask("auto", CAPITAL_AGAIN)).await.cache(), "EXAMPLES");
-    let near = as_tenant("key-of-blue", &ask("auto", "Tell me the capital of France.")).await;
+    let near = as_tenant("key-of-blue", &ask("auto", "Tell me the capital of Germany.")).await;
     assert!(
         near.cache() == "MISS" || near.header("x-reprise-examples") == "1",
         "blue sees at most what blue asked: {near:#?}"
@@ -163,7 +163,7 @@ async fn a_tenant_sees_nothing_of_another() {
     // Who says which tenant it is has no say: the key does.
     let claimed = gateway
         .chat_with(
-            &ask("auto", "Name the capital city of France."),
+            &ask("auto", "Name the capital city of Germany."),
             &[("authorization", "Bearer key-of-blue"), ("x-reprise-tenant", "red")],
         )
         .await;
@@ -180,7 +180,7 @@ async fn secrets_never_reach_the_store() {
     let gateway = Gateway::start(with_examples()).await;
     let secret = "jane.roe@example.com";
     let reply =
-        gateway.chat(&ask("auto", &format!("My address is {secret}. What is the capital of France?"))).await;
+        gateway.chat(&ask("auto", &format!("My address is {secret}. What is the capital of Germany?"))).await;
     assert_eq!(reply.json()["choices"][0]["finish_reason"], "stop");
     let example = &gateway.examples("default", 1).await[0];
     let request = example["request"].as_str().expect("text");

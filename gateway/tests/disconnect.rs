@@ -83,13 +83,13 @@ async fn a_remote_tier_is_let_go_as_well() {
         .await;
         gateway.until_idle().await;
     }
-    upstream.play(Script::Answer("Paris."));
-    assert_eq!(gateway.chat(&ask("large", "And of Spain?")).await.text(), "Paris.");
+    upstream.play(Script::Answer("Berlin."));
+    assert_eq!(gateway.chat(&ask("large", "And of Spain?")).await.text(), "Berlin.");
 }
 
 #[tokio::test]
 async fn an_interrupted_answer_is_not_remembered() {
-    let upstream = Upstream::start(Script::Stall("The capital of France is")).await;
+    let upstream = Upstream::start(Script::Stall("The capital of Germany is")).await;
     let gateway = Gateway::start(Setup::empty().remote("large", 1.0, &upstream.base_url)).await;
     let response = gateway
         .request(Method::POST, CHAT)
@@ -102,14 +102,14 @@ async fn an_interrupted_answer_is_not_remembered() {
     drop(stream);
     gateway.until_idle().await;
 
-    upstream.play(Script::Answer("Paris."));
+    upstream.play(Script::Answer("Berlin."));
     let reply = gateway.chat(&ask("large", CAPITAL)).await;
     assert_ne!(reply.cache(), "HIT");
-    assert_eq!(reply.text(), "Paris.");
+    assert_eq!(reply.text(), "Berlin.");
     let examples = gateway.examples("default", 1).await;
-    assert!(examples.iter().all(|example| example["answer"] == "Paris."), "{examples:#?}");
+    assert!(examples.iter().all(|example| example["answer"] == "Berlin."), "{examples:#?}");
 }
 
 async fn answered(gateway: &Gateway) {
-    assert!(gateway.chat(&ask("small", CAPITAL)).await.text().contains("Paris"));
+    assert!(gateway.chat(&ask("small", CAPITAL)).await.text().contains("Berlin"));
 }

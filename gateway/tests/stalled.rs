@@ -24,7 +24,7 @@ async fn impatient(script: Script) -> (Upstream, Gateway) {
 
 #[tokio::test]
 async fn a_head_that_never_ends_is_cut_off() {
-    let (_upstream, gateway) = impatient(Script::Answer("Paris.")).await;
+    let (_upstream, gateway) = impatient(Script::Answer("Berlin.")).await;
     let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
     client
         .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow: ")
@@ -40,7 +40,7 @@ async fn a_head_that_never_ends_is_cut_off() {
 
 #[tokio::test]
 async fn a_body_that_never_ends_gets_an_error() {
-    let (_upstream, gateway) = impatient(Script::Answer("Paris.")).await;
+    let (_upstream, gateway) = impatient(Script::Answer("Berlin.")).await;
     let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
     client
         .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"model\":")
@@ -58,7 +58,7 @@ async fn a_body_that_never_ends_gets_an_error() {
 
 #[tokio::test]
 async fn a_body_that_breaks_off_harms_nobody() {
-    let (_upstream, gateway) = impatient(Script::Answer("Paris.")).await;
+    let (_upstream, gateway) = impatient(Script::Answer("Berlin.")).await;
     for _ in 0..5 {
         let mut client = TcpStream::connect(gateway.address).await.expect("a connection");
         client
@@ -89,7 +89,7 @@ async fn a_reader_that_stops_reading_is_cut_off() {
 
     gateway.until("reprise_open_streams", &[], |value| value == 0.0).await;
     gateway.until_idle().await;
-    upstream.play(Script::Answer("Paris."));
+    upstream.play(Script::Answer("Berlin."));
     assert!(gateway.chat(&ask("small", CAPITAL)).await.status.is_success());
     drop(client);
 }

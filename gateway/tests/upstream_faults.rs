@@ -17,22 +17,22 @@ async fn prefers_large(upstream: &Upstream) -> Gateway {
 
 #[tokio::test]
 async fn a_healthy_upstream_answers() {
-    let upstream = Upstream::start(Script::Answer("It is Paris.")).await;
+    let upstream = Upstream::start(Script::Answer("It is Berlin.")).await;
     let gateway = prefers_large(&upstream).await;
     let reply = gateway.chat(&ask("auto", CAPITAL)).await;
-    assert_eq!((reply.text().as_str(), reply.header("x-reprise-tier")), ("It is Paris.", "large"));
+    assert_eq!((reply.text().as_str(), reply.header("x-reprise-tier")), ("It is Berlin.", "large"));
     assert_eq!(reply.json()["usage"]["total_tokens"], 10);
     assert_eq!(upstream.last()["model"], "upstream-model", "the upstream's own name for its model");
     assert_eq!(upstream.last()["temperature"], 0);
 
     let streamed = gateway.chat_with(&ask_streamed("auto", CAPITAL), &[("x-reprise-cache", "off")]).await;
-    assert_eq!(streamed.streamed_text(), "It is Paris.");
+    assert_eq!(streamed.streamed_text(), "It is Berlin.");
     assert_eq!(streamed.chunks().last().expect("a chunk")["usage"]["total_tokens"], 10);
 }
 
 #[tokio::test]
 async fn what_fails_before_the_first_word_falls_back() {
-    let upstream = Upstream::start(Script::Answer("It is Paris.")).await;
+    let upstream = Upstream::start(Script::Answer("It is Berlin.")).await;
     let gateway = prefers_large(&upstream).await;
     let failures = [
         Script::Status(500, r#"{"error":{"message":"boom","type":"server_error","param":null,"code":null}}"#),
@@ -74,7 +74,7 @@ async fn what_fails_before_the_first_word_falls_back() {
 
 #[tokio::test]
 async fn a_dead_upstream_falls_back_and_is_found_again() {
-    let upstream = Upstream::start(Script::Answer("It is Paris.")).await;
+    let upstream = Upstream::start(Script::Answer("It is Berlin.")).await;
     let gateway = prefers_large(&upstream).await;
     upstream.stop();
     // Connections are refused once the server's task has really ended.
@@ -119,10 +119,10 @@ async fn a_stream_that_dies_ends_with_an_error_and_not_as_if_whole() {
         reply.assert_error(reply.status.as_u16(), None);
     }
 
-    upstream.play(Script::Answer("It is Paris."));
+    upstream.play(Script::Answer("It is Berlin."));
     let again = gateway.chat(&ask("large", CAPITAL)).await;
     assert_ne!(again.cache(), "HIT", "the half answer was not remembered");
-    assert_eq!(again.text(), "It is Paris.");
+    assert_eq!(again.text(), "It is Berlin.");
     gateway.until_idle().await;
 }
 

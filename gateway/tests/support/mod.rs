@@ -13,9 +13,9 @@ pub use gateway::Gateway;
 pub use setup::Setup;
 
 /// A question that the small model answers in one short sentence, and so to its end.
-pub const CAPITAL: &str = "What is the capital of France?";
+pub const CAPITAL: &str = "What is the capital of Germany?";
 /// The same question in other words: near, and not the same.
-pub const CAPITAL_AGAIN: &str = "What's the capital of France, please?";
+pub const CAPITAL_AGAIN: &str = "What's the capital of Germany, please?";
 
 /// A request at temperature 0 with one user message.
 pub fn ask(model: &str, question: &str) -> serde_json::Value {
