@@ -103,7 +103,7 @@ def traffic(gateway: Reprise, round_number: int) -> None:
     assert gateway.chat(question, stream=True)[0] == 200
     assert gateway.chat(f"Please tell me: {question}")[0] == 200
     assert gateway.chat(f"A plain question, number {round_number}?", headers={"x-reprise-cache": "off"})[0] == 200
-    assert gateway.chat(question, model="nobody")[0] == 404
+    assert gateway.chat(question, model="no-such-model")[0] == 404
     assert gateway.chat(question, model="large")[0] >= 500, "the upstream of that tier is dead"
     assert gateway.chat(question, temperature="hot")[0] == 400
     told = {"request_id": headers["x-request-id"], "rating": 1.0}
