@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use support::wait::eventually;
+use support::upstream::{Script, Upstream};
 use support::{CAPITAL, CAPITAL_AGAIN, Gateway, Setup, ask, ask_for_long};
 use tempfile::TempDir;
 
@@ -106,21 +106,21 @@ async fn a_damaged_store_is_set_aside() {
 
 #[tokio::test]
 async fn a_full_disk_costs_the_cache_and_not_the_answer() {
-    // RLIMIT_FSIZE: every write past this size of a file fails, as on a full disk.
+    // RLIMIT_FSIZE: every write past this size of a file fails, as on a full disk. An upstream answers, so that many
+    // requests take little time.
+    let upstream = Upstream::start(Script::Answer("That is one more.")).await;
+    let setup = Setup::empty().remote("small", 0.1, &upstream.base_url);
     let home = Arc::new(TempDir::new().expect("a temporary folder"));
-    let gateway = Gateway::spawn_under(&["prlimit", "--fsize=600000"], setup(), home);
-    let mut gateway = gateway;
-    let url = gateway.url("/readyz");
-    eventually("it serves, or ends and says why", || async {
-        reqwest::get(&url).await.is_ok_and(|response| response.status().is_success()).then_some(())
-    })
-    .await;
-    for index in 0..40 {
-        let mut body = ask("auto", &format!("What is {index} plus one? {}", "Explain. ".repeat(100)));
-        body["max_tokens"] = 24.into();
-        let reply = gateway.chat(&body).await;
+    let mut gateway = Gateway::spawn_under(&["prlimit", "--fsize=1000000"], setup, home).ready().await;
+    for index in 0..150 {
+        let question =
+            format!("What is {index} plus one? {}", format!("Explain it to number {index}. ").repeat(200));
+        let reply = gateway.chat(&ask("auto", &question)).await;
         assert!(reply.status.is_success(), "request {index}: {reply:#?}");
     }
+    let failed =
+        gateway.until("reprise_cache_admissions_total", &[("result", "failed")], |count| count > 0.0);
+    assert!(failed.await > 0.0);
     assert!(gateway.exited().is_none(), "the gateway lives");
     assert!(gateway.get("/livez").await.status.is_success());
     assert_eq!(gateway.metrics().await.sum("reprise_panics_total", &[]), 0.0);

@@ -75,7 +75,8 @@ impl Gateway {
         Self { child, address, home, setup, key: None, client }
     }
 
-    async fn ready(mut self) -> Self {
+    /// Waits until every tier has loaded.
+    pub async fn ready(mut self) -> Self {
         let url = self.url("/readyz");
         let began = Instant::now();
         loop {
