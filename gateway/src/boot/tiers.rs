@@ -55,6 +55,7 @@ pub async fn bring_up(state: SharedState, waiting: Vec<Waiting>) {
     };
     for waits in waiting {
         let started = tokio::select! {
+            biased;
             () = state.shutdown.cancelled() => return,
             started = waits.start(&puller) => started,
         };
