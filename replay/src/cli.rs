@@ -185,10 +185,10 @@ pub struct Trace {
     /// What the run may do with the cache; read-only uses examples but remembers nothing
     #[arg(long, value_enum, default_value_t = CacheArg::ReadOnly)]
     pub cache: CacheArg,
-    /// Let the gateway answer a repeated request from the store
+    /// Let the gateway answer a repeated request from the store; always so under the policy reuse
     #[arg(long)]
     pub exact_reuse: bool,
-    /// Rate each answer with its task score
+    /// Rate each answer with its task score; this teaches the router under every policy, not only under the bandit
     #[arg(long)]
     pub feedback: bool,
     /// Requests in flight at most; one that has to wait is recorded as late

@@ -26,6 +26,9 @@ pub use ask::Asking;
 pub use row::{AnswerRow, Row, RowWriter};
 pub use run_file::{DataFile, Machine, RunFile};
 
+/// The policy that answers with what is stored.
+const REUSE: &str = "reuse";
+
 /// One run: every request, `passes` times, under one policy.
 #[derive(Debug)]
 pub struct Trace {
@@ -54,7 +57,10 @@ pub struct Summary {
 }
 
 /// Runs until done or cancelled. The policy that was set before is set again in either case, and on errors.
-pub async fn run(gateway: &Gateway, trace: Trace, cancel: &CancellationToken) -> anyhow::Result<Summary> {
+pub async fn run(gateway: &Gateway, mut trace: Trace, cancel: &CancellationToken) -> anyhow::Result<Summary> {
+    // `no-cache` forbids every stored answer, the nearest one too: the policy would ask the large tier and be measured
+    // under the wrong name.
+    trace.asking.exact_reuse |= trace.policy == REUSE;
     if let Some(arrivals) = &trace.arrivals
         && arrivals.times().len() != trace.requests.len()
     {

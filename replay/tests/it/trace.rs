@@ -177,3 +177,13 @@ async fn a_folder_with_a_run_is_left_alone() {
     assert!(error.to_string().contains("already holds a run"), "{error}");
     assert_eq!(rows(dir.path()).len(), 1);
 }
+
+#[tokio::test]
+async fn the_policy_reuse_may_reuse() {
+    let fake = Fake::start(|_| stream("x")).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut trace = trace(dir.path(), &["a"], None);
+    trace.policy = "reuse".into();
+    trace::run(&fake.gateway(), trace, &CancellationToken::new()).await.unwrap();
+    assert!(fake.state(|state| !state.chats[0].headers.contains_key("cache-control")));
+}

@@ -72,7 +72,7 @@ pub(super) fn section(runs: &[Run]) -> String {
             .collect();
         out.push_str(&format!(
             "<details><summary>{}: policy {}, {} requests, {} passes, {kind}</summary><p>Started {}. {}, {} cores, {} GiB. \
-             Tiers: {}. Seed {}.</p><pre>{}</pre><ul>{files}</ul></details>",
+             Tiers: {}. Seed {}.{}</p><pre>{}</pre><ul>{files}</ul></details>",
             escape(&run.label),
             escape(&file.policy),
             file.requests,
@@ -83,8 +83,17 @@ pub(super) fn section(runs: &[Run]) -> String {
             decimals(file.machine.memory_bytes as f64 / 1024f64.powi(3), 0),
             escape(&tiers.join("; ")),
             file.seed,
+            learned_before(run),
             escape(&file.command.join(" ")),
         ));
     }
     out
+}
+
+/// A bandit that was taught before its first pass has no untaught pass to show.
+fn learned_before(run: &Run) -> String {
+    match run.file.gateway["router"]["updates"].as_u64() {
+        Some(updates) => format!(" The router had learned from {updates} outcomes before this run."),
+        None => String::new(),
+    }
 }
