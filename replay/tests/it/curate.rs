@@ -88,12 +88,12 @@ async fn it_improves_what_is_worse_and_says_which() {
     assert_eq!(improved, ["wrong"]);
     let improvement = &report.improved[0];
     assert_eq!((improvement.old_answer.as_str(), improvement.new_answer.as_str()), ("Lyon", "Paris"));
-    assert_eq!((improvement.old_quality, improvement.new_quality), (Some(0.0), Some(1.0)));
+    assert_eq!((improvement.old_quality, improvement.new_quality), (Some(0.2), Some(0.8)));
     assert_eq!(report.stopped_because, Stop::NoCandidateLeft);
     // Three examples, four asks each, 15 tokens an ask.
     assert_eq!(report.tokens_spent, 180);
     assert_eq!(report.skipped.values().sum::<usize>(), 3);
-    assert!(report.to_string().contains("improved wrong (tenant default): quality 0.00 to 1.00"), "{report}");
+    assert!(report.to_string().contains("improved wrong (tenant default): quality 0.20 to 0.80"), "{report}");
 
     fake.state(|state| {
         let of = |id: &str| state.examples.iter().find(|example| example["id"] == id).unwrap();

@@ -50,8 +50,8 @@ impl Judge for Agreement {
             && !same_phrase(&case.stored.text, texts[medoid]);
         Ok(Ruling {
             better: better.then_some(medoid),
-            new_quality: support as f32,
-            old_quality: stored as f32,
+            new_quality: quality(support, texts.len() - 1),
+            old_quality: quality(stored, texts.len() - 1),
             comparable: true,
             tokens: 0,
             why: format!(
@@ -60,6 +60,13 @@ impl Judge for Agreement {
             ),
         })
     }
+}
+
+/// Laplace's rule, as if one more sample had agreed and one had not: a handful of samples that agree is no certainty,
+/// and the quality is stored beside those that were measured.
+fn quality(agreement: f64, samples: usize) -> f32 {
+    let samples = samples as f64;
+    ((agreement * samples + 1.0) / (samples + 2.0)) as f32
 }
 
 /// The answer that agrees most with the others, and how much. Of equals the first: the one at temperature 0.
@@ -112,7 +119,8 @@ mod tests {
     async fn a_majority_of_short_answers_beats_a_stored_outsider() {
         let ruling = rule("Lyon", &["Paris", "Paris.", "Nice", "paris"]).await.unwrap();
         assert_eq!(ruling.better, Some(0));
-        assert!((ruling.new_quality - 2.0 / 3.0).abs() < 1e-6 && ruling.old_quality == 0.0);
+        // Two of three others agree, none with the stored one: (2 + 1) / 5 and (0 + 1) / 5.
+        assert!((ruling.new_quality - 0.6).abs() < 1e-6 && (ruling.old_quality - 0.2).abs() < 1e-6);
     }
 
     #[tokio::test]
