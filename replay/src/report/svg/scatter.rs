@@ -40,8 +40,15 @@ pub fn scatter(title: &str, x_axis: &str, y_axis: &str, points: &[Point<'_>]) ->
         (top + bottom) / 2.0,
         format::escape(y_axis)
     ));
-    let mut taken: Vec<Area> =
-        points.iter().map(|point| Area::around((x.at(point.seconds), y.at(point.score.mean)), 7.0)).collect();
+    // Labels keep clear of dots and of intervals.
+    let mut taken: Vec<Area> = points
+        .iter()
+        .flat_map(|point| {
+            let (across, score) = (x.at(point.seconds), point.score);
+            let interval = Area { x: (across - 2.0, across + 2.0), y: (y.at(score.high), y.at(score.low)) };
+            [Area::around((across, y.at(score.mean)), 7.0), interval]
+        })
+        .collect();
     for point in points {
         let centre = (x.at(point.seconds), y.at(point.score.mean));
         canvas.coloured_line(
