@@ -1,4 +1,9 @@
 //! What a model computes on a CPU, below the level of models: matrices, attention over paged KV, norms, rotary embedding.
 
+pub mod activation;
 pub mod matrix;
+pub mod norm;
 pub mod pool;
+pub mod rope;
+mod rows;
+mod simd;
