@@ -3,7 +3,7 @@
 
 use std::f64::consts::PI;
 
-use reprise_kernels::Pairing;
+use reprise_kernels::rope::Pairing;
 
 /// What a device needs to turn queries and keys.
 #[derive(Debug, Clone, PartialEq)]

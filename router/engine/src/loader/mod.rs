@@ -11,7 +11,7 @@ mod read;
 
 use std::path::Path;
 
-use reprise_kernels::Format;
+use reprise_kernels::matrix::Format;
 
 use crate::{
     EngineError,

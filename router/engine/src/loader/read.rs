@@ -1,5 +1,5 @@
 use half::{bf16, f16};
-use reprise_kernels::Format;
+use reprise_kernels::matrix::Format;
 
 use super::{MatrixPlan, VectorPlan};
 use crate::{EngineError, source::TensorSource};

@@ -1,7 +1,7 @@
 use std::{collections::HashMap, ops::Range};
 
 use candle_core::quantized::{GgmlDType, gguf_file::Content};
-use reprise_kernels::Format;
+use reprise_kernels::matrix::Format;
 
 use super::{Stored, TensorInfo, TensorSource};
 use crate::{EngineError, gguf::Gguf};

@@ -6,7 +6,7 @@ mod safetensors;
 
 use std::{fmt, ops::Range};
 
-use reprise_kernels::Format;
+use reprise_kernels::matrix::Format;
 
 pub use safetensors::Safetensors;
 pub(crate) use safetensors::read_json;

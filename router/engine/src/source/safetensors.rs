@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use reprise_kernels::Format;
+use reprise_kernels::matrix::Format;
 use serde::Deserialize;
 
 use super::{Stored, TensorInfo, TensorSource};

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use reprise_kernels::Pairing;
+use reprise_kernels::rope::Pairing;
 use serde_json::Value;
 
 use super::{Config, Container, ExpertConfig};

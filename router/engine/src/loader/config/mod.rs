@@ -3,7 +3,7 @@
 mod folder;
 mod gguf;
 
-use reprise_kernels::Pairing;
+use reprise_kernels::rope::Pairing;
 
 use super::{families::Family, names::Part};
 use crate::{

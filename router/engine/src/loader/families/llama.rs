@@ -1,6 +1,6 @@
 //! Llama (arXiv 2302.13971, 2407.21783), and what shares its shape, such as SmolLM2 (arXiv 2502.02737).
 
-use reprise_kernels::Pairing;
+use reprise_kernels::rope::Pairing;
 
 use super::{Family, QkNormExtent};
 

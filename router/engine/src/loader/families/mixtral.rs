@@ -1,6 +1,6 @@
 //! Mixtral (arXiv 2401.04088).
 
-use reprise_kernels::Pairing;
+use reprise_kernels::rope::Pairing;
 
 use super::{ExpertFamily, Family, QkNormExtent};
 

@@ -7,7 +7,7 @@ mod qwen2;
 mod qwen2_moe;
 mod qwen3_moe;
 
-use reprise_kernels::Pairing;
+use reprise_kernels::rope::Pairing;
 
 /// How a family differs from the others. All are pre-norm decoders with RMS norms, rotary embedding, grouped-query attention and
 /// SwiGLU.

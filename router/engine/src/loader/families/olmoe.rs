@@ -1,6 +1,6 @@
 //! OLMoE (arXiv 2409.02060).
 
-use reprise_kernels::Pairing;
+use reprise_kernels::rope::Pairing;
 
 use super::{ExpertFamily, Family, QWEN_EXPERTS, QkNormExtent};
 

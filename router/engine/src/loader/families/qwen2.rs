@@ -1,6 +1,6 @@
 //! Qwen2 and Qwen2.5 (arXiv 2407.10671, 2412.15115).
 
-use reprise_kernels::Pairing;
+use reprise_kernels::rope::Pairing;
 
 use super::{Family, QkNormExtent};
 

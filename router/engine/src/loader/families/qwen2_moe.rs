@@ -1,6 +1,6 @@
 //! Qwen1.5-MoE and Qwen2-57B-A14B (arXiv 2407.10671).
 
-use reprise_kernels::Pairing;
+use reprise_kernels::rope::Pairing;
 
 use super::{ExpertFamily, Family, QWEN_EXPERTS, QkNormExtent};
 

@@ -1,6 +1,6 @@
 //! Qwen3-30B-A3B and Qwen3-235B-A22B (arXiv 2505.09388).
 
-use reprise_kernels::Pairing;
+use reprise_kernels::rope::Pairing;
 
 use super::{ExpertFamily, Family, QWEN_EXPERTS, QkNormExtent};
 
