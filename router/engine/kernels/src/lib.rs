@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod matrix;
 pub mod norm;
 pub mod pool;
 pub mod rope;
