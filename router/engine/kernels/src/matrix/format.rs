@@ -53,7 +53,7 @@ impl Format {
     ];
 
     /// Weights of a block: the inputs of a matrix are a multiple of it.
-    pub fn block(self) -> usize {
+    pub const fn block(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
@@ -62,7 +62,7 @@ impl Format {
     }
 
     /// Bytes of a block in the file.
-    pub fn block_bytes(self) -> usize {
+    pub const fn block_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
@@ -91,6 +91,12 @@ impl Format {
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => InputForm::Q8,
             Self::Q4K | Self::Q5K | Self::Q6K => InputForm::Q8K,
         }
+    }
+
+    /// The format of an index in [`Format::ALL`], which kernels have as a constant.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) const fn of(index: u8) -> Self {
+        Self::ALL[index as usize]
     }
 
     /// What is subtracted from the unsigned code that a panel holds.

@@ -1,13 +1,12 @@
 //! Activations in the form that a matrix multiplies.
 //!
 //! Rows are cut into tiles of up to [`TILE`] rows. A tile holds its rows interleaved block by block, so that a kernel reads all rows of a
-//! block from one place. The quantised values, scales and sums are those of llama.cpp on x86 (`quantize_row_q8_0`, `_q8_1`: scale
-//! amax/127 kept in f16, rounding to even; `quantize_row_q8_K`: scale with the sign of the largest value, kept in f32).
+//! block from one place.
 
 use std::ops::Range;
 
-use half::f16;
-
+use super::level::Level;
+use super::quantise::{quantise_q8, quantise_q8k};
 use super::shared::Shared;
 use crate::pool::{Pool, share};
 
@@ -41,6 +40,7 @@ impl InputForm {
 /// Activations of some rows; a reusable buffer.
 #[derive(Debug)]
 pub struct Input {
+    level: Level,
     form: InputForm,
     rows: usize,
     inputs: usize,
@@ -52,7 +52,8 @@ pub struct Input {
     scales: Vec<f32>,
     /// Q8: `[tile][block][row]`, scale times sum of the codes, rounded to f16.
     sums: Vec<f32>,
-    /// Q8: `[tile][block][row]`, sum of the codes. Q8K: `[tile][block][row][16]`, sums of 16 codes.
+    /// Q8: `[tile][block][row]`, -8 times the sum of the codes. Q8K: `[tile][block][row][16]`, -32 times the sums of 16 codes. The factors
+    /// are offsets of formats: these are initial values of dot products.
     totals: Vec<i32>,
     /// Q8K: `[tile][block][row][8]`, sums of 32 codes in the order of [`PAIRS`].
     pairs: Vec<i16>,
@@ -75,6 +76,24 @@ pub(super) struct Tile<'a> {
     pub pairs: &'a [i16],
 }
 
+impl Tile<'_> {
+    /// Asserts that the parts have the sizes that kernels read.
+    pub fn check(&self, form: InputForm) {
+        let each = self.rows * self.blocks;
+        let sizes =
+            [self.values.len(), self.codes.len(), self.scales.len(), self.sums.len(), self.totals.len()];
+        let expected = match form {
+            InputForm::F32 => [each, 0, 0, 0, 0],
+            InputForm::Q8 => [0, each * 32, each, each, each],
+            InputForm::Q8K => [0, each * 256, each, 0, each * 16],
+        };
+        assert!(
+            sizes == expected && (form != InputForm::Q8K || self.pairs.len() == each * 8),
+            "a tile of {form:?}"
+        );
+    }
+}
+
 impl Default for Input {
     fn default() -> Self {
         Self::new()
@@ -84,7 +103,13 @@ impl Default for Input {
 impl Input {
     /// An empty buffer.
     pub fn new() -> Self {
+        Self::at(Level::detected())
+    }
+
+    /// A buffer whose products are computed at a level that the CPU has.
+    pub(super) fn at(level: Level) -> Self {
         Self {
+            level,
             form: InputForm::F32,
             rows: 0,
             inputs: 0,
@@ -123,6 +148,7 @@ impl Input {
             self.sums.resize(blocks, 0.0);
         }
         let target = Target {
+            level: self.level,
             form,
             inputs,
             values: Shared::new(&mut self.values),
@@ -158,6 +184,10 @@ impl Input {
     /// The form that the rows are in.
     pub fn form(&self) -> InputForm {
         self.form
+    }
+
+    pub(super) fn level(&self) -> Level {
+        self.level
     }
 
     pub(super) fn tiles(&self) -> usize {
@@ -209,6 +239,7 @@ fn tile_rows(rows: usize, tile: usize) -> Range<usize> {
 
 /// The buffers of an [`Input`] while its tiles are filled.
 struct Target<'a> {
+    level: Level,
     form: InputForm,
     inputs: usize,
     values: Shared<'a, f32>,
@@ -248,53 +279,26 @@ impl Target<'_> {
             )
         };
         for index in 0..count {
-            for (at, values) in row(index).chunks_exact(block).enumerate() {
+            if wide == 1 {
+                for (at, values) in row(index).as_chunks().0.iter().enumerate() {
+                    let at = at * count + index;
+                    let codes = &mut codes.as_chunks_mut().0[at];
+                    let (scale, sum, total) = quantise_q8(self.level, values, codes);
+                    (scales[at], sums[at], totals[at]) = (scale, sum, -8 * total);
+                }
+                continue;
+            }
+            for (at, values) in row(index).as_chunks().0.iter().enumerate() {
                 let at = at * count + index;
-                let codes = &mut codes[at * block..(at + 1) * block];
-                if wide == 1 {
-                    (scales[at], sums[at], totals[at]) = quantise_q8(values, codes);
-                } else {
-                    let totals = &mut totals[at * 16..(at + 1) * 16];
-                    scales[at] = quantise_q8k(values, codes, totals);
-                    for (pair, part) in pairs[at * 8..(at + 1) * 8].iter_mut().zip(PAIRS) {
-                        *pair = (totals[2 * part] + totals[2 * part + 1]) as i16;
-                    }
+                let totals = &mut totals.as_chunks_mut().0[at];
+                scales[at] = quantise_q8k(self.level, values, &mut codes.as_chunks_mut().0[at], totals);
+                for (pair, part) in pairs[at * 8..(at + 1) * 8].iter_mut().zip(PAIRS) {
+                    *pair = (totals[2 * part] + totals[2 * part + 1]) as i16;
+                }
+                for total in totals {
+                    *total *= -32;
                 }
             }
         }
     }
-}
-
-/// Scale, scale times sum, and sum of the codes of a block of 32.
-fn quantise_q8(values: &[f32], codes: &mut [i8]) -> (f32, f32, i32) {
-    let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    let scale = largest / 127.0;
-    let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-    let mut total = 0;
-    for (code, value) in codes.iter_mut().zip(values) {
-        *code = (value * inverse).round_ties_even() as i8;
-        total += i32::from(*code);
-    }
-    let short = |value: f32| f16::from_f32(value).to_f32();
-    (short(scale), short(scale * total as f32), total)
-}
-
-/// Scale and sums of 16 of the codes of a block of 256.
-fn quantise_q8k(values: &[f32], codes: &mut [i8], totals: &mut [i32]) -> f32 {
-    let largest = values
-        .iter()
-        .fold(0.0_f32, |largest, value| if value.abs() > largest.abs() { *value } else { largest });
-    if largest == 0.0 {
-        codes.fill(0);
-        totals.fill(0);
-        return 0.0;
-    }
-    let inverse = -127.0 / largest;
-    for (code, value) in codes.iter_mut().zip(values) {
-        *code = (inverse * value).round_ties_even() as i8;
-    }
-    for (total, codes) in totals.iter_mut().zip(codes.chunks_exact(16)) {
-        *total = codes.iter().map(|code| i32::from(*code)).sum();
-    }
-    1.0 / inverse
 }

@@ -13,19 +13,24 @@
     reason = "kernels: vectors of weights, and outputs that threads write in disjoint parts"
 )]
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod buffer;
 mod decode;
 mod format;
 mod input;
+mod level;
 mod pack;
 mod portable;
 mod product;
+mod quantise;
 mod shared;
 mod silu;
 #[cfg(test)]
 mod testing;
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 pub use format::Format;
 pub use input::{Input, InputForm};
@@ -202,16 +207,26 @@ impl Matrix {
     pub fn row(&self, output: usize, out: &mut [f32]) {
         assert!(output < self.outputs, "row {output} of {}", self.outputs);
         assert_eq!(out.len(), self.inputs, "a row of the matrix");
-        pack::unpack_row(self.format, self.panel(output / LANES), output % LANES, out);
+        pack::unpack_row(
+            self.format,
+            self.some_panels(output / LANES..output / LANES + 1),
+            output % LANES,
+            out,
+        );
     }
 
     fn panels(&self) -> usize {
         self.outputs.div_ceil(LANES)
     }
 
-    fn panel(&self, panel: usize) -> &[u8] {
-        let bytes = pack::panel_bytes(self.format, self.inputs);
-        &self.panels[panel * bytes..(panel + 1) * bytes]
+    fn panel_bytes(&self) -> usize {
+        pack::panel_bytes(self.format, self.inputs)
+    }
+
+    /// Consecutive panels.
+    fn some_panels(&self, panels: Range<usize>) -> &[u8] {
+        let bytes = self.panel_bytes();
+        &self.panels[panels.start * bytes..panels.end * bytes]
     }
 }
 

@@ -6,8 +6,15 @@ use super::decode;
 use super::format::{Format, LANES};
 use super::input::{PAIRS, Tile};
 
-/// The products of a panel with the rows of a tile.
-pub(super) fn panel(format: Format, panel: &[u8], tile: &Tile<'_>, sums: &mut [[f32; LANES]]) {
+/// The products of consecutive panels with the rows of a tile. `sums`: `[panels][rows]`.
+pub(super) fn panels(format: Format, panels: &[u8], tile: &Tile<'_>, sums: &mut [[f32; LANES]]) {
+    let bytes = tile.blocks * format.block_bytes() * LANES;
+    for (bytes, sums) in panels.chunks_exact(bytes).zip(sums.chunks_exact_mut(tile.rows)) {
+        panel(format, bytes, tile, sums);
+    }
+}
+
+fn panel(format: Format, panel: &[u8], tile: &Tile<'_>, sums: &mut [[f32; LANES]]) {
     for sum in &mut *sums {
         *sum = [0.0; LANES];
     }
@@ -59,7 +66,7 @@ fn block32(format: Format, block: &[u8], lane: usize, at: usize, tile: &Tile<'_>
     let min = (layout.min > 0).then(|| decode::half(block, layout.min, lane));
     for (row, sums) in sums.iter_mut().enumerate() {
         let at = at + row;
-        let dot = dot(&codes, &tile.codes[at * 32..(at + 1) * 32]) - format.offset() * tile.totals[at];
+        let dot = dot(&codes, &tile.codes[at * 32..(at + 1) * 32]) + format.offset() / 8 * tile.totals[at];
         let sum = &mut sums[lane];
         *sum = (dot as f32).mul_add(scale * tile.scales[at], *sum);
         if let Some(min) = min {
@@ -88,8 +95,7 @@ fn block256(
             let whole: i32 = (0..16)
                 .map(|part| {
                     let range = part * 16..(part + 1) * 16;
-                    let dot =
-                        dot(&codes[range.clone()], &activations[range]) - format.offset() * totals[part];
+                    let dot = dot(&codes[range.clone()], &activations[range]) + totals[part];
                     i32::from(block[layout.scales + part * LANES + lane].cast_signed()) * dot
                 })
                 .sum();

@@ -6,12 +6,14 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Matrix;
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
 use super::format::LANES;
-use super::input::{Input, TILE, Tile};
-use super::portable;
+use super::input::{Input, InputForm, TILE, Tile};
+use super::level::Level;
 use super::shared::Shared;
 use super::silu::silu_mul;
+use super::{Matrix, portable};
 use crate::pool::Pool;
 
 /// Weights that a thread takes at once are at least this many bytes...
@@ -115,54 +117,78 @@ fn run(pool: &Pool, input: &Input, work: &[Work<'_>]) {
 
 /// Groups of panels that fit the cache; in a group tile after tile of rows.
 fn compute(input: &Input, work: &Work<'_>, panels: Range<usize>) {
-    let bytes = work.matrix.bytes() / work.matrix.panels();
-    let group = (GROUP_BYTES / bytes).max(1);
+    let group = (GROUP_BYTES / work.matrix.panel_bytes()).next_multiple_of(MAX_PANELS);
     for first in panels.clone().step_by(group) {
         let group = first..(first + group).min(panels.end);
         for tile in 0..input.tiles() {
             let tile = input.tile(tile);
-            for panel in group.clone() {
-                compute_panel(&tile, work, panel);
+            let mut first = group.start;
+            while first < group.end {
+                let count = at_once(input.form(), tile.rows, group.end - first);
+                compute_panels(input.level(), &tile, work, first..first + count);
+                first += count;
             }
         }
     }
 }
 
-fn compute_panel(tile: &Tile<'_>, work: &Work<'_>, panel: usize) {
-    let mut sums = [[0.0; LANES]; TILE];
-    let sums = &mut sums[..tile.rows];
-    product(work.matrix, tile, panel, sums);
+/// Panels that a kernel computes at once, at most.
+const MAX_PANELS: usize = 4;
+
+/// Sums of f32 products are chains that wait for each other: a few rows need several panels to fill the pipeline.
+fn at_once(form: InputForm, rows: usize, panels: usize) -> usize {
+    match (form, rows, panels) {
+        (InputForm::F32, ..=2, 4..) => 4,
+        (InputForm::F32, _, 2..) => 2,
+        _ => 1,
+    }
+}
+
+type Sums = [[f32; LANES]; TILE * 2];
+
+fn compute_panels(level: Level, tile: &Tile<'_>, work: &Work<'_>, panels: Range<usize>) {
+    let mut sums: Sums = [[0.0; LANES]; TILE * 2];
+    let sums = &mut sums[..tile.rows * panels.len()];
+    product(level, work.matrix, tile, panels.clone(), sums);
     if let Then::Gate(up) = work.then {
-        let mut ups = [[0.0; LANES]; TILE];
-        let ups = &mut ups[..tile.rows];
-        product(up, tile, panel, ups);
-        for (sum, up) in sums.iter_mut().zip(ups) {
-            *sum = silu_mul(sum, up);
-        }
+        let mut ups: Sums = [[0.0; LANES]; TILE * 2];
+        let ups = &mut ups[..sums.len()];
+        product(level, up, tile, panels.clone(), ups);
+        silu_mul(level, sums, ups);
     }
     let outputs = work.matrix.outputs();
-    let columns = panel * LANES..((panel + 1) * LANES).min(outputs);
-    for (row, sums) in sums.iter().enumerate() {
-        let start = (tile.first + row) * outputs;
-        // SAFETY: each panel of a matrix is computed by one thread, and no other panel has these columns.
-        let out = unsafe { work.out.part(start + columns.start..start + columns.end) };
-        match work.then {
-            Then::Add => {
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out += sum;
+    for (panel, sums) in panels.zip(sums.chunks_exact(tile.rows)) {
+        let columns = panel * LANES..((panel + 1) * LANES).min(outputs);
+        for (row, sums) in sums.iter().enumerate() {
+            let start = (tile.first + row) * outputs;
+            // SAFETY: each panel of a matrix is computed by one thread, and no other panel has these columns.
+            let out = unsafe { work.out.part(start + columns.start..start + columns.end) };
+            match work.then {
+                Then::Add => {
+                    for (out, sum) in out.iter_mut().zip(sums) {
+                        *out += sum;
+                    }
                 }
+                Then::Store | Then::Gate(_) => out.copy_from_slice(&sums[..out.len()]),
             }
-            Then::Store | Then::Gate(_) => out.copy_from_slice(&sums[..out.len()]),
         }
     }
 }
 
-fn product(matrix: &Matrix, tile: &Tile<'_>, panel: usize, sums: &mut [[f32; LANES]]) {
-    portable::panel(matrix.format, matrix.panel(panel), tile, sums);
+fn product(level: Level, matrix: &Matrix, tile: &Tile<'_>, panels: Range<usize>, sums: &mut [[f32; LANES]]) {
+    let bytes = matrix.some_panels(panels.clone());
+    match level {
+        // SAFETY: the level was detected.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512::panels(matrix.format, bytes, tile, sums) },
+        _ => portable::panels(matrix.format, bytes, tile, sums),
+    }
     if let Some(bias) = &matrix.bias {
-        for sums in sums {
-            for (sum, bias) in sums.iter_mut().zip(&bias[panel * LANES..]) {
-                *sum += bias;
+        for (panel, sums) in panels.zip(sums.chunks_exact_mut(tile.rows)) {
+            for sums in sums {
+                for (sum, bias) in sums.iter_mut().zip(&bias[panel * LANES..]) {
+                    *sum += bias;
+                }
             }
         }
     }

@@ -1,11 +1,40 @@
 //! `silu(gate) * up` on vectors of 16, with the same bits wherever it is compiled: only operations that IEEE 754 rounds.
 
 use super::format::LANES;
+use super::level::Level;
 
-/// `x / (1 + exp(-x)) * up`; relative error under 1e-6.
+/// `gate = gate / (1 + exp(-gate)) * up`; relative error under 1e-6.
+pub(super) fn silu_mul(level: Level, gates: &mut [[f32; LANES]], ups: &[[f32; LANES]]) {
+    match level {
+        // SAFETY: the level was detected.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512(gates, ups) },
+        // SAFETY: the level was detected.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2(gates, ups) },
+        _ => any(gates, ups),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,fma")]
+fn avx512(gates: &mut [[f32; LANES]], ups: &[[f32; LANES]]) {
+    any(gates, ups);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2(gates: &mut [[f32; LANES]], ups: &[[f32; LANES]]) {
+    any(gates, ups);
+}
+
 #[inline(always)]
-pub(super) fn silu_mul(gate: &[f32; LANES], up: &[f32; LANES]) -> [f32; LANES] {
-    std::array::from_fn(|lane| gate[lane] / (1.0 + exp(-gate[lane])) * up[lane])
+fn any(gates: &mut [[f32; LANES]], ups: &[[f32; LANES]]) {
+    for (gates, ups) in gates.iter_mut().zip(ups) {
+        for (gate, up) in gates.iter_mut().zip(ups) {
+            *gate = *gate / (1.0 + exp(-*gate)) * up;
+        }
+    }
 }
 
 /// Cephes' `expf`: `exp(x) = 2^n * exp(r)`, `n = round(x / ln 2)`, `r` by subtracting n ln 2 in two parts, a polynomial of degree 6.
@@ -35,12 +64,23 @@ fn exp(x: f32) -> f32 {
 mod tests {
     use super::*;
 
+    fn silu_times(gate: f32, up: f32) -> f32 {
+        let mut results = Level::available().map(|level| {
+            let mut gates = [[gate; LANES]; 3];
+            silu_mul(level, &mut gates, &[[up; LANES]; 3]);
+            gates[2][15]
+        });
+        let first = results.next().unwrap();
+        assert!(results.all(|result| result.to_bits() == first.to_bits()), "levels differ at {gate}");
+        first
+    }
+
     #[test]
     fn silu_is_close_to_f64_over_its_range() {
         for step in -9000..=9000 {
             let x = step as f32 * 0.01;
             let exact = f64::from(x) / (1.0 + (-f64::from(x)).exp()) * 3.0;
-            let [got, ..] = silu_mul(&[x; LANES], &[3.0; LANES]);
+            let got = silu_times(x, 3.0);
             let error = (f64::from(got) - exact).abs();
             assert!(error <= 1e-6 * exact.abs() + 1e-35, "silu({x}) * 3 = {got}, exact {exact}");
         }
@@ -48,8 +88,8 @@ mod tests {
 
     #[test]
     fn silu_of_extremes_is_their_limit() {
-        assert_eq!(silu_mul(&[1e30; LANES], &[1.0; LANES])[0], 1e30);
-        assert!(silu_mul(&[-1e38; LANES], &[1.0; LANES])[0] == 0.0);
-        assert!(silu_mul(&[f32::NAN; LANES], &[1.0; LANES])[0].is_nan());
+        assert_eq!(silu_times(1e30, 1.0), 1e30);
+        assert_eq!(silu_times(-1e38, 1.0), 0.0);
+        assert!(silu_times(f32::NAN, 1.0).is_nan());
     }
 }

@@ -2,6 +2,7 @@ use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
 
+use super::level::Level;
 use super::*;
 
 fn pool(threads: usize) -> Pool {
@@ -36,7 +37,11 @@ impl Case {
     }
 
     fn product(&self, pool: &Pool, matrix: &Matrix, x: &[f32]) -> Vec<f32> {
-        let mut input = Input::new();
+        self.product_at(Level::detected(), pool, matrix, x)
+    }
+
+    fn product_at(&self, level: Level, pool: &Pool, matrix: &Matrix, x: &[f32]) -> Vec<f32> {
+        let mut input = Input::at(level);
         input.fill(pool, matrix.input_form(), x, self.inputs);
         let mut out = vec![f32::NAN; input.rows() * self.outputs];
         multiply(pool, &input, &mut [(matrix, &mut out)]);
@@ -171,7 +176,7 @@ fn what_is_no_matrix_is_refused_with_its_shape() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     /// The determinism that the engine rests on: a row alone has the bits that it has among others, on any number of threads.
     #[test]
@@ -190,6 +195,25 @@ proptest! {
         for (x, together) in case.x.chunks_exact(case.inputs).zip(together.chunks_exact(outputs)) {
             let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(bits(&case.product(&alone, &matrix, x)), bits(together));
+        }
+    }
+
+    #[test]
+    fn all_levels_give_the_same_bits(
+        format in prop::sample::select(&Format::ALL[..]),
+        outputs in 1usize..80,
+        blocks in 1usize..4,
+        rows in 1usize..10,
+        seed: u64,
+    ) {
+        let case = Case::new(format, outputs, blocks, rows, seed);
+        let (pool, matrix) = (pool(1), case.matrix());
+        let bits = |level| {
+            let product = case.product_at(level, &pool, &matrix, &case.x);
+            product.iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+        };
+        for level in Level::available() {
+            prop_assert_eq!(bits(level), bits(Level::Portable), "{:?} at {:?}", format, level);
         }
     }
 }
