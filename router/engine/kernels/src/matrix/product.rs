@@ -82,7 +82,10 @@ impl<'a> Work<'a> {
         assert_eq!(out.len(), input.rows() * matrix.outputs(), "rows x outputs of the product");
         let fine = matrix.panels().div_ceil(pool.threads() * CHUNKS_PER_THREAD);
         let bytes = matrix.bytes() / matrix.panels() * input.rows().clamp(1, TILE);
-        let chunk = fine.max(CHUNK_BYTES / bytes);
+        let chunk = match input.form() {
+            InputForm::F32 => fine.max(CHUNK_BYTES / bytes).next_multiple_of(MAX_PANELS),
+            _ => fine.max(CHUNK_BYTES / bytes),
+        };
         Self { matrix, out: Shared::new(out), then, chunk }
     }
 

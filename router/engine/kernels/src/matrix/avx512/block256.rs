@@ -92,6 +92,14 @@ macro_rules! each {
     };
 }
 
+/// Keeps the compiler from loading the weights of later steps early, for which several rows leave no registers.
+#[inline(always)]
+fn in_order(rows: usize) {
+    if rows > 1 {
+        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
 /// The same address, which the compiler takes for another one: what was loaded from it is loaded again, from the L1 cache, instead of being kept
 /// in registers that there are not.
 #[inline(always)]
@@ -162,6 +170,7 @@ unsafe fn whole45<const F: u8, const R: usize>(block: *const u8, codes: *const i
             let (mut first, mut second) = ([_mm512_setzero_si512(); R], [_mm512_setzero_si512(); R]);
             if R <= BOTH {
                 for word in 0..8 {
+                    in_order(R);
                     dot(&mut first, low(block, word), at.add(word * 4));
                     dot(&mut second, high(block, word), at.add(32 + word * 4));
                 }
@@ -169,11 +178,13 @@ unsafe fn whole45<const F: u8, const R: usize>(block: *const u8, codes: *const i
                 add(&mut whole, second, scales[1]);
             } else {
                 for word in 0..8 {
+                    in_order(R);
                     dot(&mut first, low(block, word), at.add(word * 4));
                 }
                 add(&mut whole, first, scales[0]);
                 let block = again(block);
                 for word in 0..8 {
+                    in_order(R);
                     let weights = high(block, word);
                     dot(&mut second, weights, at.add(32 + word * 4));
                 }
@@ -237,6 +248,7 @@ unsafe fn whole6<const R: usize>(block: *const u8, codes: *const i8, totals: *co
             if R <= 4 {
                 let mut dots = [start(part), start(part + 2), start(part + 4), start(part + 6)];
                 for word in 0..4 {
+                    in_order(R);
                     let at = at.add(word * 4);
                     let (even, odd) = (pairs(block, 0, word), pairs(block, 1, word));
                     dot(&mut dots[0], weights(even, bits(block, word, 0), 0), at);
@@ -254,6 +266,7 @@ unsafe fn whole6<const R: usize>(block: *const u8, codes: *const i8, totals: *co
                     let block = again(block);
                     let mut dots = start(part + 2 * QUARTER);
                     for word in 0..4 {
+                        in_order(R);
                         let weights = weights(pairs(block, QUARTER, word), bits(block, word, QUARTER), QUARTER);
                         dot(&mut dots, weights, at.add(QUARTER * 32 + word * 4));
                     }
