@@ -35,7 +35,7 @@ pub(super) unsafe fn panel<const F: u8, const R: usize>(
                 acc[row] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[row]), scale, acc[row]);
             }
             if layout.min > 0 {
-                let (_, mins) = scales6(again(block).add(layout.scales));
+                let (_, mins) = scales6(block.add(layout.scales));
                 let even = _mm512_set1_epi32(0x00ff_00ff);
                 let mins = [
                     _mm512_and_si512(mins[0], even),
@@ -100,19 +100,9 @@ fn in_order(rows: usize) {
     }
 }
 
-/// The same address, which the compiler takes for another one: what was loaded from it is loaded again, from the L1 cache, instead of being kept
-/// in registers that there are not.
-#[inline(always)]
-fn again(block: *const u8) -> *const u8 {
-    let mut block = block;
-    // SAFETY: no instruction.
-    unsafe { std::arch::asm!("/* {0} */", inout(reg) block, options(pure, nomem, nostack, preserves_flags)) };
-    block
-}
-
 /// Rows up to which the low and the high nibbles of a vector are multiplied at once, so that it is loaded once. With more rows the sums of
 /// both do not fit the registers.
-const BOTH: usize = 5;
+const BOTH: usize = 4;
 
 /// Sums over the block of scale times code times activation, for Q4K and Q5K.
 ///
@@ -182,7 +172,7 @@ unsafe fn whole45<const F: u8, const R: usize>(block: *const u8, codes: *const i
                     dot(&mut first, low(block, word), at.add(word * 4));
                 }
                 add(&mut whole, first, scales[0]);
-                let block = again(block);
+
                 for word in 0..8 {
                     in_order(R);
                     let weights = high(block, word);
@@ -245,7 +235,7 @@ unsafe fn whole6<const R: usize>(block: *const u8, codes: *const i8, totals: *co
                 }
             };
             let at = codes.add(part * 16);
-            if R <= 4 {
+            if R <= BOTH {
                 let mut dots = [start(part), start(part + 2), start(part + 4), start(part + 6)];
                 for word in 0..4 {
                     in_order(R);
@@ -263,7 +253,7 @@ unsafe fn whole6<const R: usize>(block: *const u8, codes: *const i8, totals: *co
                 add(&mut whole, d, part + 6);
             } else {
                 each!(QUARTER in 0 1 2 3, {
-                    let block = again(block);
+
                     let mut dots = start(part + 2 * QUARTER);
                     for word in 0..4 {
                         in_order(R);
