@@ -6,14 +6,14 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512;
 use super::format::LANES;
 use super::input::{Input, InputForm, TILE, Tile};
 use super::level::Level;
 use super::shared::Shared;
 use super::silu::silu_mul;
 use super::{Matrix, portable};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 use crate::pool::Pool;
 
 /// Weights that a thread takes at once are at least this many bytes...
@@ -82,7 +82,10 @@ impl<'a> Work<'a> {
         assert_eq!(out.len(), input.rows() * matrix.outputs(), "rows x outputs of the product");
         let fine = matrix.panels().div_ceil(pool.threads() * CHUNKS_PER_THREAD);
         let bytes = matrix.bytes() / matrix.panels() * input.rows().clamp(1, TILE);
-        let chunk = fine.max(CHUNK_BYTES / bytes);
+        let chunk = match input.form() {
+            InputForm::F32 => fine.max(CHUNK_BYTES / bytes).next_multiple_of(MAX_PANELS),
+            _ => fine.max(CHUNK_BYTES / bytes),
+        };
         Self { matrix, out: Shared::new(out), then, chunk }
     }
 
@@ -181,6 +184,9 @@ fn product(level: Level, matrix: &Matrix, tile: &Tile<'_>, panels: Range<usize>,
         // SAFETY: the level was detected.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { avx512::panels(matrix.format, bytes, tile, sums) },
+        // SAFETY: the level was detected.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2::panels(matrix.format, bytes, tile, sums) },
         _ => portable::panels(matrix.format, bytes, tile, sums),
     }
     if let Some(bias) = &matrix.bias {
