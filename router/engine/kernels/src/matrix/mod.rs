@@ -20,6 +20,7 @@ mod avx512;
 mod buffer;
 mod decode;
 mod format;
+mod grouped;
 mod input;
 mod level;
 mod pack;
@@ -35,6 +36,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 pub use format::Format;
+pub use grouped::{gate_up_groups, multiply_groups};
 pub use input::{Input, InputForm};
 pub use product::{gate_up, multiply, multiply_add};
 
@@ -190,6 +192,11 @@ impl Matrix {
     /// Bytes that the weights take in memory.
     pub fn bytes(&self) -> usize {
         self.panels.len()
+    }
+
+    /// What is added to each product.
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
     }
 
     /// What [`Matrix::bytes`] of such a matrix will be.
