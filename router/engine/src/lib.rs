@@ -6,13 +6,17 @@
 //!
 //! Absences: no async runtime (a worker is an OS thread), no network, no knowledge of HTTP or of the cache.
 
+pub mod backend;
 mod bench;
 mod config;
 mod device;
 mod error;
 mod gguf;
+pub mod graph;
+pub mod loader;
 mod model;
 mod sampler;
+pub mod source;
 mod speed;
 #[cfg(test)]
 mod testing;
