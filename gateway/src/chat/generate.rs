@@ -177,8 +177,8 @@ impl Running {
             };
             match event {
                 Event::Started { .. } => {}
-                Event::Delta { text } if text.is_empty() => {}
-                Event::Delta { text } => return Ok(Step::Text(text)),
+                Event::Delta { text, .. } if text.is_empty() => {}
+                Event::Delta { text, .. } => return Ok(Step::Text(text)),
                 Event::Finished(finish) => return Ok(Step::End(finish)),
             }
         }

@@ -183,7 +183,7 @@ fn sampling(request: &ChatRequest) -> Result<Sampling, ApiError> {
     }
     // A negative seed is a seed like any other.
     let seed = request.seed.map(i64::cast_unsigned);
-    Ok(Sampling { temperature: temperature as f32, top_p: top_p as f32, seed })
+    Ok(Sampling { temperature: temperature as f32, top_p: top_p as f32, seed, ..Sampling::default() })
 }
 
 fn max_tokens(request: &ChatRequest) -> Result<Option<u32>, ApiError> {

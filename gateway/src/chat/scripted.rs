@@ -78,7 +78,7 @@ impl Scripted {
 }
 
 fn word(sender: &EventSender, text: &str) {
-    assert!(sender.send(Ok(Event::Delta { text: text.into() })));
+    assert!(sender.send(Ok(Event::Delta { text: text.into(), logprobs: Vec::new() })));
 }
 
 impl Tier for Scripted {

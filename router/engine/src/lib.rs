@@ -1,8 +1,9 @@
 //! The models that Reprise runs itself, behind the tier's interface: submit, stream of tokens, cancel, pressure.
 //!
 //! [`LocalTier`] is the only way in for the gateway. Behind it stand, each in its module: the weights and the
-//! forward pass (`model`), text to tokens and back (`text`), and the worker thread with its queue (`worker`).
-//! One sequence is computed at a time. Replacing that by a continuous batch changes `worker` and `model` only.
+//! forward pass (`model`), text to tokens and back (`text`), the choice of the next token (`sampling`), and the worker
+//! thread with its queue (`worker`). One sequence is computed at a time. Replacing that by a continuous batch changes
+//! `worker` and `model` only.
 //!
 //! Absences: no async runtime (a worker is an OS thread), no network, no knowledge of HTTP or of the cache.
 
@@ -15,7 +16,7 @@ mod gguf;
 pub mod graph;
 pub mod loader;
 mod model;
-mod sampler;
+mod sampling;
 pub mod source;
 mod speed;
 #[cfg(test)]
@@ -34,4 +35,5 @@ pub use tier::LocalTier;
 /// What tests and tools need to look inside a model file without starting a tier.
 pub mod inspect {
     pub use crate::gguf::Gguf;
+    pub use crate::sampling::{Chosen, Logprobs, Mask, Sampler, SamplingError, TokenMask};
 }

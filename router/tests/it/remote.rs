@@ -50,7 +50,7 @@ async fn drain(mut generation: Generation) -> (bool, String, Result<Finish, Tier
     while let Some(event) = generation.next().await {
         match event {
             Ok(Event::Started { .. }) => started = true,
-            Ok(Event::Delta { text: delta }) => text += &delta,
+            Ok(Event::Delta { text: delta, .. }) => text += &delta,
             Ok(Event::Finished(finish)) => {
                 assert!(generation.next().await.is_none(), "nothing follows the end");
                 return (started, text, Ok(finish));

@@ -18,7 +18,9 @@ mod request;
 use std::sync::Arc;
 
 pub use error::TierError;
-pub use generation::{Event, EventSender, Finish, FinishReason, Generation, Timings, Usage, channel};
+pub use generation::{
+    Event, EventSender, Finish, FinishReason, Generation, LikelyToken, Timings, TokenLogprob, Usage, channel,
+};
 pub use pressure::Pressure;
 pub use request::{GenerateRequest, Message, Priority, Role, Sampling};
 

@@ -9,9 +9,9 @@ use super::{Job, Loaded, Shared};
 use crate::{
     EngineError,
     model::{Model, Sequence},
-    sampler::Sampler,
+    sampling::{self, Sampler, SamplingError},
     speed::Work,
-    text::{Matched, StopMatcher, Utf8Stream},
+    text::{AnswerBuilder, Piece},
 };
 
 /// Prompt tokens computed between two looks at deadline and cancellation.
@@ -26,6 +26,12 @@ enum Ended {
 
 impl From<EngineError> for Ended {
     fn from(error: EngineError) -> Self {
+        Self::Failed(TierError::Internal { message: error.to_string() })
+    }
+}
+
+impl From<SamplingError> for Ended {
+    fn from(error: SamplingError) -> Self {
         Self::Failed(TierError::Internal { message: error.to_string() })
     }
 }
@@ -55,6 +61,8 @@ impl<'a> Run<'a> {
     fn run(&self, model: &dyn Model) -> Result<Finish, Ended> {
         self.shared.meter.set_running(1, self.job.work, 0);
         self.check()?;
+        let request = &self.job.request;
+        sampling::check(&request.sampling, self.loaded.prompts.vocabulary().len()).map_err(Ended::Failed)?;
         let prompt = self.prompt()?;
         let limit = self.limit(prompt.len())?;
         self.job.events.send(Ok(Event::Started { prompt_tokens: count(prompt.len()) }));
@@ -121,48 +129,35 @@ impl<'a> Run<'a> {
     ) -> Result<(FinishReason, usize), Ended> {
         let vocabulary = self.loaded.prompts.vocabulary();
         let mut sampler = Sampler::new(&self.job.request.sampling);
-        let mut text = Utf8Stream::default();
-        let mut stop = StopMatcher::new(&self.job.request.stop);
+        let mut answer = AnswerBuilder::new(vocabulary, &self.job.request.stop);
         let mut generated = 0;
         let reason = loop {
             if generated == limit {
                 break FinishReason::Length;
             }
             self.step(sequence.len(), 0, self.expected(limit).saturating_sub(generated as u64))?;
-            let token = sampler.sample(&logits);
-            if vocabulary.is_end(token) {
+            let chosen = sampler.sample(&mut logits)?;
+            if vocabulary.is_end(chosen.token) {
                 break FinishReason::Stop;
             }
             generated += 1;
-            match stop.push(&text.push(vocabulary.bytes(token))) {
-                Matched::Text(text) => self.send(text),
-                Matched::Stop(text) => {
-                    self.send(text);
-                    return Ok((FinishReason::Stop, generated));
-                }
+            if self.send(answer.push(&chosen)) {
+                return Ok((FinishReason::Stop, generated));
             }
             if generated < limit {
-                logits = sequence.forward(&[token])?;
+                logits = sequence.forward(&[chosen.token])?;
             }
         };
-        // What is left is half a code point, then perhaps the beginning of a stop string, in reverse order.
-        let rest = text.finish();
-        match stop.push(&rest) {
-            Matched::Text(text) => {
-                self.send(text + &stop.finish());
-                Ok((reason, generated))
-            }
-            Matched::Stop(text) => {
-                self.send(text);
-                Ok((FinishReason::Stop, generated))
-            }
-        }
+        let stopped = self.send(answer.finish());
+        Ok((if stopped { FinishReason::Stop } else { reason }, generated))
     }
 
-    fn send(&self, text: String) {
-        if !text.is_empty() {
-            self.job.events.send(Ok(Event::Delta { text }));
+    /// True if the answer ended in a stop string.
+    fn send(&self, piece: Piece) -> bool {
+        if let Some(delta) = piece.delta {
+            self.job.events.send(Ok(delta));
         }
+        piece.stopped
     }
 
     fn expected(&self, limit: usize) -> u64 {

@@ -15,14 +15,14 @@ async fn answers_are_repeatable() {
         let request = GenerateRequest { sampling, ..request("What is the capital of France?", 16) };
         collect(tier.submit(request).expect("queued")).await.expect("answered")
     };
-    let greedy = Sampling { temperature: 0.0, top_p: 1.0, seed: None };
+    let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
     let (first, finish) = ask(greedy.clone()).await;
     // What llama.cpp answers with the same file and greedy sampling: the model does not know better.
     assert!(first.starts_with("L'Étoile, la Marseillaise"), "{first}");
     assert_eq!(ask(greedy).await.0, first);
     assert!(finish.usage.prompt_tokens > 10 && finish.usage.completion_tokens > 0);
 
-    let seeded = |seed| Sampling { temperature: 1.2, top_p: 0.95, seed: Some(seed) };
+    let seeded = |seed| Sampling { temperature: 1.2, top_p: 0.95, seed: Some(seed), ..Sampling::default() };
     let (drawn, _) = ask(seeded(1)).await;
     assert_eq!(ask(seeded(1)).await.0, drawn);
     let mut others = Vec::new();
