@@ -1,29 +1,24 @@
-//! Texts of different lengths as one rectangle.
+//! Texts of different lengths, one after the other without padding.
 
-/// Token ids and attention mask, row by row, each row padded to the longest.
+use std::ops::Range;
+
+/// Token ids of all texts in one row.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch {
     pub ids: Vec<u32>,
-    pub mask: Vec<u32>,
-    pub rows: usize,
-    pub width: usize,
+    /// Where each text's ids lie.
+    pub texts: Vec<Range<usize>>,
 }
 
 impl Batch {
-    pub fn of(texts: &[Vec<u32>], padding: u32) -> Self {
-        let width = texts.iter().map(Vec::len).max().unwrap_or(0);
-        let mut batch = Self {
-            ids: vec![padding; texts.len() * width],
-            mask: vec![0; texts.len() * width],
-            rows: texts.len(),
-            width,
-        };
-        for (row, text) in texts.iter().enumerate() {
-            let begin = row * width;
-            batch.ids[begin..begin + text.len()].copy_from_slice(text);
-            batch.mask[begin..begin + text.len()].fill(1);
-        }
-        batch
+    pub fn of(texts: &[Vec<u32>]) -> Self {
+        let mut end = 0;
+        let ranges = texts.iter().map(|text| {
+            let begin = end;
+            end += text.len();
+            begin..end
+        });
+        Self { texts: ranges.collect(), ids: texts.concat() }
     }
 }
 
@@ -42,11 +37,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_padded_to_the_longest() {
-        let batch = Batch::of(&[vec![1, 2, 3], vec![4]], 9);
-        assert_eq!((batch.rows, batch.width), (2, 3));
-        assert_eq!(batch.ids, [1, 2, 3, 4, 9, 9]);
-        assert_eq!(batch.mask, [1, 1, 1, 1, 0, 0]);
+    fn texts_follow_each_other() {
+        let batch = Batch::of(&[vec![1, 2, 3], vec![4], vec![5, 6]]);
+        assert_eq!(batch.ids, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(batch.texts, [0..3, 3..4, 4..6]);
     }
 
     #[test]

@@ -1,20 +1,25 @@
-//! all-MiniLM-L6-v2 on candle: text to unit vector, batched on its own threads.
+//! all-MiniLM-L6-v2 on the engine's kernels: text to unit vector, batched on its own threads.
 //!
 //! Model card: <https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2>. Mean of the token states over the attention
-//! mask, scaled to length 1, 384 dimensions. A crate of its own, so that `reprise-cache` builds and tests without candle.
+//! mask, scaled to length 1, 384 dimensions. A crate of its own, so that `reprise-cache` builds and tests without a
+//! tokenizer and kernels.
 
 mod batch;
+mod bert;
 mod model;
+mod weights;
 mod worker;
 
 use std::{
     fmt,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use async_trait::async_trait;
 use reprise_cache::{EmbedError, Embedder, ModelHash, UnitVector};
+use reprise_kernels::pool::PoolError;
 use thiserror::Error;
 
 use model::Bert;
@@ -25,6 +30,8 @@ use worker::Workers;
 pub struct EmbedderConfig {
     /// Workers, each with one batch at a time.
     pub threads: usize,
+    /// Threads that compute one worker's batch together, the worker's own included.
+    pub compute_threads: usize,
     /// Texts that are embedded together, at most.
     pub max_batch: usize,
     /// Texts that wait, at most; one more is refused at once.
@@ -35,8 +42,18 @@ pub struct EmbedderConfig {
 
 impl Default for EmbedderConfig {
     fn default() -> Self {
-        Self { threads: 1, max_batch: 16, queue_capacity: 256, max_tokens: 256 }
+        Self {
+            threads: 1,
+            compute_threads: cores().min(2),
+            max_batch: 16,
+            queue_capacity: 256,
+            max_tokens: 256,
+        }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// The embedder. Dropping it ends its threads once their batch is done.
@@ -53,6 +70,8 @@ pub enum LoadError {
     File { path: PathBuf, reason: String },
     #[error("the embedder's threads cannot be started: {0}")]
     Threads(std::io::Error),
+    #[error("the embedder's compute threads cannot be started: {0}")]
+    Pool(#[from] PoolError),
 }
 
 impl MiniLm {
@@ -63,8 +82,17 @@ impl MiniLm {
     pub fn load(folder: &Path, config: &EmbedderConfig) -> Result<Self, LoadError> {
         let (model, hash) = Bert::load(folder, config.max_tokens)?;
         let dimensions = model.dimensions();
-        let workers = Workers::start(&Arc::new(model), config).map_err(LoadError::Threads)?;
+        let workers = Workers::start(&Arc::new(model), config)?;
         Ok(Self { hash, dimensions, workers })
+    }
+
+    /// One vector for each text, computed together whatever `max_batch` is: they share each read of the weights.
+    ///
+    /// # Errors
+    /// As of [`Embedder::embed`]; all or none.
+    pub async fn embed_all(&self, texts: &[&str]) -> Result<Vec<UnitVector>, EmbedError> {
+        let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+        self.workers.submit(texts)?.await.map_err(|_| EmbedError::Stopped)?
     }
 }
 
@@ -79,7 +107,7 @@ impl Embedder for MiniLm {
     }
 
     async fn embed(&self, text: &str) -> Result<UnitVector, EmbedError> {
-        self.workers.submit(text)?.await.map_err(|_| EmbedError::Stopped)?
+        self.embed_all(&[text]).await?.pop().ok_or(EmbedError::Stopped)
     }
 }
 

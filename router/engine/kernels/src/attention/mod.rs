@@ -96,10 +96,10 @@ fn attend_at(
     let tiles = tiles(queries, group, level.accumulators().min(MAX_PAIRS));
     match cache.layer(layer) {
         LayerNumbers::F32(layer) => {
-            Call { level, shape, layer, tiles: &tiles, q, group, scale }.run(pool, out)
+            Call { level, shape, layer, tiles: &tiles, q, group, scale }.run(pool, out);
         }
         LayerNumbers::F16(layer) => {
-            Call { level, shape, layer, tiles: &tiles, q, group, scale }.run(pool, out)
+            Call { level, shape, layer, tiles: &tiles, q, group, scale }.run(pool, out);
         }
     }
 }
@@ -165,13 +165,15 @@ impl<E: Element> Call<'_, E> {
             let mut parts = [Part::NONE; MAX_PAIRS];
             let sums = &mut work.sums[..pairs * padded];
             self.partition(item, partition, &mut work.scratch, &mut parts[..pairs], sums);
-            for pair in 0..pairs {
-                let range = pair * padded..(pair + 1) * padded;
-                merged[pair].merge(&mut work.merged[range.clone()], parts[pair], &work.sums[range]);
+            let sums = work.merged.chunks_exact_mut(padded).zip(work.sums.chunks_exact(padded));
+            for ((merged, part), (merged_sums, sums)) in merged.iter_mut().zip(&parts[..pairs]).zip(sums) {
+                merged.merge(merged_sums, *part, sums);
             }
         }
-        for pair in 0..pairs {
-            self.finish(tile, kv_head, pair, merged[pair], &work.merged[pair * padded..], out);
+        for (pair, (merged, sums)) in
+            merged.into_iter().zip(work.merged.chunks_exact(padded)).enumerate().take(pairs)
+        {
+            self.finish(tile, kv_head, pair, merged, sums, out);
         }
     }
 

@@ -118,8 +118,8 @@ impl<E: Element> Partition<'_, E> {
         // SAFETY: the sizes are asserted above; the pointers are to whole blocks of one head.
         unsafe {
             scores::<S, E, T>(simd, q, head_dim, &keys[..used], weights);
-            for t in 0..T {
-                self.parts[t] = soften(simd, weights.add(t * PARTITION), visible[t]);
+            for (t, (part, visible)) in self.parts.iter_mut().zip(visible).enumerate() {
+                *part = soften(simd, weights.add(t * PARTITION), visible);
             }
             // What all see together; the rest each alone, as a weight of 0 would still take in what is not a number.
             let common = visible[0];

@@ -6,14 +6,14 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512;
 use super::format::LANES;
 use super::input::{Input, InputForm, TILE, Tile};
 use super::level::Level;
 use super::shared::Shared;
 use super::silu::silu_mul;
 use super::{Matrix, portable};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 use crate::pool::Pool;
 
 /// Weights that a thread takes at once are at least this many bytes...
@@ -181,6 +181,9 @@ fn product(level: Level, matrix: &Matrix, tile: &Tile<'_>, panels: Range<usize>,
         // SAFETY: the level was detected.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { avx512::panels(matrix.format, bytes, tile, sums) },
+        // SAFETY: the level was detected.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2::panels(matrix.format, bytes, tile, sums) },
         _ => portable::panels(matrix.format, bytes, tile, sums),
     }
     if let Some(bias) = &matrix.bias {

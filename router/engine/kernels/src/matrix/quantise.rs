@@ -11,6 +11,9 @@ pub(super) fn quantise_q8(level: Level, values: &[f32; 32], codes: &mut [i8; 32]
         // SAFETY: the level was detected.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { super::avx512::quantise_q8(values, codes) },
+        // SAFETY: the level was detected.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2_q8(values, codes) },
         _ => portable_q8(values, codes),
     }
 }
@@ -26,10 +29,28 @@ pub(super) fn quantise_q8k(
         // SAFETY: the level was detected.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { super::avx512::quantise_q8k(values, codes, totals) },
+        // SAFETY: the level was detected.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2_q8k(values, codes, totals) },
         _ => portable_q8k(values, codes, totals),
     }
 }
 
+/// The portable code, compiled for AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn avx2_q8(values: &[f32; 32], codes: &mut [i8; 32]) -> (f32, f32, i32) {
+    portable_q8(values, codes)
+}
+
+/// The portable code, compiled for AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn avx2_q8k(values: &[f32; 256], codes: &mut [i8; 256], totals: &mut [i32; 16]) -> f32 {
+    portable_q8k(values, codes, totals)
+}
+
+#[inline(always)]
 fn portable_q8(values: &[f32; 32], codes: &mut [i8; 32]) -> (f32, f32, i32) {
     let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let scale = largest / 127.0;
@@ -43,6 +64,7 @@ fn portable_q8(values: &[f32; 32], codes: &mut [i8; 32]) -> (f32, f32, i32) {
     (short(scale), short(scale * total as f32), total)
 }
 
+#[inline(always)]
 fn portable_q8k(values: &[f32; 256], codes: &mut [i8; 256], totals: &mut [i32; 16]) -> f32 {
     let largest = values
         .iter()

@@ -12,7 +12,7 @@ pub fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     let x = simd.max(simd.splat(-110.0), simd.min(simd.splat(100.0), x));
     let n = simd.round(simd.mul(x, simd.splat(std::f32::consts::LOG2_E)));
     // ln 2 in two parts, the first with few enough bits that its multiples are exact.
-    let r = simd.mul_add(n, simd.splat(-0.693_359_375), x);
+    let r = simd.mul_add(n, simd.splat(-0.693_359_4), x);
     let r = simd.mul_add(n, simd.splat(2.121_944_4e-4), r);
     let coefficients = [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     let mut p = simd.splat(coefficients[0]);

@@ -35,7 +35,7 @@ pub(super) unsafe fn panel<const F: u8, const R: usize>(
                 acc[row] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[row]), scale, acc[row]);
             }
             if layout.min > 0 {
-                let (_, mins) = scales6(block.add(layout.scales));
+                let (_, mins) = scales6(again(block).add(layout.scales));
                 let even = _mm512_set1_epi32(0x00ff_00ff);
                 let mins = [
                     _mm512_and_si512(mins[0], even),
@@ -82,6 +82,30 @@ unsafe fn scales6(from: *const u8) -> ([__m512i; 2], [__m512i; 2]) {
     (scales, mins)
 }
 
+/// Repeats a block with `$name` a constant: shifts then have their distance in the instruction, and sums stay in registers.
+macro_rules! each {
+    ($name:ident in $($value:literal)*, $body:block) => {
+        $({
+            const $name: usize = $value;
+            $body
+        })*
+    };
+}
+
+/// The same address, which the compiler takes for another one: what was loaded from it is loaded again, from the L1 cache, instead of being kept
+/// in registers that there are not.
+#[inline(always)]
+fn again(block: *const u8) -> *const u8 {
+    let mut block = block;
+    // SAFETY: no instruction.
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) block, options(pure, nomem, nostack, preserves_flags)) };
+    block
+}
+
+/// Rows up to which the low and the high nibbles of a vector are multiplied at once, so that it is loaded once. With more rows the sums of
+/// both do not fit the registers.
+const BOTH: usize = 5;
+
 /// Sums over the block of scale times code times activation, for Q4K and Q5K.
 ///
 /// # Safety
@@ -90,37 +114,72 @@ unsafe fn scales6(from: *const u8) -> ([__m512i; 2], [__m512i; 2]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
 unsafe fn whole45<const F: u8, const R: usize>(block: *const u8, codes: *const i8) -> [__m512i; R] {
     let layout = const { Format::of(F).layout() };
-    let mask = _mm512_set1_epi8(15);
+    let nibble = _mm512_set1_epi8(15);
+    let bit = _mm512_set1_epi8(16);
     let mut whole = [_mm512_setzero_si512(); R];
     // SAFETY: the caller's promise.
     unsafe {
         let (words, _) = scales6(block.add(layout.scales));
-        for part in 0..8 {
-            let mut dots = [_mm512_setzero_si512(); R];
-            for word in 0..8 {
-                let raw = load(block.add(layout.codes + (part / 2 * 8 + word) * 64));
-                let raw = if part % 2 == 0 { raw } else { _mm512_srli_epi32::<4>(raw) };
-                let mut weights = _mm512_and_si512(raw, mask);
-                if F == Format::Q5K as u8 {
-                    let bits = load(block.add(layout.high + word * 64));
-                    let bits = if part < 4 {
-                        _mm512_sllv_epi32(bits, _mm512_set1_epi32(4 - part as i32))
-                    } else {
-                        _mm512_srlv_epi32(bits, _mm512_set1_epi32(part as i32 - 4))
-                    };
-                    weights = _mm512_or_si512(weights, _mm512_and_si512(bits, _mm512_set1_epi8(16)));
-                }
-                for row in 0..R {
-                    let at = codes.add(row * 256 + part * 32 + word * 4);
-                    dots[row] = _mm512_dpbusd_epi32(dots[row], weights, spread(at));
-                }
-            }
-            let shifted = _mm512_srlv_epi32(words[part / 4], _mm512_set1_epi32((part % 4 * 8) as i32));
-            let scale = _mm512_and_si512(shifted, _mm512_set1_epi32(255));
+        let add = |whole: &mut [__m512i; R], dots: [__m512i; R], scale: __m512i| {
             for row in 0..R {
                 whole[row] = _mm512_add_epi32(whole[row], _mm512_mullo_epi32(dots[row], scale));
             }
-        }
+        };
+        let dot = |dots: &mut [__m512i; R], weights: __m512i, at: *const i8| {
+            for row in 0..R {
+                dots[row] = _mm512_dpbusd_epi32(dots[row], weights, spread(at.add(row * 256)));
+            }
+        };
+        // Bit `2 * PAIR` and the next of each byte, at bit 4.
+        let fifth = |block: *const u8, word: usize, shift: i32| {
+            let bits = load(block.add(layout.high + word * 64));
+            let bits = match shift {
+                -4 => _mm512_slli_epi32::<4>(bits),
+                -3 => _mm512_slli_epi32::<3>(bits),
+                -2 => _mm512_slli_epi32::<2>(bits),
+                -1 => _mm512_slli_epi32::<1>(bits),
+                0 => bits,
+                1 => _mm512_srli_epi32::<1>(bits),
+                2 => _mm512_srli_epi32::<2>(bits),
+                _ => _mm512_srli_epi32::<3>(bits),
+            };
+            _mm512_and_si512(bits, bit)
+        };
+        each!(PAIR in 0 1 2 3, {
+            let low = |block: *const u8, word: usize| {
+                let low = _mm512_and_si512(load(block.add(layout.codes + (PAIR * 8 + word) * 64)), nibble);
+                if F == Format::Q5K as u8 { _mm512_or_si512(low, fifth(block, word, 2 * PAIR as i32 - 4)) } else { low }
+            };
+            let high = |block: *const u8, word: usize| {
+                let pairs = load(block.add(layout.codes + (PAIR * 8 + word) * 64));
+                let high = _mm512_and_si512(_mm512_srli_epi32::<4>(pairs), nibble);
+                if F == Format::Q5K as u8 { _mm512_or_si512(high, fifth(block, word, 2 * PAIR as i32 - 3)) } else { high }
+            };
+            let at = codes.add(PAIR * 64);
+            let byte = _mm512_set1_epi32(255);
+            let scales = _mm512_srli_epi32::<{ PAIR as u32 % 2 * 16 }>(words[PAIR / 2]);
+            let scales = [_mm512_and_si512(scales, byte), _mm512_and_si512(_mm512_srli_epi32::<8>(scales), byte)];
+            let (mut first, mut second) = ([_mm512_setzero_si512(); R], [_mm512_setzero_si512(); R]);
+            if R <= BOTH {
+                for word in 0..8 {
+                    dot(&mut first, low(block, word), at.add(word * 4));
+                    dot(&mut second, high(block, word), at.add(32 + word * 4));
+                }
+                add(&mut whole, first, scales[0]);
+                add(&mut whole, second, scales[1]);
+            } else {
+                for word in 0..8 {
+                    dot(&mut first, low(block, word), at.add(word * 4));
+                }
+                add(&mut whole, first, scales[0]);
+                let block = again(block);
+                for word in 0..8 {
+                    let weights = high(block, word);
+                    dot(&mut second, weights, at.add(32 + word * 4));
+                }
+                add(&mut whole, second, scales[1]);
+            }
+        });
     }
     whole
 }
@@ -133,34 +192,73 @@ unsafe fn whole45<const F: u8, const R: usize>(block: *const u8, codes: *const i
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
 unsafe fn whole6<const R: usize>(block: *const u8, codes: *const i8, totals: *const i32) -> [__m512i; R] {
     let layout = const { Format::Q6K.layout() };
-    let mask = _mm512_set1_epi8(15);
+    let (nibble, two) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
     let mut whole = [_mm512_setzero_si512(); R];
     // SAFETY: the caller's promise.
     unsafe {
-        for part in 0..16 {
-            let (half, quarter, first) = (part / 8, part % 8 / 2, part % 2 * 4);
-            let mut dots: [__m512i; R] =
-                std::array::from_fn(|row| _mm512_set1_epi32(*totals.add(row * 16 + part)));
-            for word in first..first + 4 {
-                let raw = load(block.add(layout.codes + (half * 16 + quarter % 2 * 8 + word) * 64));
-                let raw = if quarter < 2 { raw } else { _mm512_srli_epi32::<4>(raw) };
-                let bits = load(block.add(layout.high + (half * 8 + word) * 64));
-                let bits = match quarter {
+        let start = |part: usize| -> [__m512i; R] {
+            std::array::from_fn(|row| _mm512_set1_epi32(*totals.add(row * 16 + part)))
+        };
+        let dot = |dots: &mut [__m512i; R], weights: __m512i, at: *const i8| {
+            for row in 0..R {
+                dots[row] = _mm512_dpbusd_epi32(dots[row], weights, spread(at.add(row * 256)));
+            }
+        };
+        let add = |whole: &mut [__m512i; R], dots: [__m512i; R], part: usize| {
+            let scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(block.add(layout.scales + part * LANES).cast()));
+            for row in 0..R {
+                whole[row] = _mm512_add_epi32(whole[row], _mm512_mullo_epi32(dots[row], scale));
+            }
+        };
+        for quad in 0..4 {
+            // A half of 128 weights; in each of its four quarters the first or the second 16.
+            let (half, side) = (quad / 2, quad % 2);
+            let part = half * 8 + side;
+            let pairs = |block: *const u8, quarter: usize, word: usize| {
+                load(block.add(layout.codes + (half * 16 + quarter % 2 * 8 + side * 4 + word) * 64))
+            };
+            let weights = |pairs: __m512i, bits: __m512i, quarter: usize| match quarter {
+                0 | 1 => _mm512_or_si512(_mm512_and_si512(pairs, nibble), _mm512_and_si512(bits, two)),
+                _ => _mm512_or_si512(
+                    _mm512_and_si512(_mm512_srli_epi32::<4>(pairs), nibble),
+                    _mm512_and_si512(bits, two),
+                ),
+            };
+            let bits = |block: *const u8, word: usize, quarter: usize| {
+                let bits = load(block.add(layout.high + (half * 8 + side * 4 + word) * 64));
+                match quarter {
                     0 => _mm512_slli_epi32::<4>(bits),
                     1 => _mm512_slli_epi32::<2>(bits),
                     2 => bits,
                     _ => _mm512_srli_epi32::<2>(bits),
-                };
-                let high = _mm512_and_si512(bits, _mm512_set1_epi8(0x30));
-                let weights = _mm512_or_si512(_mm512_and_si512(raw, mask), high);
-                for row in 0..R {
-                    let at = codes.add(row * 256 + part * 16 + (word - first) * 4);
-                    dots[row] = _mm512_dpbusd_epi32(dots[row], weights, spread(at));
                 }
-            }
-            let scale = _mm512_cvtepi8_epi32(_mm_loadu_si128(block.add(layout.scales + part * LANES).cast()));
-            for row in 0..R {
-                whole[row] = _mm512_add_epi32(whole[row], _mm512_mullo_epi32(dots[row], scale));
+            };
+            let at = codes.add(part * 16);
+            if R <= 4 {
+                let mut dots = [start(part), start(part + 2), start(part + 4), start(part + 6)];
+                for word in 0..4 {
+                    let at = at.add(word * 4);
+                    let (even, odd) = (pairs(block, 0, word), pairs(block, 1, word));
+                    dot(&mut dots[0], weights(even, bits(block, word, 0), 0), at);
+                    dot(&mut dots[1], weights(odd, bits(block, word, 1), 1), at.add(32));
+                    dot(&mut dots[2], weights(even, bits(block, word, 2), 2), at.add(64));
+                    dot(&mut dots[3], weights(odd, bits(block, word, 3), 3), at.add(96));
+                }
+                let [a, b, c, d] = dots;
+                add(&mut whole, a, part);
+                add(&mut whole, b, part + 2);
+                add(&mut whole, c, part + 4);
+                add(&mut whole, d, part + 6);
+            } else {
+                each!(QUARTER in 0 1 2 3, {
+                    let block = again(block);
+                    let mut dots = start(part + 2 * QUARTER);
+                    for word in 0..4 {
+                        let weights = weights(pairs(block, QUARTER, word), bits(block, word, QUARTER), QUARTER);
+                        dot(&mut dots, weights, at.add(QUARTER * 32 + word * 4));
+                    }
+                    add(&mut whole, dots, part + 2 * QUARTER);
+                });
             }
         }
     }
