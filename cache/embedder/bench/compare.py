@@ -43,14 +43,14 @@ def make_texts(folder):
     return texts, ids
 
 
-def module(folder):
+def module(folder, attention="sdpa"):
     import torch
     from transformers import AutoModel
 
     class Unit(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.bert = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
+            self.bert = AutoModel.from_pretrained(folder, add_pooling_layer=False, attn_implementation=attention)
 
         def forward(self, input_ids, attention_mask):
             states = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -68,7 +68,8 @@ def export(folder, ids, path):
     example = torch.tensor(ids[:2])
     axes = {0: "texts", 1: "tokens"}
     torch.onnx.export(
-        module(folder),
+        # The optimiser knows this form of attention.
+        module(folder, "eager"),
         (example, torch.ones_like(example)),
         str(path),
         input_names=["input_ids", "attention_mask"],

@@ -340,7 +340,7 @@ mod tests {
             for index in 0..count {
                 let range = share(items, grain, index, count);
                 prop_assert_eq!(range.start, end);
-                prop_assert!(range.start % grain == 0 || range.is_empty());
+                prop_assert!(range.start.is_multiple_of(grain) || range.is_empty());
                 end = range.end;
             }
             prop_assert_eq!(end, items);

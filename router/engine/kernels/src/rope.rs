@@ -1,5 +1,7 @@
 //! Rotary position embedding (Su et al. 2021): pairs of a head's numbers turn by an angle proportional to the position.
 
+use crate::{pool::Pool, rows::for_rows};
+
 /// Which two numbers make a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pairing {
@@ -36,6 +38,23 @@ impl Rotary {
     /// Positions that the table holds.
     pub fn positions(&self) -> usize {
         self.table.len().checked_div(2 * self.pairs).unwrap_or(usize::MAX)
+    }
+
+    /// [`Self::turn`] for rows of `[heads, head_dim]`, one for each position.
+    ///
+    /// # Panics
+    /// As [`Self::turn`], or `rows` is not as many rows as there are positions.
+    pub fn turn_rows(&self, pool: &Pool, positions: &[u32], rows: &mut [f32], head_dim: usize) {
+        if positions.is_empty() {
+            return;
+        }
+        assert!(rows.len().is_multiple_of(positions.len()), "{} rows in {}", positions.len(), rows.len());
+        let width = rows.len() / positions.len();
+        for_rows(pool, rows, width, &|range, rows| {
+            for (position, row) in positions[range].iter().zip(rows.chunks_exact_mut(width)) {
+                self.turn(*position, row, head_dim);
+            }
+        });
     }
 
     /// Turns the first `2 * pairs` numbers of each head in place. `heads` is `[heads, head_dim]`, one token's.
@@ -105,6 +124,24 @@ mod tests {
                 assert_eq!(after[rest.clone()], before[rest]);
             }
         }
+    }
+
+    #[test]
+    fn rows_turn_as_each_does_alone() {
+        let rotary = Rotary::new(&frequencies(32), 1.0, 400, Pairing::Interleaved);
+        let positions: Vec<u32> = (0..100).map(|i| i * 3 + 7).collect();
+        let before: Vec<f32> = (0..100 * 256).map(|i| (i % 89) as f32 - 40.0).collect();
+        let mut alone = before.clone();
+        for (position, row) in positions.iter().zip(alone.chunks_exact_mut(256)) {
+            rotary.turn(*position, row, 64);
+        }
+        for threads in [1, 3] {
+            let pool = Pool::new(std::num::NonZeroUsize::new(threads).unwrap()).unwrap();
+            let mut together = before.clone();
+            rotary.turn_rows(&pool, &positions, &mut together, 64);
+            assert_eq!(together, alone);
+        }
+        rotary.turn_rows(&Pool::new(std::num::NonZeroUsize::MIN).unwrap(), &[], &mut [], 64);
     }
 
     #[test]

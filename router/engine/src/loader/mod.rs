@@ -8,6 +8,8 @@ mod families;
 mod names;
 mod planner;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -44,7 +44,11 @@ pub struct Input {
     form: InputForm,
     rows: usize,
     inputs: usize,
-    /// F32: `[tile][input][row]`.
+    /// The rows of each tile.
+    tiles: Vec<Range<usize>>,
+    /// The tiles of each group of rows.
+    groups: Vec<Range<usize>>,
+    /// F32: `[row][input]`.
     values: Vec<f32>,
     /// Q8, Q8K: `[tile][block][row][32 or 256]`.
     codes: Vec<i8>,
@@ -113,6 +117,8 @@ impl Input {
             form: InputForm::F32,
             rows: 0,
             inputs: 0,
+            tiles: Vec::new(),
+            groups: Vec::new(),
             values: Vec::new(),
             codes: Vec::new(),
             scales: Vec::new(),
@@ -127,12 +133,28 @@ impl Input {
     /// # Panics
     /// If `rows` is not made of whole rows, or `inputs` not of whole blocks.
     pub fn fill(&mut self, pool: &Pool, form: InputForm, rows: &[f32], inputs: usize) {
+        self.fill_groups(pool, form, rows, inputs, [rows.len().checked_div(inputs).unwrap_or(0)]);
+    }
+
+    /// As [`Self::fill`], for rows that come in groups, each of which meets a matrix of its own. `groups`: how many rows each has.
+    ///
+    /// # Panics
+    /// As [`Self::fill`], or if the groups are not all rows.
+    pub fn fill_groups(
+        &mut self,
+        pool: &Pool,
+        form: InputForm,
+        rows: &[f32],
+        inputs: usize,
+        groups: impl IntoIterator<Item = usize>,
+    ) {
         assert!(inputs > 0 && rows.len().is_multiple_of(inputs), "{} values in rows of {inputs}", rows.len());
         let block = form.block();
         assert!(inputs.is_multiple_of(block), "rows of {inputs} inputs in blocks of {block}");
         self.form = form;
         self.rows = rows.len() / inputs;
         self.inputs = inputs;
+        self.cut(groups);
         let blocks = rows.len() / block;
         match form {
             InputForm::F32 => self.values.resize(blocks, 0.0),
@@ -158,10 +180,10 @@ impl Input {
             totals: Shared::new(&mut self.totals),
             pairs: Shared::new(&mut self.pairs),
         };
-        let count = self.rows;
+        let tiles = &self.tiles;
         let job = |index: usize, threads: usize| {
-            for tile in share(tiles(count), 1, index, threads) {
-                target.fill(tile_rows(count, tile), rows);
+            for tile in &tiles[share(tiles.len(), 1, index, threads)] {
+                target.fill(tile.clone(), rows);
             }
         };
         if rows.len() < PARALLEL {
@@ -190,12 +212,35 @@ impl Input {
         self.level
     }
 
-    pub(super) fn tiles(&self) -> usize {
-        tiles(self.rows)
+    /// Rows that each group has, and its tiles.
+    pub(super) fn group(&self, group: usize) -> (usize, Range<usize>) {
+        let tiles = self.groups[group].clone();
+        (self.tiles[tiles.clone()].iter().map(Range::len).sum(), tiles)
+    }
+
+    pub(super) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Cuts the groups into tiles of nearly equal size: a last tile of one row would cost as much unpacking as a full one.
+    fn cut(&mut self, groups: impl IntoIterator<Item = usize>) {
+        self.tiles.clear();
+        self.groups.clear();
+        let mut begin = 0;
+        for rows in groups {
+            let (first, count) = (self.tiles.len(), rows.div_ceil(TILE));
+            for tile in 0..count {
+                let tile = share(rows, 1, tile, count);
+                self.tiles.push(begin + tile.start..begin + tile.end);
+            }
+            self.groups.push(first..first + count);
+            begin += rows;
+        }
+        assert_eq!(begin, self.rows, "rows of all groups");
     }
 
     pub(super) fn tile(&self, tile: usize) -> Tile<'_> {
-        let rows = tile_rows(self.rows, tile);
+        let rows = self.tiles[tile].clone();
         let blocks = self.inputs / self.form.block();
         let part = |each: usize| rows.start * blocks * each..rows.end * blocks * each;
         let mut tile = Tile {
@@ -228,15 +273,6 @@ impl Input {
     }
 }
 
-fn tiles(rows: usize) -> usize {
-    rows.div_ceil(TILE)
-}
-
-/// Tiles of nearly equal size: a last tile of one row would cost as much unpacking as a full one.
-fn tile_rows(rows: usize, tile: usize) -> Range<usize> {
-    share(rows, 1, tile, tiles(rows))
-}
-
 /// The buffers of an [`Input`] while its tiles are filled.
 struct Target<'a> {
     level: Level,
@@ -260,11 +296,7 @@ impl Target<'_> {
         if self.form == InputForm::F32 {
             // SAFETY: the parts of tiles are disjoint, and each tile is filled by one thread.
             let values = unsafe { self.values.part(part(1)) };
-            for index in 0..count {
-                for (target, value) in values[index..].iter_mut().step_by(count).zip(row(index)) {
-                    *target = *value;
-                }
-            }
+            values.copy_from_slice(&rows[tile.start * self.inputs..tile.end * self.inputs]);
             return;
         }
         let wide = if self.form == InputForm::Q8K { 16 } else { 1 };

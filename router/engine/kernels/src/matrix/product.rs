@@ -25,7 +25,7 @@ const GROUP_BYTES: usize = 256 * 1024;
 
 /// What becomes of a product.
 #[derive(Clone, Copy)]
-enum Then<'a> {
+pub(super) enum Then<'a> {
     Store,
     Add,
     /// The product is a gate; the matrix gives what it opens.
@@ -63,27 +63,47 @@ pub fn gate_up(pool: &Pool, input: &Input, gate: &Matrix, up: &Matrix, out: &mut
     run(pool, input, &[Work::new(pool, input, gate, out, Then::Gate(up))]);
 }
 
-fn check(input: &Input, matrix: &Matrix) {
+pub(super) fn check(input: &Input, matrix: &Matrix) {
     assert_eq!(input.form(), matrix.input_form(), "form of the activations for {:?}", matrix.format());
     assert_eq!(input.inputs(), matrix.inputs(), "inputs of the activations and of the matrix");
 }
 
-struct Work<'a> {
+pub(super) struct Work<'a> {
     matrix: &'a Matrix,
+    /// Of all rows of the input.
     out: Shared<'a, f32>,
     then: Then<'a>,
+    /// Of the input, those that meet this matrix.
+    tiles: Range<usize>,
     /// Panels that a thread takes at once.
     chunk: usize,
 }
 
 impl<'a> Work<'a> {
     fn new(pool: &Pool, input: &Input, matrix: &'a Matrix, out: &'a mut [f32], then: Then<'a>) -> Self {
-        check(input, matrix);
         assert_eq!(out.len(), input.rows() * matrix.outputs(), "rows x outputs of the product");
+        assert_eq!(input.groups(), 1, "one matrix for all rows");
+        Self::of_group(pool, input, 0, matrix, Shared::new(out), then)
+    }
+
+    /// `out` is that of all groups, and `matrix` has as many outputs as those of the other groups.
+    pub(super) fn of_group(
+        pool: &Pool,
+        input: &Input,
+        group: usize,
+        matrix: &'a Matrix,
+        out: Shared<'a, f32>,
+        then: Then<'a>,
+    ) -> Self {
+        check(input, matrix);
+        let (rows, tiles) = input.group(group);
         let fine = matrix.panels().div_ceil(pool.threads() * CHUNKS_PER_THREAD);
-        let bytes = matrix.bytes() / matrix.panels() * input.rows().clamp(1, TILE);
-        let chunk = fine.max(CHUNK_BYTES / bytes);
-        Self { matrix, out: Shared::new(out), then, chunk }
+        let bytes = matrix.bytes() / matrix.panels() * rows.clamp(1, TILE);
+        let chunk = match input.form() {
+            InputForm::F32 => fine.max(CHUNK_BYTES / bytes).next_multiple_of(MAX_PANELS),
+            _ => fine.max(CHUNK_BYTES / bytes),
+        };
+        Self { matrix, out, then, tiles, chunk }
     }
 
     fn chunks(&self) -> usize {
@@ -91,7 +111,7 @@ impl<'a> Work<'a> {
     }
 }
 
-fn run(pool: &Pool, input: &Input, work: &[Work<'_>]) {
+pub(super) fn run(pool: &Pool, input: &Input, work: &[Work<'_>]) {
     if input.rows() == 0 {
         return;
     }
@@ -120,7 +140,7 @@ fn compute(input: &Input, work: &Work<'_>, panels: Range<usize>) {
     let group = (GROUP_BYTES / work.matrix.panel_bytes()).next_multiple_of(MAX_PANELS);
     for first in panels.clone().step_by(group) {
         let group = first..(first + group).min(panels.end);
-        for tile in 0..input.tiles() {
+        for tile in work.tiles.clone() {
             let tile = input.tile(tile);
             let mut first = group.start;
             while first < group.end {

@@ -22,7 +22,6 @@ impl<'a, T> Shared<'a, T> {
 
     /// # Safety
     /// No two threads hold overlapping parts at one time.
-    #[expect(clippy::mut_from_ref, reason = "the caller promises disjoint parts")]
     pub unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {} items", self.len);
         // SAFETY: in bounds by the assertion, unaliased by the caller's promise.

@@ -57,7 +57,7 @@ pub(super) fn dequantise(format: Format, row: &[u8]) -> Vec<f64> {
             Format::F16 => out.push(f16::from_le_bytes(block.try_into().unwrap()).to_f64()),
             Format::BF16 => out.push(bf16::from_le_bytes(block.try_into().unwrap()).to_f64()),
             Format::Q8_0 => {
-                out.extend(block[2..].iter().map(|q| half(block, 0) * f64::from(q.cast_signed())))
+                out.extend(block[2..].iter().map(|q| half(block, 0) * f64::from(q.cast_signed())));
             }
             Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 => block32(format, block, &mut out),
             Format::Q4K | Format::Q5K => block45(format, block, &mut out),

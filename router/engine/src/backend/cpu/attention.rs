@@ -20,6 +20,7 @@ pub(super) struct Buffers {
     pub(super) v: Vec<f32>,
     /// [rows, heads * head_dim]; normed queries and keys before it is used for the heads' results.
     pub(super) heads: Vec<f32>,
+    positions: Vec<u32>,
     queries: QueryTable,
 }
 
@@ -30,6 +31,7 @@ impl Buffers {
             k: vec![0.0; rows * sizes.kv_width()],
             v: vec![0.0; rows * sizes.kv_width()],
             heads: vec![0.0; rows * sizes.q_width()],
+            positions: Vec::with_capacity(rows),
             queries: QueryTable::default(),
         }
     }
@@ -76,7 +78,15 @@ impl Run<'_> {
                 x.copy_from_slice(normed);
             }
         }
-        self.turn_and_append(rows, q, k, v, kv);
+        buffers.positions.clear();
+        buffers.positions.extend(rows.iter().map(|row| row.position));
+        self.rotary.turn_rows(pool, &buffers.positions, q, sizes.head_dim);
+        self.rotary.turn_rows(pool, &buffers.positions, k, sizes.head_dim);
+        for ((row, k), v) in rows.iter().zip(k.chunks_exact(kv_width)).zip(v.chunks_exact(kv_width)) {
+            let position = row.position as usize;
+            let block = row.blocks[position / BLOCK_TOKENS];
+            kv.append(self.kv_layer, block.0, position % BLOCK_TOKENS, k, v);
+        }
 
         let heads = &mut buffers.heads[..rows.len() * q_width];
         let scale = (sizes.head_dim as f32).sqrt().recip();
@@ -85,27 +95,6 @@ impl Run<'_> {
         });
         input.fill(pool, layer.output.input_form(), heads, q_width);
         multiply_add(pool, input, &layer.output, states);
-    }
-
-    fn turn_and_append(
-        &self,
-        rows: &[AttentionRow<'_>],
-        q: &mut [f32],
-        k: &mut [f32],
-        v: &[f32],
-        kv: &mut KvCache,
-    ) {
-        let Self { sizes, rotary, .. } = self;
-        let (q_width, kv_width) = (sizes.q_width(), sizes.kv_width());
-        let parts =
-            q.chunks_exact_mut(q_width).zip(k.chunks_exact_mut(kv_width)).zip(v.chunks_exact(kv_width));
-        for (row, ((q, k), v)) in rows.iter().zip(parts) {
-            rotary.turn(row.position, q, sizes.head_dim);
-            rotary.turn(row.position, k, sizes.head_dim);
-            let position = row.position as usize;
-            let block = row.blocks[position / BLOCK_TOKENS];
-            kv.append(self.kv_layer, block.0, position % BLOCK_TOKENS, k, v);
-        }
     }
 }
 

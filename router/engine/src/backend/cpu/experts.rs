@@ -1,6 +1,6 @@
 use reprise_kernels::{
     activation::{GateWeights, softmax_top_k},
-    matrix::Matrix,
+    matrix::{Matrix, gate_up_groups, multiply_groups},
     norm::rms_norm,
     pool::Pool,
 };
@@ -12,7 +12,7 @@ use super::{
     products::fill_and_multiply,
     scratch::Scratch,
 };
-use crate::graph::{Experts, SharedExpert};
+use crate::graph::{Experts, Mlp, SharedExpert};
 
 type Layer = Experts<Matrix, Vec<f32>>;
 
@@ -46,7 +46,7 @@ pub(super) fn gate(
     }
 }
 
-/// Computes parts, which are sorted by expert: one expert's rows together.
+/// Computes parts, which are sorted by expert.
 pub(super) fn compute(
     pool: &Pool,
     layer: &Layer,
@@ -55,19 +55,79 @@ pub(super) fn compute(
     scratch: &mut Scratch,
 ) {
     let Scratch { input, gathered, middle, up, results, .. } = scratch;
+    let mut buffers = Buffers { input, middle, up };
     let hidden = layer.norm.len();
-    for parts in parts.chunk_by(|a, b| a.expert == b.expert) {
-        let Some(first) = parts.first() else { continue };
-        let expert = &layer.experts[usize::from(first.expert)];
+    // A call may hold all parts of all rows; buffers are for as many as the arena has rows.
+    let most = gathered.len() / hidden;
+    for parts in parts.chunks(most) {
         let x = &mut gathered[..parts.len() * hidden];
         for (part, x) in parts.iter().zip(x.chunks_exact_mut(hidden)) {
             x.copy_from_slice(arena.normed(part.row));
         }
-        let results = &mut results[..parts.len() * hidden];
-        feed_forward::mlp(pool, expert, x, &mut Buffers { input, middle, up }, results);
-        for (part, result) in parts.iter().zip(results.chunks_exact(hidden)) {
+        let out = &mut results[..parts.len() * hidden];
+        if experts_of(layer, parts).all(|expert| is_alike(expert, &layer.experts[0])) {
+            compute_together(pool, layer, parts, x, &mut buffers, out);
+        } else {
+            compute_apart(pool, layer, parts, x, &mut buffers, out);
+        }
+        for (part, result) in parts.iter().zip(out.chunks_exact(hidden)) {
             arena.part_mut(part.row, part.slot).copy_from_slice(result);
         }
+    }
+}
+
+/// Parts of one expert.
+fn groups(parts: &[PartWork]) -> impl Iterator<Item = &[PartWork]> + Clone {
+    parts.chunk_by(|a, b| a.expert == b.expert)
+}
+
+fn experts_of<'a>(layer: &'a Layer, parts: &'a [PartWork]) -> impl Iterator<Item = &'a Mlp<Matrix>> + Clone {
+    groups(parts).filter_map(|group| layer.experts.get(usize::from(group.first()?.expert)))
+}
+
+/// Whether both take activations in the same forms. An expert that was added later may be in another format.
+fn is_alike(a: &Mlp<Matrix>, b: &Mlp<Matrix>) -> bool {
+    let form = a.gate.input_form();
+    form == a.up.input_form()
+        && form == b.gate.input_form()
+        && form == b.up.input_form()
+        && a.down.input_form() == b.down.input_form()
+}
+
+/// All experts in two parallel regions. `x` and `out`: [parts, hidden].
+fn compute_together(
+    pool: &Pool,
+    layer: &Layer,
+    parts: &[PartWork],
+    x: &[f32],
+    buffers: &mut Buffers<'_>,
+    out: &mut [f32],
+) {
+    let Buffers { input, middle, .. } = buffers;
+    let Mlp { gate, down, .. } = &layer.experts[0];
+    let experts = experts_of(layer, parts);
+    let middle = &mut middle[..parts.len() * gate.outputs()];
+    input.fill_groups(pool, gate.input_form(), x, gate.inputs(), groups(parts).map(<[_]>::len));
+    gate_up_groups(pool, input, experts.clone().map(|expert| (&expert.gate, &expert.up)), middle);
+    input.fill_groups(pool, down.input_form(), middle, down.inputs(), groups(parts).map(<[_]>::len));
+    multiply_groups(pool, input, experts.map(|expert| &expert.down), out);
+}
+
+/// One expert after the other. `x` and `out`: [parts, hidden].
+fn compute_apart(
+    pool: &Pool,
+    layer: &Layer,
+    parts: &[PartWork],
+    x: &[f32],
+    buffers: &mut Buffers<'_>,
+    out: &mut [f32],
+) {
+    let hidden = layer.norm.len();
+    let mut begin = 0;
+    for (group, expert) in groups(parts).zip(experts_of(layer, parts)) {
+        let range = begin * hidden..(begin + group.len()) * hidden;
+        begin += group.len();
+        feed_forward::mlp(pool, expert, &x[range.clone()], buffers, &mut out[range]);
     }
 }
 

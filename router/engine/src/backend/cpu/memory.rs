@@ -59,6 +59,9 @@ pub(super) fn rotary<M, V>(graph: &Graph<M, V>, positions: usize) -> usize {
 
 pub(super) fn weights(model: &CpuModel) -> usize {
     let (mut matrices, mut vectors) = (0, 0);
-    model.visit(|matrix| matrices += matrix.bytes(), |vector| vectors += 4 * vector.capacity());
+    model.visit(
+        |matrix| matrices += matrix.bytes() + matrix.bias().map_or(0, size_of_val),
+        |vector| vectors += 4 * vector.capacity(),
+    );
     matrices + vectors
 }

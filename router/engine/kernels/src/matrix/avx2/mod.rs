@@ -6,6 +6,11 @@
 //!
 //! There are 16 registers, so that a pass takes up to [`ROWS`] rows of a tile.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "a row indexes arrays of registers and offsets of memory alike"
+)]
+
 mod block256;
 mod block32;
 mod floats;

@@ -4,6 +4,11 @@
 //! memory that the instruction itself broadcasts. The offset of a format (weights are `code - offset`) enters as the initial value of the
 //! integer sum, `-offset * sum of activations`.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "a row indexes arrays of registers and offsets of memory alike"
+)]
+
 mod block256;
 mod block32;
 mod floats;

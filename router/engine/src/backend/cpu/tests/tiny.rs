@@ -148,6 +148,34 @@ fn quantised_experts_are_read_as_they_were_written() {
     assert!(far > 1e-6, "activations were not rounded");
 }
 
+/// As an expert that was added later may be: it then cannot share a parallel region with the others.
+#[test]
+fn an_expert_may_be_in_another_format() {
+    let (tokens, expected) = reference("mixtral-quantised");
+    let checkpoint = Checkpoint::open(&folder("mixtral-quantised/model.gguf")).expect("opens");
+    let mut backend = backend(checkpoint, &options(2, KvFormat::F32));
+    let before = alone(&mut backend, &tokens, 128);
+    let Some(SubLayer::Experts(layer)) = backend.model.sub_layers.get_mut(1) else { panic!("experts") };
+    let wide = |matrix: &Matrix| {
+        let mut row = vec![0.0; matrix.inputs()];
+        let mut bytes = Vec::new();
+        for output in 0..matrix.outputs() {
+            matrix.row(output, &mut row);
+            bytes.extend(row.iter().flat_map(|x| x.to_le_bytes()));
+        }
+        let format = reprise_kernels::matrix::Format::F32;
+        Matrix::pack(format, matrix.outputs(), matrix.inputs(), &bytes).expect("packs")
+    };
+    let expert = &mut layer.experts[2];
+    expert.gate = wide(&expert.gate);
+    expert.down = wide(&expert.down);
+    let after = alone(&mut backend, &tokens, 128);
+    let (norm, most) = apart(&after.concat(), &expected.concat());
+    assert!(norm < 3e-2 && most < 3e-2, "{norm} {most}");
+    assert_ne!(before, after, "no token went to the expert");
+    assert_eq!(after, together(&mut backend, &tokens, &[3, 1, 17, 5]));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     /// However prompts are cut and mixed, each gets the bits that it gets alone.
