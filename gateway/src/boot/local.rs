@@ -19,5 +19,8 @@ pub fn start(plan: &LocalPlan, model_id: &str, gguf: PathBuf) -> SharedTier {
         cost: plan.cost,
         device: plan.device,
         context_length: plan.context_length,
+        max_sequences: plan.max_sequences,
+        kv_tokens: plan.kv_tokens,
+        prefill_chunk: plan.prefill_chunk,
     }))
 }

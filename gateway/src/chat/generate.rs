@@ -4,8 +4,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use reprise_cache::TenantId;
 use reprise_cache::selection::Chosen;
 use reprise_tier::{Event, Finish, GenerateRequest, Generation, SharedTier, TierError};
+use sha2::{Digest, Sha256};
 
 use super::compose::compose;
 use super::directives::Directives;
@@ -132,6 +134,7 @@ impl<'a> Attempts<'a> {
             stop: ask.stop.clone(),
             priority: self.directives.priority,
             deadline: Some(self.deadline),
+            scope: scope_of(&trail.caller.tenant),
             body: Some(ask.body.clone()),
         }
     }
@@ -162,6 +165,12 @@ impl<'a> Attempts<'a> {
         let next = fallbacks.filter(|tier| !self.tried.contains(tier)).filter(fits).find(able);
         self.next = next.map(|tier| Attempt { tier, examples: failed.examples });
     }
+}
+
+/// The tenant as a number: the beginning of its SHA-256, so that nobody comes by another's number by a choice of names.
+fn scope_of(tenant: &TenantId) -> u64 {
+    let digest = Sha256::digest(tenant.as_str());
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 impl Running {

@@ -1,9 +1,9 @@
 //! The models that Reprise runs itself, behind the tier's interface: submit, stream of tokens, cancel, pressure.
 //!
-//! [`LocalTier`] is the only way in for the gateway. Behind it stand, each in its module: the weights and the
-//! forward pass (`model`), text to tokens and back (`text`), the choice of the next token (`sampling`), and the worker
-//! thread with its queue (`worker`). One sequence is computed at a time. Replacing that by a continuous batch changes
-//! `worker` and `model` only.
+//! [`LocalTier`] is the only way in for the gateway. Behind it stand, each in its module: checkpoints (`source`, `loader`) as
+//! graphs of sub-layers (`graph`), their computation (`backend`), text to tokens and back (`text`), the choice of the next
+//! token (`sampling`), and the worker thread with its queue (`worker`). Which tokens are computed together, and where their KV
+//! lies, is decided in `reprise-scheduler`.
 //!
 //! Absences: no async runtime (a worker is an OS thread), no network, no knowledge of HTTP or of the cache.
 
@@ -15,6 +15,7 @@ mod error;
 mod gguf;
 pub mod graph;
 pub mod loader;
+#[cfg(test)]
 mod model;
 mod sampling;
 pub mod source;

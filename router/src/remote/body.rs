@@ -112,6 +112,7 @@ mod tests {
             stop: vec!["END".into()],
             priority: Priority::Interactive,
             deadline: None,
+            scope: 0,
             body,
         }
     }

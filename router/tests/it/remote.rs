@@ -40,6 +40,7 @@ fn request() -> GenerateRequest {
         stop: Vec::new(),
         priority: Priority::Interactive,
         deadline: None,
+        scope: 0,
         body: None,
     }
 }

@@ -109,6 +109,10 @@ pub struct GenerateRequest {
     pub stop: Vec<String>,
     pub priority: Priority,
     pub deadline: Option<Instant>,
+    /// Requests of one scope may share what the engine computed of their prompts; those of two scopes never do, because what
+    /// is shared comes sooner, and so would tell one of the other's prompt. One scope per tenant; the number means nothing
+    /// else.
+    pub scope: u64,
     /// The client's own body, for a remote tier: fields that Reprise does not know pass through. Its `messages`,
     /// `model` and `stream` are replaced by the remote tier.
     pub body: Option<Arc<serde_json::Map<String, serde_json::Value>>>,

@@ -38,7 +38,15 @@ pub fn config(context_length: Option<u32>, queue: usize) -> LocalConfig {
         cost: 0.1,
         device: DeviceKind::Cpu,
         context_length,
+        max_sequences: LocalConfig::MAX_SEQUENCES,
+        kv_tokens: None,
+        prefill_chunk: LocalConfig::PREFILL_CHUNK,
     }
+}
+
+/// One sequence at a time: a second request waits.
+pub fn single(context_length: Option<u32>, queue: usize) -> LocalConfig {
+    LocalConfig { max_sequences: NonZeroUsize::MIN, ..config(context_length, queue) }
 }
 
 /// Waits until the tier is no longer loading.
@@ -66,6 +74,7 @@ pub fn request(text: &str, max_tokens: u32) -> GenerateRequest {
         stop: Vec::new(),
         priority: Priority::Interactive,
         deadline: None,
+        scope: 0,
         body: None,
     }
 }
