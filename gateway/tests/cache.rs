@@ -69,6 +69,11 @@ async fn only_the_very_same_request_is_a_hit() {
         changed("top_p", json!(0.5)),
         changed("stop", json!(["."])),
         changed("seed", json!(1)),
+        changed("logprobs", json!(true)),
+        changed("frequency_penalty", json!(0.1)),
+        changed("logit_bias", json!({"5": 1})),
+        changed("top_k", json!(2)),
+        changed("n", json!(2)),
         changed("model", json!("small")),
     ] {
         assert_ne!(gateway.chat(&other).await.cache(), "HIT", "{other}");

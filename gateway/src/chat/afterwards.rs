@@ -56,8 +56,12 @@ impl Lesson {
         key: Option<ExactKey>,
     ) -> Self {
         let remembers = directives.write && trail.state.config.cache.admit;
-        let question =
-            ask.question().filter(|_| remembers && ask.is_context_free() && ask.remote_only.is_none());
+        // Of several answers none is the one to learn from; a biased one is bent to the client's purpose.
+        let exemplary = ask.is_context_free()
+            && ask.remote_only.is_none()
+            && ask.choices == 1
+            && ask.sampling.logit_bias.is_empty();
+        let question = ask.question().filter(|_| remembers && exemplary);
         Self {
             state: Arc::clone(&trail.state),
             request_id: Arc::clone(trail.id()),

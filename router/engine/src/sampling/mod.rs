@@ -152,8 +152,7 @@ impl Sampler {
             (candidates, total)
         } else {
             let total = mass(logits, top, scale);
-            let floor = top_p::floor(top, self.temperature, self.top_p, total, logits.len());
-            (candidates::candidates(logits, &maxima, floor, scale), total)
+            (top_p::reaching(logits, &maxima, self.temperature, self.top_p, total), total)
         };
         if self.top_p < 1.0 {
             top_p::keep(&mut candidates, self.top_p, total);

@@ -1,13 +1,35 @@
 //! Nucleus sampling (arXiv 1904.09751): only the fewest likeliest tokens whose probabilities reach `top_p`.
 
-use super::candidates::{Candidate, total};
+use super::{
+    blocks::Maxima,
+    candidates::{Candidate, candidates, total},
+};
 
-/// A logit that all of the nucleus reach, for not looking at each of `count` tokens: those below it, all together, weigh
-/// less than what may be left out. `mass` is the weight of all, where the likeliest, with the logit `top`, weighs 1.
-pub(super) fn floor(top: f32, temperature: f32, top_p: f32, mass: f64, count: usize) -> f32 {
-    let least = (1.0 - f64::from(top_p)) * mass / count as f64;
-    // A hair lower, for the rounding.
-    top + temperature * (least.ln() as f32 - 1e-3)
+/// How far below the likeliest token the nucleus is looked for first, in natural logarithms of probability: a model that
+/// knows what to say has it within a few, and then only a few blocks are looked into.
+const DEPTHS: [f32; 3] = [3.0, 6.0, 9.0];
+
+/// Tokens among which all of the nucleus is, ascending; as few as can be told without sorting. `mass` is the weight of
+/// all, where the likeliest weighs 1.
+pub(super) fn reaching(
+    logits: &[f32],
+    maxima: &Maxima,
+    temperature: f32,
+    top_p: f32,
+    mass: f64,
+) -> Vec<Candidate> {
+    let wanted = f64::from(top_p) * mass;
+    let scale = temperature.recip();
+    // Tokens below it, all together, weigh less than what may be left out; a hair lower, for the rounding.
+    let least = (1.0 - f64::from(top_p)) * mass / logits.len() as f64;
+    let least = least.ln() as f32 - 1e-3;
+    for depth in DEPTHS.into_iter().filter(|depth| -depth > least) {
+        let likely = candidates(logits, maxima, maxima.top() - temperature * depth, scale);
+        if total(&likely) >= wanted {
+            return likely;
+        }
+    }
+    candidates(logits, maxima, maxima.top() + temperature * least, scale)
 }
 
 /// Keeps the nucleus, in the order of `candidates`. `mass` is the weight of all tokens that could be drawn. Linear: the
