@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use reprise_cache::Fingerprint;
+use reprise_cache::{Fingerprint, Instructions};
 use reprise_openai::chat::{ChatMessage, ChatRequest, Content};
 use reprise_router::Pool;
 use reprise_tier::{Message, Role, Sampling};
@@ -90,6 +90,13 @@ impl Ask {
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.choices == 1 && self.sampling.logprobs.is_none()
+    }
+
+    /// All system messages: what a question means depends on them.
+    #[must_use]
+    pub fn instructions(&self) -> Instructions {
+        let system = |message: &&Message| message.role == Role::System;
+        Instructions::of(self.messages.iter().filter(system).map(|message| message.content.as_str()))
     }
 
     /// A guess from the length of the text, for the router; only a tier's tokenizer knows.

@@ -45,10 +45,10 @@ pub struct TierInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum TierState {
-    /// Weights are being fetched or loaded.
+    /// Weights are being fetched or loaded, or nothing has answered yet.
     Loading,
     Ready,
-    /// It will not come up by itself; `reason` is for an operator.
+    /// It does not answer; `reason` is for an operator. A remote tier is looked for again, a local one stays failed.
     Failed {
         reason: String,
     },
