@@ -15,6 +15,12 @@ pub enum EngineError {
     Unsupported { what: &'static str, value: String, supported: &'static str },
     #[error("the model file is inconsistent: {0}")]
     Inconsistent(String),
+    #[error("the checkpoint lacks the tensor {name}")]
+    MissingTensor { name: String },
+    #[error("{name} has the shape {found:?}; the rest of the checkpoint calls for {expected:?}")]
+    TensorShape { name: String, expected: Vec<usize>, found: Vec<usize> },
+    #[error("the tensor {name} is not part of a {family} model")]
+    UnknownTensor { name: String, family: &'static str },
     #[error("chat template: {0}")]
     Template(#[from] minijinja::Error),
     #[error("tokenizer: {0}")]

@@ -1,4 +1,9 @@
-use std::{fs::File, io::BufReader, path::Path};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
 
 use candle_core::{
     Device,
@@ -8,12 +13,17 @@ use candle_core::{
     },
 };
 
-use crate::EngineError;
+use crate::{
+    EngineError,
+    source::{gguf, gguf::Tensor},
+};
 
 /// An open model file: its metadata, and its tensors on demand.
 #[derive(Debug)]
 pub struct Gguf {
+    path: PathBuf,
     content: Content,
+    tensors: HashMap<String, Tensor>,
     reader: BufReader<File>,
 }
 
@@ -23,10 +33,28 @@ impl Gguf {
     /// # Errors
     /// If the file cannot be opened or is no GGUF file.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
-        let file = File::open(path).map_err(|source| EngineError::Open { path: path.to_owned(), source })?;
+        let cannot = |source| EngineError::Open { path: path.to_owned(), source };
+        let file = File::open(path).map_err(cannot)?;
+        let bytes = file.metadata().map_err(cannot)?.len();
         let mut reader = BufReader::new(file);
         let content = Content::read(&mut reader)?;
-        Ok(Self { content, reader })
+        let tensors = gguf::tensors(&content, bytes)?;
+        Ok(Self { path: path.to_owned(), content, tensors, reader })
+    }
+
+    /// Outermost dimension first.
+    pub(crate) fn tensor_shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|tensor| tensor.info().shape.as_slice())
+    }
+
+    pub(crate) fn tensors(&self) -> &HashMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// Fills `into` from the file's byte `offset` on.
+    pub(crate) fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), EngineError> {
+        let read = self.reader.seek(SeekFrom::Start(offset)).and_then(|_| self.reader.read_exact(into));
+        read.map_err(|source| EngineError::Open { path: self.path.clone(), source })
     }
 
     pub(crate) fn value(&self, key: &str) -> Option<&Value> {
@@ -60,7 +88,7 @@ impl Gguf {
         self.content.tensor_infos.contains_key(name)
     }
 
-    pub(crate) fn tensor(&mut self, name: &str, device: &Device) -> Result<QTensor, EngineError> {
+    pub(crate) fn candle_tensor(&mut self, name: &str, device: &Device) -> Result<QTensor, EngineError> {
         Ok(self.content.tensor(&mut self.reader, name, device)?)
     }
 }

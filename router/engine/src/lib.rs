@@ -11,8 +11,11 @@ mod config;
 mod device;
 mod error;
 mod gguf;
+pub mod graph;
+pub mod loader;
 mod model;
 mod sampler;
+pub mod source;
 mod speed;
 #[cfg(test)]
 mod testing;

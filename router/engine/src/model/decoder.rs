@@ -45,13 +45,13 @@ impl Decoder {
         device: &Device,
         stop: &dyn Fn() -> bool,
     ) -> Result<Self, EngineError> {
-        let embedding = gguf.tensor("token_embd.weight", device)?;
+        let embedding = gguf.candle_tensor("token_embd.weight", device)?;
         if embedding.shape().dims2()?.1 != shape.hidden {
             return Err(EngineError::Inconsistent("token_embd.weight does not have the hidden size".into()));
         }
         // Tied weights where the file has no output of its own.
         let output = if gguf.has_tensor("output.weight") { "output.weight" } else { "token_embd.weight" };
-        let output = Linear::new(gguf.tensor(output, device)?, None, device)?;
+        let output = Linear::new(gguf.candle_tensor(output, device)?, None, device)?;
         let mut layers = Vec::with_capacity(shape.layers);
         for layer in 0..shape.layers {
             if stop() {
@@ -60,7 +60,7 @@ impl Decoder {
             layers.push(Layer::load(gguf, layer, device)?);
         }
         Ok(Self {
-            norm: gguf.tensor("output_norm.weight", device)?.dequantize(device)?,
+            norm: gguf.candle_tensor("output_norm.weight", device)?.dequantize(device)?,
             rotary: RotaryTable::new(&shape, context_length, device)?,
             shape,
             device: device.clone(),
@@ -76,9 +76,9 @@ impl Layer {
     fn load(gguf: &mut Gguf, layer: usize, device: &Device) -> Result<Self, EngineError> {
         let prefix = format!("blk.{layer}");
         Ok(Self {
-            attention_norm: gguf.tensor(&format!("{prefix}.attn_norm.weight"), device)?.dequantize(device)?,
+            attention_norm: gguf.candle_tensor(&format!("{prefix}.attn_norm.weight"), device)?.dequantize(device)?,
             attention: Attention::load(gguf, layer, device)?,
-            ffn_norm: gguf.tensor(&format!("{prefix}.ffn_norm.weight"), device)?.dequantize(device)?,
+            ffn_norm: gguf.candle_tensor(&format!("{prefix}.ffn_norm.weight"), device)?.dequantize(device)?,
             gate: Linear::load(gguf, &format!("{prefix}.ffn_gate"), device)?,
             up: Linear::load(gguf, &format!("{prefix}.ffn_up"), device)?,
             down: Linear::load(gguf, &format!("{prefix}.ffn_down"), device)?,

@@ -21,10 +21,10 @@ pub(crate) struct Linear {
 impl Linear {
     /// Reads `{name}.weight` and, if there is one, `{name}.bias`.
     pub(crate) fn load(gguf: &mut Gguf, name: &str, device: &Device) -> Result<Self, EngineError> {
-        let weight = gguf.tensor(&format!("{name}.weight"), device)?;
+        let weight = gguf.candle_tensor(&format!("{name}.weight"), device)?;
         let bias_name = format!("{name}.bias");
         let bias = if gguf.has_tensor(&bias_name) {
-            Some(gguf.tensor(&bias_name, device)?.dequantize(device)?)
+            Some(gguf.candle_tensor(&bias_name, device)?.dequantize(device)?)
         } else {
             None
         };

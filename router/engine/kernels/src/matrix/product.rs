@@ -1,0 +1,195 @@
+//! Products of activations with matrices, divided between the threads of a pool in whole panels.
+//!
+//! Threads take chunks of panels from a counter as they come: where another process takes a core for a while, the other threads do the rest.
+//! Which thread computes a panel changes nothing in it.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
+use super::format::LANES;
+use super::input::{Input, InputForm, TILE, Tile};
+use super::level::Level;
+use super::shared::Shared;
+use super::silu::silu_mul;
+use super::{Matrix, portable};
+use crate::pool::Pool;
+
+/// Weights that a thread takes at once are at least this many bytes...
+const CHUNK_BYTES: usize = 16 * 1024;
+/// ...and at most such a share of the whole for each thread.
+const CHUNKS_PER_THREAD: usize = 8;
+/// Weights that stay in the cache of a core while all rows pass over them.
+const GROUP_BYTES: usize = 256 * 1024;
+
+/// What becomes of a product.
+#[derive(Clone, Copy)]
+enum Then<'a> {
+    Store,
+    Add,
+    /// The product is a gate; the matrix gives what it opens.
+    Gate(&'a Matrix),
+}
+
+/// `out[m, n] = sum_k input[m, k] matrix[n, k] (+ bias[n])` for each product; `out`: `[M, outputs]`.
+/// All products are one parallel region.
+///
+/// # Panics
+/// If a matrix takes another form or number of inputs, or an output has another size.
+pub fn multiply(pool: &Pool, input: &Input, products: &mut [(&Matrix, &mut [f32])]) {
+    let mut work = Vec::with_capacity(products.len());
+    for (matrix, out) in products {
+        work.push(Work::new(pool, input, matrix, out, Then::Store));
+    }
+    run(pool, input, &work);
+}
+
+/// `out[m, n] += sum_k input[m, k] matrix[n, k] (+ bias[n])`: a residual. `out`: `[M, outputs]`.
+///
+/// # Panics
+/// As [`multiply`].
+pub fn multiply_add(pool: &Pool, input: &Input, matrix: &Matrix, out: &mut [f32]) {
+    run(pool, input, &[Work::new(pool, input, matrix, out, Then::Add)]);
+}
+
+/// `out[m, n] = silu(gate product) * (up product)`, biases included. `out`: `[M, outputs]`.
+///
+/// # Panics
+/// As [`multiply`], or if the two matrices have other shapes.
+pub fn gate_up(pool: &Pool, input: &Input, gate: &Matrix, up: &Matrix, out: &mut [f32]) {
+    check(input, up);
+    assert_eq!(gate.outputs(), up.outputs(), "gate and up have the same outputs");
+    run(pool, input, &[Work::new(pool, input, gate, out, Then::Gate(up))]);
+}
+
+fn check(input: &Input, matrix: &Matrix) {
+    assert_eq!(input.form(), matrix.input_form(), "form of the activations for {:?}", matrix.format());
+    assert_eq!(input.inputs(), matrix.inputs(), "inputs of the activations and of the matrix");
+}
+
+struct Work<'a> {
+    matrix: &'a Matrix,
+    out: Shared<'a, f32>,
+    then: Then<'a>,
+    /// Panels that a thread takes at once.
+    chunk: usize,
+}
+
+impl<'a> Work<'a> {
+    fn new(pool: &Pool, input: &Input, matrix: &'a Matrix, out: &'a mut [f32], then: Then<'a>) -> Self {
+        check(input, matrix);
+        assert_eq!(out.len(), input.rows() * matrix.outputs(), "rows x outputs of the product");
+        let fine = matrix.panels().div_ceil(pool.threads() * CHUNKS_PER_THREAD);
+        let bytes = matrix.bytes() / matrix.panels() * input.rows().clamp(1, TILE);
+        let chunk = fine.max(CHUNK_BYTES / bytes);
+        Self { matrix, out: Shared::new(out), then, chunk }
+    }
+
+    fn chunks(&self) -> usize {
+        self.matrix.panels().div_ceil(self.chunk)
+    }
+}
+
+fn run(pool: &Pool, input: &Input, work: &[Work<'_>]) {
+    if input.rows() == 0 {
+        return;
+    }
+    let chunks: usize = work.iter().map(Work::chunks).sum();
+    let next = AtomicUsize::new(0);
+    pool.run(&|_| {
+        loop {
+            let mut chunk = next.fetch_add(1, Ordering::Relaxed);
+            if chunk >= chunks {
+                return;
+            }
+            for work in work {
+                if chunk < work.chunks() {
+                    let first = chunk * work.chunk;
+                    compute(input, work, first..(first + work.chunk).min(work.matrix.panels()));
+                    break;
+                }
+                chunk -= work.chunks();
+            }
+        }
+    });
+}
+
+/// Groups of panels that fit the cache; in a group tile after tile of rows.
+fn compute(input: &Input, work: &Work<'_>, panels: Range<usize>) {
+    let group = (GROUP_BYTES / work.matrix.panel_bytes()).next_multiple_of(MAX_PANELS);
+    for first in panels.clone().step_by(group) {
+        let group = first..(first + group).min(panels.end);
+        for tile in 0..input.tiles() {
+            let tile = input.tile(tile);
+            let mut first = group.start;
+            while first < group.end {
+                let count = at_once(input.form(), tile.rows, group.end - first);
+                compute_panels(input.level(), &tile, work, first..first + count);
+                first += count;
+            }
+        }
+    }
+}
+
+/// Panels that a kernel computes at once, at most.
+const MAX_PANELS: usize = 4;
+
+/// Sums of f32 products are chains that wait for each other: a few rows need several panels to fill the pipeline.
+fn at_once(form: InputForm, rows: usize, panels: usize) -> usize {
+    match (form, rows, panels) {
+        (InputForm::F32, ..=2, 4..) => 4,
+        (InputForm::F32, _, 2..) => 2,
+        _ => 1,
+    }
+}
+
+type Sums = [[f32; LANES]; TILE * 2];
+
+fn compute_panels(level: Level, tile: &Tile<'_>, work: &Work<'_>, panels: Range<usize>) {
+    let mut sums: Sums = [[0.0; LANES]; TILE * 2];
+    let sums = &mut sums[..tile.rows * panels.len()];
+    product(level, work.matrix, tile, panels.clone(), sums);
+    if let Then::Gate(up) = work.then {
+        let mut ups: Sums = [[0.0; LANES]; TILE * 2];
+        let ups = &mut ups[..sums.len()];
+        product(level, up, tile, panels.clone(), ups);
+        silu_mul(level, sums, ups);
+    }
+    let outputs = work.matrix.outputs();
+    for (panel, sums) in panels.zip(sums.chunks_exact(tile.rows)) {
+        let columns = panel * LANES..((panel + 1) * LANES).min(outputs);
+        for (row, sums) in sums.iter().enumerate() {
+            let start = (tile.first + row) * outputs;
+            // SAFETY: each panel of a matrix is computed by one thread, and no other panel has these columns.
+            let out = unsafe { work.out.part(start + columns.start..start + columns.end) };
+            match work.then {
+                Then::Add => {
+                    for (out, sum) in out.iter_mut().zip(sums) {
+                        *out += sum;
+                    }
+                }
+                Then::Store | Then::Gate(_) => out.copy_from_slice(&sums[..out.len()]),
+            }
+        }
+    }
+}
+
+fn product(level: Level, matrix: &Matrix, tile: &Tile<'_>, panels: Range<usize>, sums: &mut [[f32; LANES]]) {
+    let bytes = matrix.some_panels(panels.clone());
+    match level {
+        // SAFETY: the level was detected.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512::panels(matrix.format, bytes, tile, sums) },
+        _ => portable::panels(matrix.format, bytes, tile, sums),
+    }
+    if let Some(bias) = &matrix.bias {
+        for (panel, sums) in panels.zip(sums.chunks_exact_mut(tile.rows)) {
+            for sums in sums {
+                for (sum, bias) in sums.iter_mut().zip(&bias[panel * LANES..]) {
+                    *sum += bias;
+                }
+            }
+        }
+    }
+}

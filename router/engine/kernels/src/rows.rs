@@ -1,0 +1,54 @@
+//! Sharing of row-wise work between threads.
+#![expect(unsafe_code, reason = "threads write to disjoint parts of one slice")]
+
+use std::ops::Range;
+
+use crate::pool::{Pool, share};
+
+/// Numbers that are worth waking another thread for.
+const WORTH_SHARING: usize = 16 * 1024;
+
+/// A slice that threads write to at places of which each belongs to one of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared(*mut f32, usize);
+
+// SAFETY: only the unsafe `part` gives access; its callers keep parts apart.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub fn new(slice: &mut [f32]) -> Self {
+        Self(slice.as_mut_ptr(), slice.len())
+    }
+
+    /// # Safety
+    /// The slice given to `new` is still borrowed, and nobody else holds an overlapping part.
+    pub unsafe fn part<'a>(self, range: Range<usize>) -> &'a mut [f32] {
+        assert!(range.start <= range.end && range.end <= self.1, "{range:?} of {} numbers", self.1);
+        // SAFETY: within the slice, and exclusive as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(range.start), range.len()) }
+    }
+}
+
+/// Calls `work(range of rows, their part of out)` so that all rows of `out` are covered; on several threads where
+/// it is much work. `out` is `[rows, width]`.
+pub fn for_rows(
+    pool: &Pool,
+    out: &mut [f32],
+    width: usize,
+    work: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+) {
+    assert!(width > 0 && out.len().is_multiple_of(width), "{} numbers are not rows of {width}", out.len());
+    let rows = out.len() / width;
+    if pool.threads() == 1 || rows < 2 || out.len() < WORTH_SHARING {
+        return work(0..rows, out);
+    }
+    let out = Shared::new(out);
+    pool.run(&|index| {
+        let range = share(rows, 1, index, pool.threads());
+        // SAFETY: shares of different threads are disjoint, and `out` outlives the run.
+        let part = unsafe { out.part(range.start * width..range.end * width) };
+        work(range, part);
+    });
+}
