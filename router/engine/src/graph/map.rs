@@ -72,10 +72,7 @@ impl<M, V> Graph<M, V> {
 }
 
 impl<M, V> Attention<M, V> {
-    fn try_map<C: Convert<M, V>>(
-        &self,
-        convert: &mut C,
-    ) -> Mapped<Attention<C::Matrix, C::Vector>, C, M, V> {
+    fn try_map<C: Convert<M, V>>(&self, convert: &mut C) -> Mapped<Attention<C::Matrix, C::Vector>, C, M, V> {
         Ok(Attention {
             norm: convert.vector(&self.norm)?,
             q: convert.matrix(&self.q)?,
@@ -101,10 +98,7 @@ impl<M> Mlp<M> {
 }
 
 impl<M, V> Experts<M, V> {
-    fn try_map<C: Convert<M, V>>(
-        &self,
-        convert: &mut C,
-    ) -> Mapped<Experts<C::Matrix, C::Vector>, C, M, V> {
+    fn try_map<C: Convert<M, V>>(&self, convert: &mut C) -> Mapped<Experts<C::Matrix, C::Vector>, C, M, V> {
         let norm = convert.vector(&self.norm)?;
         let gate = convert.matrix(&self.gate)?;
         let mut experts = Vec::with_capacity(self.experts.len());

@@ -19,10 +19,17 @@ pub struct Rope {
 pub enum RopeScaling {
     None,
     /// `f_i / factor` (arXiv 2306.15595).
-    Linear { factor: f64 },
+    Linear {
+        factor: f64,
+    },
     /// Llama 3.1: long wavelengths are divided by `factor`, short ones kept, a smooth crossing between
     /// `original / high` and `original / low` positions per turn.
-    Llama3 { factor: f64, low: f64, high: f64, original: f64 },
+    Llama3 {
+        factor: f64,
+        low: f64,
+        high: f64,
+        original: f64,
+    },
     Yarn(Yarn),
     /// Divisors, one for each pair: how a GGUF file stores Llama 3.1's scaling (`rope_freqs.weight`).
     Divisors(Vec<f32>),
@@ -85,9 +92,8 @@ impl Yarn {
 
     /// The pairs between which interpolation sets in.
     fn ramp(&self, base: f64, head_dim: usize) -> (f64, f64) {
-        let pair_of = |turns: f64| {
-            head_dim as f64 * (self.original / (turns * 2.0 * PI)).ln() / (2.0 * base.ln())
-        };
+        let pair_of =
+            |turns: f64| head_dim as f64 * (self.original / (turns * 2.0 * PI)).ln() / (2.0 * base.ln());
         let (mut low, mut high) = (pair_of(self.beta_fast), pair_of(self.beta_slow));
         if self.truncate {
             (low, high) = (low.floor(), high.ceil());
@@ -119,14 +125,8 @@ mod tests {
     fn scalings_keep_fast_pairs_and_divide_slow_ones() {
         let plain = frequencies(&RopeScaling::None);
         let (factor, original) = (8.0, 2048.0);
-        let yarn = Yarn {
-            factor,
-            original,
-            beta_fast: 32.0,
-            beta_slow: 1.0,
-            magnitude: None,
-            truncate: true,
-        };
+        let yarn =
+            Yarn { factor, original, beta_fast: 32.0, beta_slow: 1.0, magnitude: None, truncate: true };
         assert!((yarn.magnitude() - (0.1 * 8f64.ln() + 1.0)).abs() < 1e-12);
         for scaling in
             [RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original }, RopeScaling::Yarn(yarn)]

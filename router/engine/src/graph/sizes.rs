@@ -31,7 +31,8 @@ impl Sizes {
 
     /// Refuses sizes that no model can have. Limits keep every product of two of them within 64 bits.
     pub(crate) fn check(self) -> Result<Self, EngineError> {
-        let all = [self.hidden, self.vocabulary, self.context_length, self.heads, self.kv_heads, self.head_dim];
+        let all =
+            [self.hidden, self.vocabulary, self.context_length, self.heads, self.kv_heads, self.head_dim];
         if all.iter().any(|size| *size == 0 || *size > 1 << 28) {
             return Err(EngineError::Inconsistent(format!("a size is 0 or absurd: {self:?}")));
         }

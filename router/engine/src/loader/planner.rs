@@ -190,7 +190,12 @@ impl<'a> Planner<'a> {
         Ok(matrix)
     }
 
-    fn outer_matrix(&mut self, part: Outer, outputs: usize, inputs: usize) -> Result<MatrixPlan, EngineError> {
+    fn outer_matrix(
+        &mut self,
+        part: Outer,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<MatrixPlan, EngineError> {
         self.matrix(names::outer(self.config.container, part), outputs, inputs)
     }
 

@@ -76,7 +76,9 @@ impl Layer {
     fn load(gguf: &mut Gguf, layer: usize, device: &Device) -> Result<Self, EngineError> {
         let prefix = format!("blk.{layer}");
         Ok(Self {
-            attention_norm: gguf.candle_tensor(&format!("{prefix}.attn_norm.weight"), device)?.dequantize(device)?,
+            attention_norm: gguf
+                .candle_tensor(&format!("{prefix}.attn_norm.weight"), device)?
+                .dequantize(device)?,
             attention: Attention::load(gguf, layer, device)?,
             ffn_norm: gguf.candle_tensor(&format!("{prefix}.ffn_norm.weight"), device)?.dequantize(device)?,
             gate: Linear::load(gguf, &format!("{prefix}.ffn_gate"), device)?,

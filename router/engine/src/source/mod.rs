@@ -57,7 +57,9 @@ impl Stored {
     fn new(name: &str, info: TensorInfo, offset: u64, file_bytes: u64) -> Result<Self, EngineError> {
         let bytes = info.bytes().ok_or_else(|| {
             let TensorInfo { shape, format } = &info;
-            EngineError::Inconsistent(format!("{name}: rows of shape {shape:?} are no whole blocks of {format:?}"))
+            EngineError::Inconsistent(format!(
+                "{name}: rows of shape {shape:?} are no whole blocks of {format:?}"
+            ))
         })?;
         if offset.checked_add(bytes as u64).is_none_or(|end| end > file_bytes) {
             return Err(EngineError::Inconsistent(format!(

@@ -55,7 +55,9 @@ impl Safetensors {
         for name in names {
             // A shard is a file of the folder, wherever a hostile index points.
             if Path::new(&name).file_name().is_none_or(|file| file != name.as_str()) {
-                return Err(EngineError::Inconsistent(format!("{INDEX} names `{name}`, which is no file name")));
+                return Err(EngineError::Inconsistent(format!(
+                    "{INDEX} names `{name}`, which is no file name"
+                )));
             }
             all.add(folder.join(name))?;
         }
@@ -120,8 +122,7 @@ fn format_of(name: &str, dtype: &str) -> Result<Format, EngineError> {
 
 /// Reads a JSON file of a model folder.
 pub(crate) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, EngineError> {
-    let text =
-        std::fs::read(path).map_err(|source| EngineError::Open { path: path.to_owned(), source })?;
+    let text = std::fs::read(path).map_err(|source| EngineError::Open { path: path.to_owned(), source })?;
     serde_json::from_slice(&text)
         .map_err(|error| EngineError::Inconsistent(format!("{}: {error}", path.display())))
 }

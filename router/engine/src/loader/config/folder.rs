@@ -51,10 +51,7 @@ impl Config {
             context_length: window.map_or(context_length, |window| window.min(context_length)),
             heads,
             kv_heads: json.number("num_key_value_heads").unwrap_or(heads),
-            head_dim: json
-                .number("head_dim")
-                .or_else(|| hidden.checked_div(heads))
-                .unwrap_or_default(),
+            head_dim: json.number("head_dim").or_else(|| hidden.checked_div(heads)).unwrap_or_default(),
             norm_eps: json.float("rms_norm_eps").map_or(1e-6, |eps| eps as f32),
         };
         let rope = json.rope();
@@ -109,9 +106,9 @@ impl<'a> Settings<'a> {
     }
 
     fn rope(&self) -> Settings<'a> {
-        let object = ["rope_parameters", "rope_scaling"].iter().find_map(|key| {
-            self.get(key, |value| value.is_object().then_some(value))
-        });
+        let object = ["rope_parameters", "rope_scaling"]
+            .iter()
+            .find_map(|key| self.get(key, |value| value.is_object().then_some(value)));
         Settings(object.unwrap_or(&Value::Null))
     }
 

@@ -19,18 +19,13 @@ impl Config {
         let family = Family::by_architecture(architecture, expert_count.is_some()).ok_or_else(|| {
             EngineError::Unsupported {
                 what: "architecture",
-                value: format!(
-                    "{architecture}{}",
-                    if expert_count.is_some() { " with experts" } else { "" }
-                ),
+                value: format!("{architecture}{}", if expert_count.is_some() { " with experts" } else { "" }),
                 supported: Family::NAMES,
             }
         })?;
         let (hidden, heads) = (keys.required("embedding_length")?, keys.required("attention.head_count")?);
-        let head_dim = keys
-            .number("attention.key_length")
-            .or_else(|| hidden.checked_div(heads))
-            .unwrap_or_default();
+        let head_dim =
+            keys.number("attention.key_length").or_else(|| hidden.checked_div(heads)).unwrap_or_default();
         keys.refuse("rope.dimension_count", head_dim)?;
         keys.refuse("attention.value_length", head_dim)?;
         let eps = keys.key("attention.layer_norm_rms_epsilon");
@@ -143,9 +138,8 @@ impl Keys<'_> {
                 let magnitude = if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 };
                 Ok(RopeScaling::Yarn(Yarn {
                     factor,
-                    original: self
-                        .number("rope.scaling.original_context_length")
-                        .unwrap_or(context_length) as f64,
+                    original: self.number("rope.scaling.original_context_length").unwrap_or(context_length)
+                        as f64,
                     beta_fast: self.float("rope.scaling.yarn_beta_fast").unwrap_or(32.0),
                     beta_slow: self.float("rope.scaling.yarn_beta_slow").unwrap_or(1.0),
                     // Here the file's factor comes on top.
@@ -165,10 +159,7 @@ impl Keys<'_> {
 fn divisors(gguf: &mut Gguf) -> Result<Option<Vec<f32>>, EngineError> {
     debug_assert!(names::is_ignored(DIVISORS), "read here and not by the planner");
     let Some(info) = gguf.tensor(DIVISORS) else { return Ok(None) };
-    let plan = VectorPlan {
-        tensor: DIVISORS.to_owned(),
-        format: info.format,
-        len: info.shape.iter().product(),
-    };
+    let plan =
+        VectorPlan { tensor: DIVISORS.to_owned(), format: info.format, len: info.shape.iter().product() };
     read_vector(gguf, &plan, &mut Vec::new()).map(Some)
 }
