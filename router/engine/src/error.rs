@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use reprise_kernels::{attention::KvCacheError, matrix::MatrixError};
 use thiserror::Error;
 
 /// Why a model cannot be loaded or run. Shown to an operator.
@@ -21,6 +22,10 @@ pub enum EngineError {
     TensorShape { name: String, expected: Vec<usize>, found: Vec<usize> },
     #[error("the tensor {name} is not part of a {family} model")]
     UnknownTensor { name: String, family: &'static str },
+    #[error("{name}: {source}")]
+    Matrix { name: String, source: MatrixError },
+    #[error("KV: {0}")]
+    KvCache(#[from] KvCacheError),
     #[error("chat template: {0}")]
     Template(#[from] minijinja::Error),
     #[error("tokenizer: {0}")]

@@ -42,6 +42,10 @@ impl Gguf {
         Ok(Self { path: path.to_owned(), content, tensors, reader })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Outermost dimension first.
     pub(crate) fn tensor_shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|tensor| tensor.info().shape.as_slice())

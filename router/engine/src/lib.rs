@@ -6,6 +6,7 @@
 //!
 //! Absences: no async runtime (a worker is an OS thread), no network, no knowledge of HTTP or of the cache.
 
+pub mod backend;
 pub mod bank;
 mod bench;
 mod config;

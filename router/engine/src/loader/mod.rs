@@ -9,7 +9,7 @@ mod names;
 mod planner;
 mod read;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use reprise_kernels::matrix::Format;
 
@@ -65,6 +65,7 @@ impl VectorPlan {
 /// An open checkpoint whose header was read and checked.
 #[derive(Debug)]
 pub struct Checkpoint {
+    path: PathBuf,
     family: &'static str,
     plan: Plan,
     source: Box<dyn TensorSource>,
@@ -79,7 +80,7 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self, EngineError> {
         if path.is_dir() {
             let config = Config::from_folder(path)?;
-            Self::new(config, Box::new(Safetensors::open(path)?))
+            Self::new(path.to_owned(), config, Box::new(Safetensors::open(path)?))
         } else {
             Self::from_gguf(Gguf::open(path)?)
         }
@@ -89,12 +90,24 @@ impl Checkpoint {
     /// As [`Self::open`].
     pub fn from_gguf(mut gguf: Gguf) -> Result<Self, EngineError> {
         let config = Config::from_gguf(&mut gguf)?;
-        Self::new(config, Box::new(gguf))
+        Self::new(gguf.path().to_owned(), config, Box::new(gguf))
     }
 
-    fn new(config: Config, source: Box<dyn TensorSource>) -> Result<Self, EngineError> {
+    /// The settings of one file and the tensors of another source.
+    #[cfg(test)]
+    pub(crate) fn with_source(gguf: &mut Gguf, source: Box<dyn TensorSource>) -> Result<Self, EngineError> {
+        let config = Config::from_gguf(gguf)?;
+        Self::new(gguf.path().to_owned(), config, source)
+    }
+
+    fn new(path: PathBuf, config: Config, source: Box<dyn TensorSource>) -> Result<Self, EngineError> {
         let plan = planner::plan(&config, &*source)?;
-        Ok(Self { family: config.family.name, plan, source })
+        Ok(Self { path, family: config.family.name, plan, source })
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// `llama`, `qwen2`, `mixtral`, `qwen2_moe`, `qwen3_moe` or `olmoe`.
