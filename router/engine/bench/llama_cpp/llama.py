@@ -35,15 +35,17 @@ class Model:
 
 
 class Context:
-    def __init__(self, model: Model, threads: int, tokens: int, sequences: int = 1, flash: str = "off", split: bool = True):
-        """`tokens`: a sequence's longest. `split`: KV memory of its own for each sequence."""
+    def __init__(self, model: Model, threads: int, tokens: int, sequences: int = 1, flash: str = "off", f32: bool = False):
+        """`tokens`: a sequence's longest. `f32`: KV in f32 instead of f16. Each sequence has KV memory of its own."""
         params = lib.llama_context_default_params()
         params.n_ctx = tokens * sequences
         params.n_batch = params.n_ubatch = 512
         params.n_seq_max = sequences
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = FLASH[flash]
-        params.kv_unified = not split
+        params.kv_unified = False
+        if f32:
+            params.type_k = params.type_v = lib.GGML_TYPE_F32
         self.context = lib.llama_init_from_model(model.model, params)
         if not self.context:
             raise SystemExit("llama.cpp makes no context")
