@@ -15,6 +15,7 @@ mod error;
 mod gguf;
 pub mod graph;
 pub mod loader;
+pub mod memory;
 mod model;
 mod sampler;
 pub mod source;
