@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use reprise_kernels::matrix::{Format, Matrix, MatrixError};
+use reprise_kernels::matrix::{Format, Matrix};
 
 use super::{BankError, BankHash, Delta, Edit, ExpertMatrix, Shape};
 
@@ -103,35 +103,36 @@ impl Bank {
 }
 
 impl Change<'_> {
-    /// The changed matrix, packed. `base` is called if the base's matrix has a part in it. With additions the result is in f32,
-    /// whatever the base's format: up to 8 times its memory.
+    /// The changed matrix, packed. With additions the result is in f32, whatever the format before: up to 8 times its memory.
     ///
     /// # Errors
-    /// Of packing, or those of `base`.
-    pub fn matrix<E: From<BankError>>(&self, base: impl FnOnce() -> Result<Matrix, E>) -> Result<Matrix, E> {
-        let [outputs, inputs] = self.shape;
-        let cannot = |source: MatrixError| BankError::Matrix { matrix: self.matrix, source };
-        let start = match self.replacement {
-            Some((format, bytes)) => Matrix::pack(format, outputs, inputs, bytes).map_err(cannot)?,
-            None => base()?,
+    /// `base` is of another shape, or the result cannot be packed.
+    pub fn matrix(&self, base: &Matrix) -> Result<Matrix, BankError> {
+        let (matrix, [outputs, inputs]) = (self.matrix, self.shape);
+        let found = [base.outputs(), base.inputs()];
+        if found != self.shape {
+            return Err(BankError::Shape { matrix, expected: found, found: self.shape });
+        }
+        let pack = |format, bytes: &[u8]| {
+            Matrix::pack(format, outputs, inputs, bytes)
+                .map_err(|source| BankError::Matrix { matrix, source })
         };
-        if self.additions.is_empty() {
-            return Ok(start);
-        }
-        if [start.outputs(), start.inputs()] != self.shape {
-            let (expected, found) = ([start.outputs(), start.inputs()], self.shape);
-            return Err(BankError::Shape { matrix: self.matrix, expected, found }.into());
-        }
+        let replaced = match self.replacement {
+            Some((format, bytes)) if self.additions.is_empty() => return pack(format, bytes),
+            Some((format, bytes)) => Some(pack(format, bytes)?),
+            None => None,
+        };
+        let before = replaced.as_ref().unwrap_or(base);
         let (mut row, mut bytes) =
             (vec![0.0; inputs], Vec::with_capacity(outputs * inputs * size_of::<f32>()));
         for output in 0..outputs {
-            start.row(output, &mut row);
+            before.row(output, &mut row);
             for addition in &self.additions {
                 let of_row = addition.get(output * inputs..).unwrap_or_default();
                 row.iter_mut().zip(of_row).for_each(|(sum, number)| *sum += number);
             }
             bytes.extend(row.iter().flat_map(|number| number.to_le_bytes()));
         }
-        Ok(Matrix::pack(Format::F32, outputs, inputs, &bytes).map_err(cannot)?)
+        pack(Format::F32, &bytes)
     }
 }

@@ -5,8 +5,8 @@
 //! replacement, plus all additions after it. Other weights (attention, gates, norms) are the backbone's, and no delta touches
 //! them. A delta can say which domain it is for: the centroid of that domain's texts as the embedder sees them.
 //!
-//! A loader asks [`Bank::change`] for each expert matrix that it packs. A [`Bank`] never changes: to swap versions at run time, load
-//! the new one beside it and pack anew what [`Bank::differences`] names.
+//! A device asks [`Bank::change`] for each expert matrix that it holds (the CPU: `CpuBackend::apply`). A [`Bank`] never changes: to
+//! swap versions at run time, make the new one beside it, and make anew from the base what [`Bank::differences`] names.
 //!
 //! Absences: no device and no model in here, no search for files.
 
@@ -15,6 +15,7 @@ mod delta;
 mod error;
 mod file;
 mod hash;
+mod model;
 #[cfg(test)]
 mod tests;
 
