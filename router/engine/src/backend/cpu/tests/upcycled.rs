@@ -66,11 +66,11 @@ fn a_bank_changes_its_experts() {
     };
     // Nothing added: the same matrices in f32, which round activations no more.
     let same = run(&file, 2, Some(&added(29, 0.0).expect("fits")));
-    let other = run(&file, 2, Some(&added(29, 0.05).expect("fits")));
+    let other = run(&file, 2, Some(&added(29, 1.0).expect("fits")));
     for (at, dense) in dense.iter().enumerate() {
         let (same, other) = (apart(&same[at], dense).0, apart(&other[at], dense).0);
         assert!(same < 0.05, "token {at}: {same}");
-        assert!(other > 4.0 * same && other > 0.05, "token {at}: {same}, {other}");
+        assert!(other > 4.0 * same, "token {at}: {same}, {other}");
     }
     assert!(added(28, 0.0).is_err(), "layer 28 is dense");
 }
