@@ -8,6 +8,7 @@
 //! Absences: no async runtime (a worker is an OS thread), no network, no knowledge of HTTP or of the cache.
 
 pub mod backend;
+pub mod bank;
 mod bench;
 mod config;
 mod device;
@@ -15,6 +16,7 @@ mod error;
 mod gguf;
 pub mod graph;
 pub mod loader;
+pub mod memory;
 #[cfg(test)]
 mod model;
 mod sampling;
