@@ -5,9 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::{
-    CacheError, Example, ExampleId, NewExample, TenantCache, UnitVector, guard, scrub, scrub::is_only_marks,
-};
+use crate::{CacheError, Example, ExampleId, NewExample, TenantCache, guard, scrub, scrub::is_only_marks};
 
 /// What became of a new example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -46,7 +44,7 @@ impl TenantCache {
         self.acceptable(&request, &answer, new)?;
         let config = &self.shared.config;
         let mut registered = self.partition.writer.lock();
-        let twin = self.twin(&request, &new.embedding);
+        let twin = self.twin(&request, new);
         let (example, admission) = match twin {
             Some(twin) => {
                 let merged = merge(&twin, &answer, new, now_ms);
@@ -58,6 +56,7 @@ impl TenantCache {
                     id,
                     request: request.into_owned(),
                     answer: answer.into_owned(),
+                    instructions: new.instructions,
                     embedding: new.embedding.clone(),
                     source: new.source.clone(),
                     quality: new.quality,
@@ -103,10 +102,10 @@ impl TenantCache {
         if bytes > limit { Err(Refusal::TooLong { bytes, limit }.into()) } else { Ok(()) }
     }
 
-    /// An example that says the same, whatever an embedding cannot tell apart.
-    fn twin(&self, request: &str, embedding: &UnitVector) -> Option<Arc<Example>> {
-        let near =
-            self.partition.index.nearest(embedding, LOOKED_AT, self.shared.config.duplicate_similarity);
+    /// An example under the same instructions that says the same, whatever an embedding cannot tell apart.
+    fn twin(&self, request: &str, new: &NewExample) -> Option<Arc<Example>> {
+        let floor = self.shared.config.duplicate_similarity;
+        let near = self.partition.index.nearest(&new.embedding, LOOKED_AT, floor, new.instructions);
         let examples = self.partition.examples.read();
         let mut alike = near.into_iter().filter_map(|(id, _)| examples.get(&id));
         alike.find(|example| guard::may_be_the_same(&example.request, request)).cloned()

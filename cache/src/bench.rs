@@ -12,7 +12,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{ExampleId, Index, IndexConfig, UnitVector};
+use crate::{ExampleId, Index, IndexConfig, Instructions, UnitVector};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -70,8 +70,8 @@ pub fn bench_retrieval(n: usize, config: &BenchConfig) -> RetrievalReport {
     for _ in 0..n {
         if let Some(vector) = requests.next() {
             let id = ExampleId::generate();
-            exact.insert(id, vector.clone());
-            graph.insert(id, vector);
+            exact.insert(id, vector.clone(), Instructions::NONE);
+            graph.insert(id, vector, Instructions::NONE);
         }
     }
     let begun = Instant::now();
@@ -83,8 +83,8 @@ pub fn bench_retrieval(n: usize, config: &BenchConfig) -> RetrievalReport {
     for _ in 0..config.queries {
         let Some(query) = requests.next() else { continue };
         // In turns, so that whatever else the machine does hits both.
-        let nearest = timed(&mut exact_times, || exact.nearest(&query, config.k, -1.0));
-        let about = timed(&mut graph_times, || graph.nearest(&query, config.k, -1.0));
+        let nearest = timed(&mut exact_times, || exact.nearest(&query, config.k, -1.0, Instructions::NONE));
+        let about = timed(&mut graph_times, || graph.nearest(&query, config.k, -1.0, Instructions::NONE));
         wanted += nearest.len();
         found += about.iter().filter(|about| nearest.iter().any(|(id, _)| *id == about.0)).count();
     }

@@ -3,7 +3,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::UnitVector;
+use crate::{Instructions, UnitVector};
 
 /// Names an example; ordered by the time of its making.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Example {
     /// The last user message, scrubbed.
     pub request: String,
     pub answer: String,
+    /// It is shown under these alone.
+    #[serde(skip)]
+    pub instructions: Instructions,
     #[serde(skip)]
     pub embedding: UnitVector,
     /// Who wrote the answer: a tier's name, or what an import said.
@@ -73,6 +76,7 @@ pub struct Example {
 pub struct NewExample {
     pub request: String,
     pub answer: String,
+    pub instructions: Instructions,
     pub embedding: UnitVector,
     pub source: String,
     pub quality: Option<f32>,

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    CacheConfig, Example, ExampleId, Fingerprint, Index, ModelHash, StoredAnswer, TenantId, UnitVector,
+    CacheConfig, Example, ExampleId, Fingerprint, Index, Instructions, ModelHash, StoredAnswer, TenantId,
+    UnitVector,
 };
 
 #[derive(Debug)]
@@ -45,6 +46,9 @@ pub struct ExampleRecord {
     id: ExampleId,
     request: String,
     answer: String,
+    /// Absent: none.
+    #[serde(default, skip_serializing_if = "Instructions::is_none")]
+    instructions: Instructions,
     source: String,
     quality: Option<f32>,
     created_at_ms: i64,
@@ -151,7 +155,7 @@ impl Partition {
         let example = Arc::new(example);
         let old = self.examples.write().insert(example.id, Arc::clone(&example));
         if old.is_none_or(|old| old.embedding != example.embedding) {
-            self.index.insert(example.id, example.embedding.clone());
+            self.index.insert(example.id, example.embedding.clone(), example.instructions);
         }
         example
     }
@@ -190,6 +194,7 @@ impl ExampleRecord {
             id: example.id,
             request: example.request.clone(),
             answer: example.answer.clone(),
+            instructions: example.instructions,
             source: example.source.clone(),
             quality: example.quality,
             created_at_ms: example.created_at_ms,
@@ -209,6 +214,7 @@ impl ExampleRecord {
             id: self.id,
             request: self.request,
             answer: self.answer,
+            instructions: self.instructions,
             embedding,
             source: self.source,
             quality: self.quality,

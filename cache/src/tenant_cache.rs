@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use crate::{
-    CacheError, Candidate, Example, ExampleId, Fingerprint, Outcome, Refusal, StoreError, TenantId,
-    UnitVector, Write,
+    CacheError, Candidate, Example, ExampleId, Fingerprint, Instructions, Outcome, Refusal, StoreError,
+    TenantId, UnitVector, Write,
     cache::Shared,
     partition::{ExampleRecord, Partition},
     scrub,
@@ -66,10 +66,10 @@ impl TenantCache {
         self.len() == 0
     }
 
-    /// The `k` nearest examples above the configured floor, nearest first.
+    /// The `k` nearest examples under the same instructions, above the configured floor, nearest first.
     #[must_use]
-    pub fn nearest(&self, query: &UnitVector, k: usize) -> Vec<Candidate> {
-        let found = self.partition.index.nearest(query, k, self.shared.config.similarity_floor);
+    pub fn nearest(&self, query: &UnitVector, k: usize, under: Instructions) -> Vec<Candidate> {
+        let found = self.partition.index.nearest(query, k, self.shared.config.similarity_floor, under);
         let examples = self.partition.examples.read();
         let candidate =
             |(id, similarity)| Some(Candidate { example: Arc::clone(examples.get(&id)?), similarity });

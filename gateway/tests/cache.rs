@@ -69,6 +69,11 @@ async fn only_the_very_same_request_is_a_hit() {
         changed("top_p", json!(0.5)),
         changed("stop", json!(["."])),
         changed("seed", json!(1)),
+        changed("logprobs", json!(true)),
+        changed("frequency_penalty", json!(0.1)),
+        changed("logit_bias", json!({"5": 1})),
+        changed("top_k", json!(2)),
+        changed("n", json!(2)),
         changed("model", json!("small")),
     ] {
         assert_ne!(gateway.chat(&other).await.cache(), "HIT", "{other}");
@@ -190,4 +195,29 @@ async fn secrets_never_reach_the_store() {
 
 async fn tokens_computed(gateway: &Gateway) -> f64 {
     gateway.metrics().await.sum("reprise_tokens_total", &[("kind", "completion")])
+}
+
+/// A system prompt says what to do with the text; under another the same text asks for something else.
+#[tokio::test]
+async fn an_example_is_shown_under_its_own_instructions_alone() {
+    let gateway = Gateway::start(with_examples()).await;
+    let under = |instructions: Option<&str>, question: &str| {
+        let mut body = ask("auto", question);
+        if let Some(instructions) = instructions {
+            let messages =
+                json!([{"role": "system", "content": instructions}, {"role": "user", "content": question}]);
+            body["messages"] = messages;
+        }
+        body
+    };
+    let brief = Some("Answer in one short sentence.");
+    assert_eq!(gateway.chat(&under(brief, CAPITAL)).await.cache(), "MISS");
+    let example = &gateway.examples("default", 1).await[0];
+    assert_eq!(example["context_free"], false, "a replay must not ask it without its instructions");
+
+    let near = [("cache-control", "no-store")];
+    let other = gateway.chat_with(&under(Some("Translate into French."), CAPITAL_AGAIN), &near).await;
+    assert_eq!(other.cache(), "MISS", "{other:#?}");
+    assert_eq!(gateway.chat_with(&under(None, CAPITAL_AGAIN), &near).await.cache(), "MISS");
+    assert_eq!(gateway.chat_with(&under(brief, CAPITAL_AGAIN), &near).await.cache(), "EXAMPLES");
 }

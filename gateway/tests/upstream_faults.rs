@@ -136,6 +136,30 @@ async fn a_request_that_the_upstream_refuses_is_the_clients_fault() {
     assert!(error["message"].as_str().is_some_and(|message| message.contains("too hot")), "{error}");
 }
 
+/// A port that nobody listens on: a remote tier there must not make the gateway look ready while the local one loads.
+#[tokio::test]
+async fn a_dead_remote_tier_makes_nothing_ready() {
+    let setup = Setup::small().remote("large", 1.0, "http://127.0.0.1:1/v1");
+    let home = std::sync::Arc::new(tempfile::TempDir::new().expect("a temporary folder"));
+    let gateway = Gateway::spawn(setup, home);
+    let told = support::wait::eventually("an answer to /readyz that is final", || async {
+        let response = gateway.request(reqwest::Method::GET, "/readyz").send().await.ok()?;
+        let (ready, told) =
+            (response.status().is_success(), response.json::<serde_json::Value>().await.ok()?);
+        let state = |name: &str| {
+            let tiers = told["tiers"].as_array().expect("a list of tiers");
+            tiers.iter().find(|tier| tier["name"] == name).expect("the tier")["state"].clone()
+        };
+        assert_ne!(state("large"), "ready", "{told}");
+        assert!(!ready || state("small") == "ready", "{told}");
+        (ready && state("large") == "failed").then_some(told)
+    })
+    .await;
+    assert!(told.to_string().contains("cannot be reached"), "{told}");
+    let reply = gateway.chat(&ask("auto", CAPITAL)).await;
+    assert_eq!(reply.header("x-reprise-tier"), "small", "{reply:#?}");
+}
+
 /// True once the gateway knows that the tier fails and spares it the attempt.
 async fn failure_is_remembered(gateway: &Gateway) -> bool {
     gateway.metrics().await.sum("reprise_tier_ready", &[("tier", "large")]) == 0.0

@@ -61,6 +61,7 @@ async fn send(
         .map(|(_, pair)| NewExample {
             request: &pair.request,
             answer: &pair.answer,
+            instructions: pair.instructions.as_deref(),
             quality: pair.quality,
             source: pair.source.as_deref(),
         })

@@ -55,6 +55,7 @@ pub fn build(
                     pairs.push(Pair {
                         answer: answer.to_owned(),
                         request: request.prompt,
+                        instructions: None,
                         quality: Some(quality),
                         source: Some("reference".into()),
                     });

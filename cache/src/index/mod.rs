@@ -11,7 +11,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::RwLock;
 
-use crate::{ExampleId, UnitVector};
+use crate::{ExampleId, Instructions, UnitVector};
 use graph::Graph;
 
 /// When the graph is used.
@@ -54,6 +54,8 @@ struct Rows {
 struct Row {
     id: ExampleId,
     vector: UnitVector,
+    /// A search finds rows of its own instructions only.
+    under: Instructions,
     alive: bool,
 }
 
@@ -99,13 +101,13 @@ impl Index {
     }
 
     /// Adds a row, or puts another vector in its place.
-    pub fn insert(&self, id: ExampleId, vector: UnitVector) {
+    pub fn insert(&self, id: ExampleId, vector: UnitVector, under: Instructions) {
         let mut rows = self.rows.write();
         let next = rows.rows.len();
         if let Some(old) = rows.by_id.insert(id, next) {
             rows.rows[old].alive = false;
         }
-        rows.rows.push(Row { id, vector, alive: true });
+        rows.rows.push(Row { id, vector, under, alive: true });
     }
 
     pub fn remove(&self, id: ExampleId) -> bool {
@@ -115,22 +117,28 @@ impl Index {
         true
     }
 
-    /// The `k` nearest with their exact similarity, nearest first; none under `floor`.
+    /// The `k` nearest under these instructions with their exact similarity, nearest first; none below `floor`.
     #[must_use]
-    pub fn nearest(&self, query: &UnitVector, k: usize, floor: f32) -> Vec<(ExampleId, f32)> {
+    pub fn nearest(
+        &self,
+        query: &UnitVector,
+        k: usize,
+        floor: f32,
+        under: Instructions,
+    ) -> Vec<(ExampleId, f32)> {
         if k == 0 {
             return Vec::new();
         }
         let rows = self.rows.read();
         let mut found: Vec<(ExampleId, f32)> = Vec::with_capacity(2 * k);
         if let Some(graph) = &rows.graph {
-            let alive = |row: usize| rows.rows.get(row).is_some_and(|row| row.alive);
-            for row in graph.search(query, k, self.config.ef_search, &alive) {
+            let wanted = |row: usize| rows.rows.get(row).is_some_and(|row| row.alive && row.under == under);
+            for row in graph.search(query, k, self.config.ef_search, &wanted) {
                 let row = &rows.rows[row];
                 found.push((row.id, row.vector.dot(query)));
             }
         }
-        for row in rows.rows[rows.covered()..].iter().filter(|row| row.alive) {
+        for row in rows.rows[rows.covered()..].iter().filter(|row| row.alive && row.under == under) {
             let similarity = row.vector.dot(query);
             if similarity >= floor {
                 found.push((row.id, similarity));
@@ -227,14 +235,18 @@ mod tests {
         let index = Index::new(config);
         let rows: Vec<_> =
             vectors(3000, 64, 1).into_iter().map(|vector| (ExampleId::generate(), vector)).collect();
-        rows.iter().for_each(|(id, vector)| index.insert(*id, vector.clone()));
+        rows.iter().for_each(|(id, vector)| index.insert(*id, vector.clone(), Instructions::NONE));
         assert!(index.rebuild_if_stale() && index.has_graph());
         let queries = vectors(100, 64, 2);
         let hits: usize = queries
             .iter()
             .map(|query| {
                 let expected: HashSet<_> = exact(&rows, query, 10).into_iter().collect();
-                index.nearest(query, 10, -1.0).iter().filter(|(id, _)| expected.contains(id)).count()
+                index
+                    .nearest(query, 10, -1.0, Instructions::NONE)
+                    .iter()
+                    .filter(|(id, _)| expected.contains(id))
+                    .count()
             })
             .sum();
         assert!(hits >= 980, "recall@10 is {}", hits as f64 / 1000.0);
@@ -261,18 +273,18 @@ mod tests {
                     3 if !rows.is_empty() => {
                         let at = rng.random_range(0..rows.len());
                         rows[at].1 = vector.clone();
-                        index.insert(rows[at].0, vector.clone());
+                        index.insert(rows[at].0, vector.clone(), Instructions::NONE);
                     }
                     _ => {
                         let id = ExampleId::generate();
                         rows.push((id, vector.clone()));
-                        index.insert(id, vector.clone());
+                        index.insert(id, vector.clone(), Instructions::NONE);
                     }
                 }
             }
             prop_assert_eq!(index.len(), rows.len());
             for query in pool.iter().take(5) {
-                let found: Vec<_> = index.nearest(query, 5, -1.0).into_iter().map(|(id, _)| id).collect();
+                let found: Vec<_> = index.nearest(query, 5, -1.0, Instructions::NONE).into_iter().map(|(id, _)| id).collect();
                 prop_assert_eq!(found, exact(&rows, query, 5));
             }
         }
@@ -286,13 +298,16 @@ mod tests {
         let rows: Vec<_> = (0..600)
             .map(|i| (ExampleId::generate(), pool[if i % 2 == 0 { i % 3 } else { i / 2 }].clone()))
             .collect();
-        rows.iter().for_each(|(id, vector)| index.insert(*id, vector.clone()));
+        rows.iter().for_each(|(id, vector)| index.insert(*id, vector.clone(), Instructions::NONE));
         assert!(index.rebuild_if_stale());
         let points = index.rows.read().graph.as_ref().map(|graph| graph.points());
         assert_eq!(points, Some(300));
-        let lost = pool.iter().filter(|vector| index.nearest(vector, 1, -1.0)[0].1 < 0.9999).count();
+        let lost = pool
+            .iter()
+            .filter(|vector| index.nearest(vector, 1, -1.0, Instructions::NONE)[0].1 < 0.9999)
+            .count();
         assert_eq!(lost, 0);
-        let of_first = index.nearest(&pool[0], 500, 0.99999).len();
+        let of_first = index.nearest(&pool[0], 500, 0.99999, Instructions::NONE).len();
         assert_eq!(of_first, rows.iter().filter(|(_, vector)| *vector == pool[0]).count());
     }
 
@@ -301,7 +316,7 @@ mod tests {
         let index = Index::new(IndexConfig { graph_from: 500, stale_share: 0.9, ..IndexConfig::default() });
         let rows: Vec<_> =
             vectors(2000, 32, 4).into_iter().map(|vector| (ExampleId::generate(), vector)).collect();
-        rows.iter().for_each(|(id, vector)| index.insert(*id, vector.clone()));
+        rows.iter().for_each(|(id, vector)| index.insert(*id, vector.clone(), Instructions::NONE));
         assert!(index.rebuild_if_stale());
         let query = &rows[0].1;
         let nearest = exact(&rows, query, 600);
@@ -309,7 +324,11 @@ mod tests {
         assert!(!index.rebuild_if_stale());
         let left: Vec<_> = rows.iter().filter(|(id, _)| !nearest.contains(id)).cloned().collect();
         let expected: HashSet<_> = exact(&left, query, 10).into_iter().collect();
-        let hits = index.nearest(query, 10, -1.0).iter().filter(|(id, _)| expected.contains(id)).count();
+        let hits = index
+            .nearest(query, 10, -1.0, Instructions::NONE)
+            .iter()
+            .filter(|(id, _)| expected.contains(id))
+            .count();
         assert!(hits >= 9, "{hits} of 10");
     }
 
@@ -318,19 +337,25 @@ mod tests {
         let index = Index::new(IndexConfig { graph_from: 500, ..IndexConfig::default() });
         let pool = vectors(2000, 32, 3);
         let ids: Vec<_> = pool.iter().map(|_| ExampleId::generate()).collect();
-        pool.iter().zip(&ids).take(1500).for_each(|(vector, id)| index.insert(*id, vector.clone()));
+        pool.iter()
+            .zip(&ids)
+            .take(1500)
+            .for_each(|(vector, id)| index.insert(*id, vector.clone(), Instructions::NONE));
         std::thread::scope(|scope| {
             scope.spawn(|| while !index.rebuild_if_stale() {});
             for (vector, id) in pool.iter().zip(&ids).skip(1500) {
-                index.insert(*id, vector.clone());
-                let (nearest, similarity) = index.nearest(vector, 1, -1.0)[0];
+                index.insert(*id, vector.clone(), Instructions::NONE);
+                let (nearest, similarity) = index.nearest(vector, 1, -1.0, Instructions::NONE)[0];
                 assert!(nearest == *id && similarity > 0.999);
             }
         });
         assert_eq!(index.len(), 2000);
         // Every row is still found, whether the generation holds it or not.
-        let lost =
-            pool.iter().zip(&ids).filter(|(vector, id)| index.nearest(vector, 1, -1.0)[0].0 != **id).count();
+        let lost = pool
+            .iter()
+            .zip(&ids)
+            .filter(|(vector, id)| index.nearest(vector, 1, -1.0, Instructions::NONE)[0].0 != **id)
+            .count();
         assert!(lost <= 10, "{lost} of 2000 rows are not found");
     }
 }

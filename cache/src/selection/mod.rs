@@ -146,7 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{ExampleId, UnitVector};
+    use crate::{ExampleId, Instructions, UnitVector};
 
     fn candidate(direction: Vec<f32>, similarity: f32, quality: Option<f32>) -> Candidate {
         let embedding = UnitVector::try_new(direction).unwrap();
@@ -154,6 +154,7 @@ mod tests {
             id: ExampleId::generate(),
             request: "r".repeat(1 + (similarity * 50.0).abs() as usize),
             answer: "a".into(),
+            instructions: Instructions::NONE,
             embedding,
             source: "large".into(),
             quality,

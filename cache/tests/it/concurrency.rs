@@ -17,7 +17,7 @@ fn readers_see_whole_entries_while_a_writer_inserts_and_maintenance_runs() {
                 let mut seed = reader;
                 while !done.load(Ordering::Acquire) {
                     seed = (seed + 7) % 1500;
-                    let found = ana.nearest(&vector(seed), 8);
+                    let found = ana.nearest(&vector(seed), 8, Instructions::NONE);
                     assert!(found.windows(2).all(|pair| pair[0].similarity >= pair[1].similarity));
                     for candidate in found {
                         let exact = candidate.example.embedding.dot(&vector(seed));
@@ -52,5 +52,5 @@ fn readers_see_whole_entries_while_a_writer_inserts_and_maintenance_runs() {
     let stats = cache.stats();
     assert!(stats.bytes <= stats.byte_budget && stats.examples > 0);
     // Index and map hold the same.
-    assert_eq!(ana.nearest(&vector(1), 5000).len(), stats.examples);
+    assert_eq!(ana.nearest(&vector(1), 5000, Instructions::NONE).len(), stats.examples);
 }

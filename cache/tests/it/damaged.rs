@@ -69,7 +69,7 @@ fn works(store: SledStore) -> usize {
     let store: Arc<dyn Store> = Arc::new(store);
     let cache = open(&store, config());
     let ana = cache.tenant(&tenant("ana"));
-    let found = ana.nearest(&vector(1), 100);
+    let found = ana.nearest(&vector(1), 100, Instructions::NONE);
     assert!(found.iter().all(|candidate| candidate.example.request.starts_with("request ")));
     ana.admit(&new(1000, "after the damage", "a", None), 0).unwrap();
     cache.flush().unwrap();

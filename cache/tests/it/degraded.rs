@@ -25,7 +25,7 @@ fn with_a_full_disk_the_cache_reads_on_says_so_and_recovers() {
     assert!(cache.stats().degraded);
     // What was there is there, unchanged, and what was refused is nowhere.
     assert_eq!(ana.get(id).unwrap().answer, "a");
-    assert_eq!(ana.nearest(&vector(1), 10).len(), 1);
+    assert_eq!(ana.nearest(&vector(1), 10, Instructions::NONE).len(), 1);
     assert!(ana.exact(&fingerprint(1), None, 0).is_some() && ana.exact(&fingerprint(2), None, 0).is_none());
 
     disk.full.store(false, Ordering::Relaxed);

@@ -33,7 +33,7 @@ fn what_was_useful_stays_and_the_budget_holds() {
     assert!(done.evicted_examples > 0 && done.evicted_answers == 1);
     assert_eq!(cache.maintain(HOUR_MS).unwrap().evicted_examples, 0);
     // What is gone is not found, and not stored.
-    assert_eq!(ana.nearest(&vector(3), 1000).len(), after.examples);
+    assert_eq!(ana.nearest(&vector(3), 1000, Instructions::NONE).len(), after.examples);
 }
 
 #[test]

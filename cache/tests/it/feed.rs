@@ -26,7 +26,7 @@ fn a_second_cache_follows_what_the_first_one_writes() {
     assert_eq!(there.follow().unwrap(), 0);
     assert_eq!(listing(&there), listing(&here));
     let ana_there = there.tenant(&tenant("ana"));
-    assert_eq!(ana_there.nearest(&vector(4), 1)[0].example.id, ids[4]);
+    assert_eq!(ana_there.nearest(&vector(4), 1, Instructions::NONE)[0].example.id, ids[4]);
 
     // Both write, and each takes in what the other did.
     ana.delete(ids[4]).unwrap();
@@ -36,9 +36,9 @@ fn a_second_cache_follows_what_the_first_one_writes() {
     ana.update(ids[5], &change, 0).unwrap();
     assert_eq!((here.follow().unwrap(), there.follow().unwrap()), (1, 3));
     assert_eq!(listing(&there), listing(&here));
-    assert_ne!(ana_there.nearest(&vector(4), 1)[0].example.id, ids[4]);
+    assert_ne!(ana_there.nearest(&vector(4), 1, Instructions::NONE)[0].example.id, ids[4]);
     assert!(ana_there.exact(&fingerprint(1), None, 0).is_none());
-    assert_eq!(ana.nearest(&vector(50), 1)[0].example.request, "of there");
+    assert_eq!(ana.nearest(&vector(50), 1, Instructions::NONE)[0].example.request, "of there");
 }
 
 #[test]

@@ -1,5 +1,9 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
-use reprise_cache::{ExampleChange, Order, Outcome};
+use reprise_cache::{
+    Admission, CacheConfig, ExampleChange, IndexConfig, MemoryStore, NewExample, Order, Outcome, Store,
+};
 
 use crate::support::*;
 
@@ -10,7 +14,7 @@ fn a_handle_reaches_nothing_of_another_tenant() {
     let secret = inserted(ana.admit(&new(1, "secret request", "secret answer", None), 0).unwrap());
     ana.put_exact(&fingerprint(1), answer("secret", 0)).unwrap();
 
-    assert!(bob.nearest(&vector(1), 10).is_empty());
+    assert!(bob.nearest(&vector(1), 10, Instructions::NONE).is_empty());
     assert!(bob.exact(&fingerprint(1), None, 0).is_none());
     assert!(bob.get(secret).is_none());
     assert!(bob.list(Order::Recent, 10, None, 0).examples.is_empty());
@@ -39,12 +43,12 @@ proptest! {
                 match what {
                     0 => drop(handle.admit(&new(seed, &format!("request {seed}"), names[who], None), 1).unwrap()),
                     1 => drop(handle.put_exact(&fingerprint(seed), answer(names[who], 1)).unwrap()),
-                    2 => if let Some(first) = handle.nearest(&vector(seed), 1).first() {
+                    2 => if let Some(first) = handle.nearest(&vector(seed), 1, Instructions::NONE).first() {
                         handle.delete(first.example.id).unwrap();
                     },
                     _ => drop(handle.forget(&fingerprint(seed)).unwrap()),
                 }
-                let mut nearest: Vec<_> = handle.nearest(&vector(seed), 20).into_iter()
+                let mut nearest: Vec<_> = handle.nearest(&vector(seed), 20, Instructions::NONE).into_iter()
                     .map(|candidate| (candidate.example.request.clone(), candidate.example.answer.clone())).collect();
                 nearest.sort();
                 prop_assert!(nearest.iter().all(|(_, answer)| answer == names[who]));
@@ -54,4 +58,40 @@ proptest! {
             prop_assert_eq!(&seen[0], &seen[1]);
         }
     }
+}
+
+#[test]
+fn an_example_is_found_under_its_own_instructions_alone() {
+    let french = Instructions::of(["Answer in French."]);
+    for graph in [false, true] {
+        let from = if graph { 2 } else { usize::MAX };
+        let index = IndexConfig { graph_from: from, ..IndexConfig::default() };
+        let cache = in_memory(CacheConfig { index, ..config() });
+        let ana = cache.tenant(&tenant("ana"));
+        let plain = inserted(ana.admit(&new(1, "capital of Italy?", "Rome", None), 0).unwrap());
+        // The very same question: no twin of the one above, since its answer answers another request.
+        let under =
+            NewExample { instructions: french, ..new(1, "capital of Italy?", "Rome, en Italie", None) };
+        let other = inserted(ana.admit(&under, 0).unwrap());
+        cache.maintain(1).unwrap();
+
+        let found = |under| -> Vec<_> {
+            ana.nearest(&vector(1), 10, under).iter().map(|candidate| candidate.example.id).collect()
+        };
+        assert_eq!(found(Instructions::NONE), [plain]);
+        assert_eq!(found(french), [other]);
+        assert!(found(Instructions::of(["Answer in German."])).is_empty());
+        assert!(matches!(ana.admit(&under, 0).unwrap(), Admission::Merged(id) if id == other));
+    }
+}
+
+#[test]
+fn instructions_are_stored_with_the_example() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let french = Instructions::of(["Answer in French."]);
+    let new = NewExample { instructions: french, ..new(1, "r", "a", None) };
+    let id = inserted(open(&store, config()).tenant(&tenant("ana")).admit(&new, 0).unwrap());
+    let ana = open(&store, config()).tenant(&tenant("ana"));
+    assert_eq!(ana.nearest(&vector(1), 10, french)[0].example.id, id);
+    assert!(ana.nearest(&vector(1), 10, Instructions::NONE).is_empty());
 }

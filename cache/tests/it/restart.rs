@@ -35,7 +35,7 @@ fn everything_flushed_is_there_again_and_found() {
     assert_eq!(cache.tenants(), [tenant("ana"), tenant("bob")]);
     let ana = cache.tenant(&tenant("ana"));
     for (seed, id) in ids.iter().enumerate() {
-        let first = ana.nearest(&vector(seed as u64), 1).remove(0);
+        let first = ana.nearest(&vector(seed as u64), 1, Instructions::NONE).remove(0);
         assert_eq!(first.example.id == *id, seed != 7);
     }
     assert!(ana.get(ids[7]).is_none());

@@ -10,6 +10,8 @@ use reprise_cache::{
 };
 use serde_json::json;
 
+pub use reprise_cache::Instructions;
+
 pub const DIMENSIONS: usize = 24;
 pub const HOUR_MS: i64 = 3_600_000;
 
@@ -38,6 +40,7 @@ pub fn new(seed: u64, request: &str, answer: &str, quality: Option<f32>) -> NewE
     NewExample {
         request: request.into(),
         answer: answer.into(),
+        instructions: Instructions::NONE,
         embedding: vector(seed),
         source: "large".into(),
         quality,

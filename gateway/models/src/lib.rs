@@ -10,9 +10,11 @@ mod manifest;
 mod package;
 mod progress;
 mod pull;
+mod upcycled;
 mod verify;
 
 pub use folder::default_folder;
 pub use manifest::{FileSpec, Manifest, ManifestError, Model, ModelKind, Source, WheelMember};
 pub use progress::{ConsoleProgress, Progress, Silent};
 pub use pull::{Attempt, Presence, PullError, Puller};
+pub use upcycled::Upcycled;

@@ -3,6 +3,8 @@ use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::Upcycled;
+
 /// The models known by name.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +55,8 @@ pub enum Source {
     },
     Package(Vec<WheelMember>),
     Local(PathBuf),
+    /// Made out of another model's file.
+    Upcycle(Upcycled),
 }
 
 /// A file, or the parts of one, inside wheels.
@@ -105,7 +109,7 @@ impl Manifest {
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         let manifest: Self = toml::from_str(text)?;
         for (at, model) in manifest.models.iter().enumerate() {
-            model.validate().map_err(|reason| {
+            model.validate(&manifest).map_err(|reason| {
                 ManifestError::Invalid(format!("models[{at}] \"{}\": {reason}", model.name))
             })?;
             if manifest.models[..at].iter().any(|earlier| earlier.name == model.name) {
@@ -128,7 +132,7 @@ impl Model {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    fn validate(&self) -> Result<(), String> {
+    fn validate(&self, manifest: &Manifest) -> Result<(), String> {
         let plain = |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
         if !plain(&self.name) {
             return Err("the name must be a plain file name".into());
@@ -148,7 +152,10 @@ impl Model {
                 ));
             }
         }
-        Ok(())
+        self.sources.iter().try_for_each(|source| match source {
+            Source::Upcycle(how) => how.validate(manifest),
+            Source::Hub { .. } | Source::Package(_) | Source::Local(_) => Ok(()),
+        })
     }
 }
 
@@ -188,5 +195,11 @@ mod tests {
         assert!(error.to_string().contains("must be plain"), "{error}");
         let error = Manifest::parse(&text.replace("953f9c0d", "xyz")).unwrap_err();
         assert!(error.to_string().contains("sha256"), "{error}");
+        let error = Manifest::parse(&text.replace("layers = \"every:3\"", "layers = \"every\"")).unwrap_err();
+        assert!(error.to_string().contains("upcycle.layers"), "{error}");
+        let error =
+            Manifest::parse(&text.replace("from = \"smollm2-135m-instruct-q4_1\"", "from = \"another\""))
+                .unwrap_err();
+        assert!(error.to_string().contains("\"another\""), "{error}");
     }
 }

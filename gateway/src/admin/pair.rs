@@ -14,6 +14,8 @@ const IMPORTED: &str = "import";
 pub struct Pair {
     pub request: String,
     pub answer: String,
+    /// The system prompt that the answer was given under.
+    pub instructions: Option<String>,
     /// In [0, 1].
     pub quality: Option<f32>,
     /// What stands where a tier's name stands for an answer of our own.
@@ -25,6 +27,8 @@ pub struct Pair {
 struct RawPair {
     request: String,
     answer: String,
+    #[serde(default)]
+    instructions: Option<String>,
     #[serde(default)]
     quality: Option<f32>,
     #[serde(default)]
@@ -53,15 +57,22 @@ impl Pair {
             serde_json::from_value(value).map_err(|error| PairError::Shape(error.to_string()))?;
         check_text("request", &raw.request, MAX_REQUEST_BYTES)?;
         check_answer(&raw.answer)?;
+        raw.instructions.as_deref().map_or(Ok(()), check_instructions)?;
         raw.quality.map_or(Ok(()), check_quality)?;
-        let source = raw.source.unwrap_or_else(|| IMPORTED.to_owned());
+        let source = raw.source.clone().unwrap_or_else(|| IMPORTED.to_owned());
         check_source(&source)?;
-        Ok(Self { request: raw.request, answer: raw.answer, quality: raw.quality, source })
+        let RawPair { request, answer, instructions, quality, .. } = raw;
+        Ok(Self { request, answer, instructions, quality, source })
     }
 }
 
 pub fn check_answer(answer: &str) -> Result<(), PairError> {
     check_text("answer", answer, MAX_ANSWER_BYTES)
+}
+
+/// Empty ones are none.
+fn check_instructions(text: &str) -> Result<(), PairError> {
+    if text.is_empty() { Ok(()) } else { check_text("instructions", text, MAX_REQUEST_BYTES) }
 }
 
 pub fn check_quality(quality: f32) -> Result<(), PairError> {

@@ -10,7 +10,11 @@ use crate::config::LocalPlan;
 
 /// Returns at once; the weights are loaded on the tier's own thread.
 pub fn start(plan: &LocalPlan, model_id: &str, gguf: PathBuf) -> SharedTier {
-    Arc::new(LocalTier::load(LocalConfig {
+    Arc::new(LocalTier::load(engine_config(plan, model_id, gguf)))
+}
+
+pub fn engine_config(plan: &LocalPlan, model_id: &str, gguf: PathBuf) -> LocalConfig {
+    LocalConfig {
         name: plan.name.clone(),
         model_id: model_id.to_owned(),
         gguf,
@@ -19,5 +23,8 @@ pub fn start(plan: &LocalPlan, model_id: &str, gguf: PathBuf) -> SharedTier {
         cost: plan.cost,
         device: plan.device,
         context_length: plan.context_length,
-    }))
+        max_sequences: plan.max_sequences,
+        kv_tokens: plan.kv_tokens,
+        prefill_chunk: plan.prefill_chunk,
+    }
 }

@@ -33,6 +33,7 @@ use crate::process;
 use crate::state::{AppState, Settling, SharedState};
 
 pub use embedder::load as load_embedder;
+pub use local::engine_config;
 pub use models::{gguf, puller};
 
 /// Requests that the decision log keeps.

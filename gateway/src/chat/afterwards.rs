@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use reprise_cache::selection::Chosen;
 use reprise_cache::{
-    Admission, CacheError, ExampleId, NewExample, Outcome, StoredAnswer, TenantId, UnitVector,
+    Admission, CacheError, ExampleId, Instructions, NewExample, Outcome, StoredAnswer, TenantId, UnitVector,
 };
 use reprise_openai::Usage;
 use tokio::task::spawn_blocking;
@@ -30,6 +30,7 @@ pub struct Lesson {
     key: Option<ExactKey>,
     /// The question, if the answer may become an example.
     question: Option<String>,
+    instructions: Instructions,
     embedding: Option<UnitVector>,
     examples: Vec<Chosen>,
     pinned: bool,
@@ -56,14 +57,19 @@ impl Lesson {
         key: Option<ExactKey>,
     ) -> Self {
         let remembers = directives.write && trail.state.config.cache.admit;
-        let question =
-            ask.question().filter(|_| remembers && ask.is_context_free() && ask.remote_only.is_none());
+        // Of several answers none is the one to learn from; a biased one is bent to the client's purpose.
+        let exemplary = ask.is_context_free()
+            && ask.remote_only.is_none()
+            && ask.choices == 1
+            && ask.sampling.logit_bias.is_empty();
+        let question = ask.question().filter(|_| remembers && exemplary);
         Self {
             state: Arc::clone(&trail.state),
             request_id: Arc::clone(trail.id()),
             tenant: trail.caller.tenant.clone(),
             key: key.filter(|_| remembers),
             question: question.map(str::to_owned),
+            instructions: ask.instructions(),
             embedding: plan.embedding.clone(),
             examples: plan.examples.clone(),
             pinned: ask.pinned.is_some(),
@@ -138,8 +144,14 @@ impl Lesson {
                 }
             },
         };
-        let example =
-            NewExample { request, answer: answer.text, embedding, source: answer.tier, quality: None };
+        let example = NewExample {
+            request,
+            answer: answer.text,
+            instructions: self.instructions,
+            embedding,
+            source: answer.tier,
+            quality: None,
+        };
         let begun = std::time::Instant::now();
         let (cache, tenant) = (memory.cache, self.tenant);
         let admitted = spawn_blocking(move || cache.tenant(&tenant).admit(&example, now_ms())).await;

@@ -2,7 +2,8 @@
 
 use reprise_cache::StoredAnswer;
 use reprise_openai::Usage;
-use reprise_tier::{Finish, FinishReason};
+use reprise_openai::chat::{Logprobs, TokenLogprob, TopLogprob};
+use reprise_tier::{Finish, FinishReason, Timings};
 use uuid::Uuid;
 
 /// What stands in every answer and in every chunk of one.
@@ -40,4 +41,66 @@ pub fn usage_of(finish: &Finish) -> Usage {
 #[must_use]
 pub fn stored_usage(stored: &StoredAnswer) -> Usage {
     Usage::new(stored.prompt_tokens, stored.completion_tokens)
+}
+
+/// In OpenAI's shape.
+pub fn told(logprobs: Vec<reprise_tier::TokenLogprob>) -> Vec<TokenLogprob> {
+    let token = |token: reprise_tier::TokenLogprob| TokenLogprob {
+        token: token.chosen.text,
+        logprob: token.chosen.logprob,
+        bytes: token.chosen.bytes,
+        top_logprobs: token
+            .top
+            .into_iter()
+            .map(|top| TopLogprob { token: top.text, logprob: top.logprob, bytes: top.bytes })
+            .collect(),
+    };
+    logprobs.into_iter().map(token).collect()
+}
+
+/// `None` where nobody asked, or where a remote tier told none for this text.
+pub fn logprobs_of(asked: bool, text: &str, tokens: Vec<TokenLogprob>) -> Option<Logprobs> {
+    (asked && (text.is_empty() || !tokens.is_empty())).then(|| Logprobs::content(tokens))
+}
+
+/// The ends of all choices as one: the prompt is counted once, what was generated in all of them; the first says why.
+/// `None` if there is none.
+pub fn joined(finishes: &[Finish]) -> Option<Finish> {
+    let (first, others) = finishes.split_first()?;
+    let mut joined = first.clone();
+    for other in others {
+        joined.usage.completion_tokens += other.usage.completion_tokens;
+        // Together with the tokens of all, the mean time per token stays what it was.
+        let Timings { decode, .. } = other.timings;
+        joined.timings.decode += decode;
+    }
+    Some(joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_prompt_of_several_choices_counts_once() {
+        let finish = |reason, completion_tokens| Finish {
+            reason,
+            usage: reprise_tier::Usage { prompt_tokens: 9, completion_tokens },
+            timings: Timings { decode: Duration::from_secs(1), ..Timings::default() },
+            tool_calls: None,
+        };
+        let joined = joined(&[finish(FinishReason::Length, 5), finish(FinishReason::Stop, 2)]).unwrap();
+        assert_eq!((joined.reason, usage_of(&joined)), (FinishReason::Length, Usage::new(9, 7)));
+        assert_eq!(joined.timings.decode, Duration::from_secs(2));
+        assert!(super::joined(&[]).is_none());
+    }
+
+    #[test]
+    fn logprobs_that_were_not_told_are_null() {
+        assert_eq!(logprobs_of(false, "", Vec::new()), None);
+        assert_eq!(logprobs_of(true, "a", Vec::new()), None);
+        assert_eq!(logprobs_of(true, "", Vec::new()), Some(Logprobs::content(Vec::new())));
+    }
 }

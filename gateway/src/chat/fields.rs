@@ -13,18 +13,13 @@ pub fn beyond_local(fields: &Map<String, Value>) -> Option<&str> {
 
 fn changes_the_answer(name: &str, value: &Value) -> bool {
     match name {
-        "tools" | "functions" | "logit_bias" => !is_empty(value),
+        "tools" | "functions" => !is_empty(value),
         "tool_choice" | "function_call" => {
             !matches!(value.as_str(), Some("none" | "auto")) && !value.is_null()
         }
         "response_format" => {
             !value.is_null() && value.get("type").and_then(Value::as_str).is_none_or(|kind| kind != "text")
         }
-        "logprobs" => !matches!(value, Value::Null | Value::Bool(false)),
-        "presence_penalty" | "frequency_penalty" | "top_logprobs" | "top_k" | "min_p" => {
-            !value.is_null() && value.as_f64() != Some(0.0)
-        }
-        "repetition_penalty" => !value.is_null() && value.as_f64() != Some(1.0),
         "modalities" => {
             !value.is_null() && value.as_array().is_none_or(|all| all.iter().any(|one| one != "text"))
         }
@@ -54,9 +49,6 @@ mod tests {
             ("tools", json!([{"type": "function"}])),
             ("tool_choice", json!({"type": "function"})),
             ("response_format", json!({"type": "json_object"})),
-            ("logprobs", json!(true)),
-            ("logit_bias", json!({"50256": -100})),
-            ("presence_penalty", json!(0.5)),
             ("modalities", json!(["text", "audio"])),
             ("reasoning_effort", json!("low")),
         ] {
@@ -68,10 +60,9 @@ mod tests {
     #[test]
     fn defaults_and_harmless_fields_are_borne() {
         let Value::Object(fields) = json!({
-            "tools": [], "tool_choice": "auto", "response_format": {"type": "text"}, "logprobs": false,
-            "logit_bias": {}, "presence_penalty": 0, "frequency_penalty": 0.0, "modalities": ["text"],
+            "tools": [], "tool_choice": "auto", "response_format": {"type": "text"}, "modalities": ["text"],
             "user": "u", "metadata": {"a": "b"}, "store": true, "service_tier": "auto", "parallel_tool_calls": true,
-            "from_the_future": {"deep": 1}, "top_logprobs": null, "audio": null,
+            "from_the_future": {"deep": 1}, "audio": null,
         }) else {
             panic!("not an object")
         };

@@ -2,10 +2,14 @@
 //! tier can take over.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use reprise_cache::TenantId;
 use reprise_cache::selection::Chosen;
-use reprise_tier::{Event, Finish, GenerateRequest, Generation, SharedTier, TierError};
+use reprise_tier::{Event, Finish, GenerateRequest, Generation, SharedTier, TierError, TokenLogprob};
+use sha2::{Digest, Sha256};
 
 use super::compose::compose;
 use super::directives::Directives;
@@ -35,20 +39,33 @@ struct Attempt {
     examples: bool,
 }
 
-/// A generation that has brought its first words.
+/// A generation for each choice, of which the first words have come. Dropping it cancels all.
 #[derive(Debug)]
 pub struct Running {
     pub tier: SharedTier,
-    generation: Generation,
+    /// `None` once it has ended.
+    generations: Vec<Option<Generation>>,
+    /// Who was heard last: the others are asked first, so that none waits for good.
+    heard: usize,
     /// Events that were taken to have a look.
-    peeked: VecDeque<Event>,
+    peeked: VecDeque<(usize, Event)>,
     until: tokio::time::Instant,
 }
 
-/// A generation's next step.
+/// The next step of one of the choices.
 #[derive(Debug)]
-pub enum Step {
-    Text(String),
+pub struct Step {
+    pub choice: usize,
+    pub what: What,
+}
+
+#[derive(Debug)]
+pub enum What {
+    /// One of the two may be empty, not both.
+    Piece {
+        text: String,
+        logprobs: Vec<TokenLogprob>,
+    },
     End(Finish),
 }
 
@@ -108,13 +125,19 @@ impl<'a> Attempts<'a> {
     async fn first_words(&self, trail: &Trail, attempt: Attempt) -> Result<Running, TierError> {
         let tier = trail.state.pool.tier(attempt.tier).cloned();
         let tier = tier.ok_or_else(|| TierError::Internal { message: "no such tier".to_owned() })?;
-        let generation = tier.submit(self.request(trail, attempt))?;
+        let request = self.request(trail, attempt);
+        let generations = (0..self.ask.choices).map(|choice| {
+            let mut request = request.clone();
+            request.sampling.seed = request.sampling.seed.map(|seed| seed_of(seed, choice));
+            tier.submit(request).map(Some)
+        });
+        let generations = generations.collect::<Result<Vec<_>, _>>()?;
         let until = (self.deadline + GRACE).into();
-        let mut running = Running { tier, generation, peeked: VecDeque::new(), until };
+        let mut running = Running { tier, generations, heard: 0, peeked: VecDeque::new(), until };
         loop {
-            let event = running.event().await?;
+            let (choice, event) = running.event().await?;
             let speaks = !matches!(&event, Event::Started { .. });
-            running.peeked.push_back(event);
+            running.peeked.push_back((choice, event));
             if speaks {
                 return Ok(running);
             }
@@ -132,6 +155,7 @@ impl<'a> Attempts<'a> {
             stop: ask.stop.clone(),
             priority: self.directives.priority,
             deadline: Some(self.deadline),
+            scope: scope_of(&trail.caller.tenant),
             body: Some(ask.body.clone()),
         }
     }
@@ -164,31 +188,74 @@ impl<'a> Attempts<'a> {
     }
 }
 
+/// The tenant as a number: the beginning of its SHA-256, so that nobody comes by another's number by a choice of names.
+fn scope_of(tenant: &TenantId) -> u64 {
+    let digest = Sha256::digest(tenant.as_str());
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 impl Running {
-    /// The next piece of text, or the end.
+    #[must_use]
+    pub fn choices(&self) -> usize {
+        self.generations.len()
+    }
+
+    /// The next piece of a choice, or the end of one. Not to be called once all have ended.
     ///
     /// # Errors
-    /// The tier's, or [`TierError::DeadlineExceeded`] if it does not keep its deadline.
+    /// The tier's, or [`TierError::DeadlineExceeded`] if it does not keep its deadline. No choice goes on after it.
     pub async fn step(&mut self) -> Result<Step, TierError> {
         loop {
-            let event = match self.peeked.pop_front() {
-                Some(event) => event,
+            let (choice, event) = match self.peeked.pop_front() {
+                Some(peeked) => peeked,
                 None => self.event().await?,
             };
-            match event {
-                Event::Started { .. } => {}
-                Event::Delta { text } if text.is_empty() => {}
-                Event::Delta { text } => return Ok(Step::Text(text)),
-                Event::Finished(finish) => return Ok(Step::End(finish)),
-            }
+            let what = match event {
+                Event::Started { .. } => continue,
+                Event::Delta { text, logprobs } if text.is_empty() && logprobs.is_empty() => continue,
+                Event::Delta { text, logprobs } => What::Piece { text, logprobs },
+                Event::Finished(finish) => What::End(finish),
+            };
+            return Ok(Step { choice, what });
         }
     }
 
-    async fn event(&mut self) -> Result<Event, TierError> {
-        match tokio::time::timeout_at(self.until, self.generation.next()).await {
-            Ok(Some(event)) => event,
-            Ok(None) => Err(TierError::Internal { message: "the generation has no end".to_owned() }),
-            Err(_) => Err(TierError::DeadlineExceeded),
-        }
+    async fn event(&mut self) -> Result<(usize, Event), TierError> {
+        let until = self.until;
+        let next = poll_fn(|context| self.poll(context));
+        tokio::time::timeout_at(until, next).await.unwrap_or(Err(TierError::DeadlineExceeded))
     }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(usize, Event), TierError>> {
+        let count = self.generations.len();
+        let mut open = false;
+        for choice in (1..=count).map(|ahead| (self.heard + ahead) % count) {
+            let Some(place) = self.generations.get_mut(choice) else { continue };
+            let Some(generation) = place else { continue };
+            open = true;
+            let Poll::Ready(event) = generation.poll_next(context) else { continue };
+            self.heard = choice;
+            return Poll::Ready(match event {
+                Some(Ok(event)) => {
+                    if matches!(event, Event::Finished(_)) {
+                        *place = None;
+                    }
+                    Ok((choice, event))
+                }
+                Some(Err(error)) => Err(error),
+                None => Err(no_end()),
+            });
+        }
+        if open { Poll::Pending } else { Poll::Ready(Err(no_end())) }
+    }
+}
+
+fn no_end() -> TierError {
+    TierError::Internal { message: "the generation has no end".to_owned() }
+}
+
+/// The first choice is what the seed alone would give; the others draw otherwise, and the same again.
+fn seed_of(seed: u64, choice: u32) -> u64 {
+    // The golden ratio's fraction: seeds that follow one another do not meet in each other's choices.
+    seed.wrapping_add(u64::from(choice).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }

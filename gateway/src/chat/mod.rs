@@ -8,6 +8,8 @@
 
 mod afterwards;
 mod answer;
+#[cfg(test)]
+mod choices_tests;
 mod compose;
 mod directives;
 mod exact;
@@ -18,6 +20,7 @@ mod parse;
 mod pipeline;
 mod recall;
 mod route;
+mod sampling;
 #[cfg(test)]
 mod scripted;
 mod stream;

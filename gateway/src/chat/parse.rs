@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use reprise_cache::Fingerprint;
+use reprise_cache::{Fingerprint, Instructions};
 use reprise_openai::chat::{ChatMessage, ChatRequest, Content};
 use reprise_router::Pool;
 use reprise_tier::{Message, Role, Sampling};
 use serde_json::{Map, Value};
 
+use super::sampling::sampling;
 use super::{exact, fields};
 use crate::error::ApiError;
 
@@ -20,7 +21,9 @@ pub struct Ask {
     /// Index of the last user message.
     pub question: Option<usize>,
     pub sampling: Sampling,
-    /// Of a request whose repetition gives the same answer.
+    /// How many answers are wanted, at least 1.
+    pub choices: u32,
+    /// Of a request whose repetition gives the same answer, all of which the store holds.
     pub fingerprint: Option<Fingerprint>,
     pub max_tokens: Option<u32>,
     pub stop: Vec<String>,
@@ -33,6 +36,8 @@ pub struct Ask {
 }
 
 const MOST_STOPS: usize = 4;
+/// Each is a generation of its own.
+const MOST_CHOICES: u32 = 8;
 
 impl Ask {
     /// # Errors
@@ -45,13 +50,18 @@ impl Ask {
         if let Some(field) = &remote_only {
             check_remote(field, pinned, pool)?;
         }
-        check_n(request.n)?;
+        let sampling = sampling(&request)?;
+        check_bias(&sampling, pinned, pool)?;
+        let choices = choices(request.n)?;
+        // Only text is stored, and only one.
+        let repeats = is_deterministic(&request) && sampling.logprobs.is_none() && choices == 1;
         Ok(Self {
             pinned,
             question: messages.iter().rposition(|message| message.role == Role::User),
             messages,
-            fingerprint: is_deterministic(&request).then(|| exact::fingerprint(&body)),
-            sampling: sampling(&request)?,
+            fingerprint: repeats.then(|| exact::fingerprint(&body)),
+            sampling,
+            choices,
             max_tokens: max_tokens(&request)?,
             stop: stop(request.stop.map(|stop| stop.into_vec()).unwrap_or_default())?,
             stream: request.stream.unwrap_or(false),
@@ -74,6 +84,19 @@ impl Ask {
             question + 1 == self.messages.len()
                 && self.messages[..question].iter().all(|message| message.role == Role::System)
         })
+    }
+
+    /// Text alone answers it: a remembered answer could.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.choices == 1 && self.sampling.logprobs.is_none()
+    }
+
+    /// All system messages: what a question means depends on them.
+    #[must_use]
+    pub fn instructions(&self) -> Instructions {
+        let system = |message: &&Message| message.role == Role::System;
+        Instructions::of(self.messages.iter().filter(system).map(|message| message.content.as_str()))
     }
 
     /// A guess from the length of the text, for the router; only a tier's tokenizer knows.
@@ -160,30 +183,22 @@ fn check_remote(field: &str, pinned: Option<usize>, pool: &Pool) -> Result<(), A
     ))
 }
 
-fn check_n(n: Option<i64>) -> Result<(), ApiError> {
-    match n {
-        None | Some(1) => Ok(()),
-        Some(n) if n < 1 => {
-            Err(ApiError::invalid("n", format!("Invalid 'n': {n} is less than the minimum of 1.")))
-        }
-        Some(_) => Err(ApiError::unsupported("n", "Unsupported value: 'n' must be 1 for now.")),
+fn choices(n: Option<i64>) -> Result<u32, ApiError> {
+    match n.unwrap_or(1) {
+        n if n < 1 => Err(ApiError::invalid("n", format!("Invalid 'n': {n} is less than the minimum of 1."))),
+        n => u32::try_from(n).ok().filter(|n| *n <= MOST_CHOICES).ok_or_else(|| {
+            ApiError::invalid("n", format!("Invalid 'n': {n} is more than the maximum of {MOST_CHOICES}."))
+        }),
     }
 }
 
-fn sampling(request: &ChatRequest) -> Result<Sampling, ApiError> {
-    let temperature = request.temperature.unwrap_or(1.0);
-    if !(0.0..=2.0).contains(&temperature) {
-        let message = format!("Invalid 'temperature': {temperature} is not between 0 and 2.");
-        return Err(ApiError::invalid("temperature", message));
+/// Ids of tokens belong to one model: where another could answer they would mean other tokens.
+fn check_bias(sampling: &Sampling, pinned: Option<usize>, pool: &Pool) -> Result<(), ApiError> {
+    if sampling.logit_bias.is_empty() || pinned.is_some() || pool.iter().len() == 1 {
+        return Ok(());
     }
-    let top_p = request.top_p.unwrap_or(1.0);
-    if !(top_p > 0.0 && top_p <= 1.0) {
-        let message = format!("Invalid 'top_p': {top_p} is not above 0 and at most 1.");
-        return Err(ApiError::invalid("top_p", message));
-    }
-    // A negative seed is a seed like any other.
-    let seed = request.seed.map(i64::cast_unsigned);
-    Ok(Sampling { temperature: temperature as f32, top_p: top_p as f32, seed })
+    let message = "'logit_bias' holds ids of one model's tokens: name that model instead of 'auto'.";
+    Err(ApiError::unsupported("logit_bias", message))
 }
 
 fn max_tokens(request: &ChatRequest) -> Result<Option<u32>, ApiError> {

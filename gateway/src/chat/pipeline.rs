@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use reprise_cache::StoredAnswer;
 use reprise_cache::selection::Chosen;
 use reprise_openai::Usage;
-use reprise_openai::chat::ChatCompletion;
+use reprise_openai::chat::{ChatCompletion, Choice};
 use reprise_tier::Finish;
 use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
@@ -21,7 +21,7 @@ use super::directives::Directives;
 use super::generate::{Attempts, Running};
 use super::parse::Ask;
 use super::route::plan;
-use super::stream::{Writer, Writing};
+use super::stream::{Format, Writer, Writing};
 use super::trail::{Stage, Trail};
 use super::{exact, json};
 use crate::error::ApiError;
@@ -37,7 +37,7 @@ pub enum Reply {
     },
     Stream {
         running: Box<Running>,
-        include_usage: bool,
+        format: Format,
         lesson: Box<Lesson>,
     },
     /// From the store, in either form.
@@ -68,16 +68,17 @@ pub async fn run(trail: &mut Trail, headers: &HeaderMap, body: Body) -> Result<R
         return Ok(repeat(trail, &ask, &stored));
     }
     let plan = plan(trail, &ask, &directives, deadline).await?;
-    if let Some(nearest) = &plan.reuse {
+    if let Some(nearest) = plan.reuse.as_ref().filter(|_| ask.is_plain()) {
         return Ok(reuse(trail, &ask, nearest));
     }
     let lesson = Lesson::new(trail, &ask, &directives, &plan, key);
     let mut attempts = Attempts::new(trail, &ask, &directives, &plan);
     if ask.stream {
         let running = Box::new(attempts.start(trail).await?);
-        return Ok(Reply::Stream { running, include_usage: ask.include_usage, lesson: Box::new(lesson) });
+        let format = Format { include_usage: ask.include_usage, logprobs: ask.sampling.logprobs.is_some() };
+        return Ok(Reply::Stream { running, format, lesson: Box::new(lesson) });
     }
-    let (completion, finish) = json::answer(trail, &mut attempts, lesson).await?;
+    let (completion, finish) = json::answer(trail, &ask, &mut attempts, lesson).await?;
     Ok(Reply::Json { completion: Box::new(completion), finish })
 }
 
@@ -126,8 +127,8 @@ impl Reply {
                 trail.finish(usage, super::answer::reason_text(finish.reason), Some(&finish));
                 Json(completion).into_response()
             }
-            Self::Stream { running, include_usage, lesson } => {
-                events(Writing::new(*running, include_usage, trail, *lesson).into_body())
+            Self::Stream { running, format, lesson } => {
+                events(Writing::new(*running, format, trail, *lesson).into_body())
             }
             Self::Stored { text, usage, model, stream, include_usage } => {
                 let head = Head::new(trail.created_second(), model);
@@ -144,11 +145,13 @@ impl Reply {
 fn stored(head: Head, text: String, usage: Usage, stream: Option<bool>) -> Response {
     let Some(include_usage) = stream else {
         let Head { id, created, model } = head;
-        return Json(ChatCompletion::answer(id, created, model, text, "stop", usage)).into_response();
+        let choices = vec![Choice::text(0, text, "stop")];
+        return Json(ChatCompletion::new(id, created, model, choices, usage)).into_response();
     };
-    let mut writer = Writer::new(head, include_usage);
-    writer.text(text);
-    writer.end("stop", usage, None);
+    let mut writer = Writer::new(head, include_usage, 1);
+    writer.piece(0, text, None);
+    writer.end(0, "stop", None);
+    writer.done(usage);
     events(writer.into_body())
 }
 

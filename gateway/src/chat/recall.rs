@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reprise_cache::selection::{Chosen, SelectionConfig, SimilarityPrior, select};
-use reprise_cache::{Cache, EmbedError, TenantId, UnitVector, scrub};
+use reprise_cache::{Cache, EmbedError, Instructions, TenantId, UnitVector, scrub};
 use reprise_tier::SharedTier;
 use tokio::task::spawn_blocking;
 
@@ -59,6 +59,7 @@ pub async fn recall(
         cache: Arc::clone(&memory.cache),
         tenant: trail.caller.tenant.clone(),
         embedding,
+        instructions: ask.instructions(),
         config: selection_config(trail, directives),
         tokenizer: tokenizer(trail, ask),
     };
@@ -90,6 +91,7 @@ struct Search {
     cache: Arc<Cache>,
     tenant: TenantId,
     embedding: UnitVector,
+    instructions: Instructions,
     config: SelectionConfig,
     tokenizer: Option<SharedTier>,
 }
@@ -102,7 +104,8 @@ struct Times {
 impl Search {
     fn run(self) -> (Recalled, Times) {
         let begun = Instant::now();
-        let candidates = self.cache.tenant(&self.tenant).nearest(&self.embedding, self.config.top_k);
+        let tenant = self.cache.tenant(&self.tenant);
+        let candidates = tenant.nearest(&self.embedding, self.config.top_k, self.instructions);
         let retrieve = begun.elapsed();
         let tokens = |request: &str, answer: &str| match &self.tokenizer {
             Some(tier) => tier.block_tokens(request, answer),

@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use reprise_cache::{Cache, CacheConfig, EmbedError, Embedder, MemoryStore, ModelHash, UnitVector};
 use reprise_router::{PolicyKind, Pool, Router};
 use reprise_tier::{
-    Event, EventSender, Finish, FinishReason, GenerateRequest, Generation, Pressure, SharedTier, Tier,
-    TierError, TierInfo, TierState, Timings, Usage, channel,
+    Event, EventSender, Finish, FinishReason, GenerateRequest, Generation, LikelyToken, Pressure, SharedTier,
+    Tier, TierError, TierInfo, TierState, Timings, TokenLogprob, Usage, channel,
 };
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -77,8 +77,12 @@ impl Scripted {
     }
 }
 
-fn word(sender: &EventSender, text: &str) {
-    assert!(sender.send(Ok(Event::Delta { text: text.into() })));
+/// Each word is a token.
+fn word(sender: &EventSender, text: &str, logprobs: bool) {
+    let likely = LikelyToken { text: text.into(), bytes: Some(text.into()), logprob: -0.25 };
+    let token = TokenLogprob { chosen: likely.clone(), top: vec![likely] };
+    let logprobs = if logprobs { vec![token] } else { Vec::new() };
+    assert!(sender.send(Ok(Event::Delta { text: text.into(), logprobs })));
 }
 
 impl Tier for Scripted {
@@ -91,6 +95,7 @@ impl Tier for Scripted {
     }
 
     fn submit(&self, request: GenerateRequest) -> Result<Generation, TierError> {
+        let logprobs = request.sampling.logprobs.is_some();
         self.asked.lock().push(request);
         let play = self.next();
         let (sender, generation) = channel(64);
@@ -101,7 +106,7 @@ impl Tier for Scripted {
         match play {
             Play::Say(text) => {
                 let words: Vec<&str> = text.split_inclusive(' ').collect();
-                words.iter().for_each(|text| word(&sender, text));
+                words.iter().for_each(|text| word(&sender, text, logprobs));
                 sender.send(Ok(Event::Finished(Finish {
                     reason: FinishReason::Stop,
                     usage: Usage { prompt_tokens: 3, completion_tokens: words.len() as u32 },
@@ -113,11 +118,11 @@ impl Tier for Scripted {
                 sender.send(Err(error));
             }
             Play::Break(text, error) => {
-                word(&sender, text);
+                word(&sender, text, logprobs);
                 sender.send(Err(error));
             }
             Play::Hang(text) => {
-                word(&sender, text);
+                word(&sender, text, logprobs);
                 self.hanging.lock().push(sender);
             }
             Play::Panic => panic!("as the script says"),

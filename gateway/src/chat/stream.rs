@@ -8,14 +8,14 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::unfold;
-use reprise_openai::chat::{ChatCompletionChunk, Delta};
+use reprise_openai::chat::{ChatCompletionChunk, ChunkChoice, Delta, Logprobs};
 use reprise_openai::{Usage, sse};
 use reprise_tier::{Finish, TierError};
 use serde_json::Value;
 
 use super::afterwards::{Lesson, Whole};
-use super::answer::{Head, reason_text, usage_of};
-use super::generate::{Running, Step};
+use super::answer::{Head, joined, logprobs_of, reason_text, told, usage_of};
+use super::generate::{Running, Step, What};
 use super::trail::Trail;
 use crate::error::{ApiError, tier_error_label};
 use crate::state::SharedState;
@@ -29,6 +29,13 @@ pub struct Writer {
     events: VecDeque<Bytes>,
 }
 
+/// What the client wants to see in a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Format {
+    pub include_usage: bool,
+    pub logprobs: bool,
+}
+
 /// A stream that a tier is writing. Dropping it cancels the generation and files the trail.
 #[derive(Debug)]
 pub struct Writing {
@@ -37,7 +44,12 @@ pub struct Writing {
     /// Gone once the answer has ended.
     pub trail: Option<Trail>,
     pub lesson: Option<Lesson>,
+    /// Log probabilities were asked for.
+    logprobs: bool,
+    /// Of the first choice.
     text: String,
+    /// Of each choice that has ended.
+    finishes: Vec<Option<Finish>>,
     with_examples: bool,
     _open: OpenStream,
 }
@@ -47,22 +59,28 @@ pub struct Writing {
 struct OpenStream(SharedState);
 
 impl Writer {
-    pub fn new(head: Head, include_usage: bool) -> Self {
+    pub fn new(head: Head, include_usage: bool, choices: u32) -> Self {
         let mut writer = Self { head, include_usage, events: VecDeque::new() };
-        writer.piece(Delta::role(), None);
+        (0..choices).for_each(|index| writer.choice(ChunkChoice::new(index, Delta::role())));
         writer
     }
 
-    pub fn text(&mut self, text: String) {
-        self.piece(Delta::text(text), None);
+    /// A piece of a choice, with its log probabilities where these are told.
+    pub fn piece(&mut self, index: u32, text: String, logprobs: Option<Logprobs>) {
+        self.choice(ChunkChoice::new(index, Delta::text(text)).with_logprobs(logprobs));
     }
 
-    pub fn end(&mut self, reason: &'static str, usage: Usage, tool_calls: Option<&Value>) {
+    /// The end of a choice.
+    pub fn end(&mut self, index: u32, reason: &'static str, tool_calls: Option<&Value>) {
         if let Some(calls) = tool_calls {
             let delta = Delta { tool_calls: Some(numbered(calls)), ..Delta::default() };
-            self.piece(delta, None);
+            self.choice(ChunkChoice::new(index, delta));
         }
-        self.piece(Delta::default(), Some(reason));
+        self.choice(ChunkChoice::end(index, reason));
+    }
+
+    /// All choices have ended.
+    pub fn done(&mut self, usage: Usage) {
         if self.include_usage {
             let Head { id, created, model } = &self.head;
             self.push(sse::json(&ChatCompletionChunk::usage(id, *created, model, usage)));
@@ -75,9 +93,9 @@ impl Writer {
         self.push(sse::json(&error.body.into_response()));
     }
 
-    fn piece(&mut self, delta: Delta, reason: Option<&str>) {
+    fn choice(&mut self, choice: ChunkChoice) {
         let Head { id, created, model } = &self.head;
-        let chunk = ChatCompletionChunk::piece(id, *created, model, delta, reason);
+        let chunk = ChatCompletionChunk::piece(id, *created, model, choice);
         let chunk = if self.include_usage { chunk.with_usage_to_come() } else { chunk };
         self.push(sse::json(&chunk));
     }
@@ -96,11 +114,14 @@ impl Writer {
 }
 
 impl Writing {
-    pub fn new(running: Running, include_usage: bool, trail: Trail, lesson: Lesson) -> Self {
+    pub fn new(running: Running, format: Format, trail: Trail, lesson: Lesson) -> Self {
         let head = Head::new(trail.created_second(), running.tier.info().model.as_str());
+        let choices = running.choices();
         Self {
             running,
-            writer: Writer::new(head, include_usage),
+            writer: Writer::new(head, format.include_usage, u32::try_from(choices).unwrap_or(u32::MAX)),
+            logprobs: format.logprobs,
+            finishes: vec![None; choices],
             with_examples: trail.facts().examples > 0,
             _open: OpenStream::new(&trail.state),
             trail: Some(trail),
@@ -132,17 +153,34 @@ impl Writing {
             }
             self.trail.as_ref()?;
             match self.running.step().await {
-                Ok(Step::Text(text)) => {
-                    self.text.push_str(&text);
-                    self.writer.text(text);
+                Ok(Step { choice, what: What::Piece { text, logprobs } }) => {
+                    if choice == 0 {
+                        self.text.push_str(&text);
+                    }
+                    let logprobs = logprobs_of(self.logprobs, &text, told(logprobs));
+                    self.writer.piece(number(choice), text, logprobs);
                 }
-                Ok(Step::End(finish)) => self.finish(finish).await,
+                Ok(Step { choice, what: What::End(finish) }) => self.end(choice, finish).await,
                 Err(error) => self.break_off(&error),
             }
         }
     }
 
-    async fn finish(&mut self, finish: Finish) {
+    /// The end of a choice; of the last, that of the answer.
+    async fn end(&mut self, choice: usize, finish: Finish) {
+        let ending = (reason_text(finish.reason), finish.tool_calls.clone());
+        if let Some(place) = self.finishes.get_mut(choice) {
+            *place = Some(finish);
+        }
+        let finishes: Option<Vec<Finish>> = self.finishes.iter().cloned().collect();
+        match finishes.and_then(|finishes| joined(&finishes)) {
+            Some(whole) => self.finish(whole, choice, ending).await,
+            None => self.writer.end(number(choice), ending.0, ending.1.as_ref()),
+        }
+    }
+
+    /// `last` is the choice that ended last, and how.
+    async fn finish(&mut self, finish: Finish, last: usize, ending: (&'static str, Option<Value>)) {
         let info = self.running.tier.info();
         let whole = Whole {
             text: std::mem::take(&mut self.text),
@@ -152,10 +190,12 @@ impl Writing {
             model: info.model.clone(),
             with_examples: self.with_examples,
         };
+        // Before the end is told: the same request right after it is to find it.
         if let Some(lesson) = &mut self.lesson {
             lesson.store(&whole).await;
         }
-        self.writer.end(whole.finish_reason, whole.usage, finish.tool_calls.as_ref());
+        self.writer.end(number(last), ending.0, ending.1.as_ref());
+        self.writer.done(whole.usage);
         if let Some(trail) = self.trail.take() {
             trail.finish(whole.usage, whole.finish_reason, Some(&finish));
         }
@@ -189,6 +229,10 @@ impl Drop for OpenStream {
     }
 }
 
+fn number(choice: usize) -> u32 {
+    u32::try_from(choice).unwrap_or(u32::MAX)
+}
+
 /// In chunks each tool call has its index.
 fn numbered(calls: &Value) -> Value {
     let Value::Array(calls) = calls else { return calls.clone() };
@@ -204,11 +248,13 @@ fn numbered(calls: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use reprise_openai::chat::TokenLogprob;
+
     use super::*;
 
     fn written(include_usage: bool, write: impl FnOnce(&mut Writer)) -> Vec<String> {
         let head = Head { id: "c".into(), created: 7, model: "m".into() };
-        let mut writer = Writer::new(head, include_usage);
+        let mut writer = Writer::new(head, include_usage, 1);
         write(&mut writer);
         let bytes: Vec<u8> = writer.events.into_iter().flatten().collect();
         let events = sse::EventReader::default().push(&bytes).unwrap();
@@ -218,14 +264,32 @@ mod tests {
     #[test]
     fn a_stream_begins_with_the_role_and_ends_with_done() {
         let events = written(true, |writer| {
-            writer.text("hi".into());
-            writer.end("stop", Usage::new(3, 1), None);
+            writer.piece(0, "hi".into(), None);
+            writer.end(0, "stop", None);
+            writer.done(Usage::new(3, 1));
         });
         assert_eq!(events.len(), 5);
         assert!(events[0].contains(r#""role":"assistant""#));
         assert!(events[2].contains(r#""finish_reason":"stop""#) && events[2].contains(r#""usage":null"#));
         assert!(events[3].contains(r#""total_tokens":4"#) && events[3].contains(r#""choices":[]"#));
         assert_eq!(events[4], "[DONE]");
+    }
+
+    #[test]
+    fn choices_have_their_index_and_logprobs_their_place() {
+        let events = written(false, |writer| {
+            let token =
+                TokenLogprob { token: "a".into(), logprob: -0.5, bytes: None, top_logprobs: Vec::new() };
+            writer.piece(1, "a".into(), Some(Logprobs::content(vec![token])));
+            writer.end(1, "length", None);
+        });
+        assert!(
+            events[1].contains(
+                r#"{"index":1,"delta":{"content":"a"},"logprobs":{"content":[{"token":"a","logprob":-0.5,"bytes":null,"top_logprobs":[]}],"refusal":null},"finish_reason":null}"#
+            ),
+            "{events:?}"
+        );
+        assert!(events[2].contains(r#""index":1,"delta":{},"logprobs":null,"finish_reason":"length""#));
     }
 
     #[test]
@@ -238,7 +302,7 @@ mod tests {
     #[test]
     fn tool_calls_are_numbered() {
         let calls = serde_json::json!([{"id": "a"}, {"id": "b", "index": 1}]);
-        let events = written(false, |writer| writer.end("tool_calls", Usage::default(), Some(&calls)));
+        let events = written(false, |writer| writer.end(0, "tool_calls", Some(&calls)));
         assert!(
             events[1].contains(r#""tool_calls":[{"id":"a","index":0},{"id":"b","index":1}]"#),
             "{events:?}"

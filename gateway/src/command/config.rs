@@ -1,6 +1,11 @@
 use std::path::PathBuf;
 
-use crate::config::{Config, Overrides};
+use anyhow::{Context, ensure};
+use reprise_engine::memory::{AvailableMemory, predict};
+use reprise_models::{Presence, Puller};
+
+use crate::boot::{engine_config, puller};
+use crate::config::{Config, LocalPlan, Overrides, TierPlan, Weights};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum ConfigCommand {
@@ -21,11 +26,52 @@ impl ConfigCommand {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Check(file) => {
-                Config::load(file.config.as_deref(), Overrides::default())?;
+                let config = Config::load(file.config.as_deref(), Overrides::default())?;
+                memory(&config)?;
                 println!("the configuration holds");
             }
             Self::Print(file) => print!("{}", Config::print(file.config.as_deref())?),
         }
         Ok(())
+    }
+}
+
+/// Says what the local tiers' models will take, and refuses what does not fit. A model that is not here yet is not fetched for it.
+fn memory(config: &Config) -> anyhow::Result<()> {
+    let puller = puller()?;
+    let mut all = 0;
+    for tier in &config.tiers {
+        let TierPlan::Local(plan) = tier else { continue };
+        match file(plan, &puller) {
+            Some(gguf) => {
+                let estimate = predict(&engine_config(plan, &plan.name, gguf))
+                    .with_context(|| format!("the model of the tier {}", plan.name))?;
+                all += estimate.total() as u64;
+                println!("tier {}: {estimate}", plan.name);
+            }
+            None => println!("tier {}: its model is not here yet, so its memory is not known", plan.name),
+        }
+    }
+    if let Some(available) = AvailableMemory::now().filter(|_| all > 0) {
+        let megabytes = |bytes: u64| bytes / 1_000_000;
+        let (all, left) = (megabytes(all), megabytes(available.bytes));
+        println!("local tiers together: {all} MB; available {}: {left} MB", available.bound);
+        ensure!(
+            all <= left,
+            "the local tiers take {all} MB and {left} MB are available ({})",
+            available.bound
+        );
+    }
+    Ok(())
+}
+
+fn file(plan: &LocalPlan, puller: &Puller) -> Option<PathBuf> {
+    match &plan.weights {
+        Weights::Gguf(path) => path.exists().then(|| path.clone()),
+        Weights::Manifest(name) => {
+            let model = puller.manifest().get(name)?;
+            let gguf = model.files.iter().find(|file| file.name.ends_with(".gguf"))?;
+            (puller.presence(model) == Presence::Complete).then(|| puller.path(name).join(&gguf.name))
+        }
     }
 }

@@ -5,6 +5,7 @@ mod config;
 mod models;
 mod serve;
 mod store;
+mod upcycle;
 
 use std::io::IsTerminal;
 

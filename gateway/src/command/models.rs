@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use reprise_models::Presence;
 
+use super::upcycle::Upcycling;
 use crate::boot::puller;
 use crate::config::{Config, Overrides, TierPlan, Weights};
 
@@ -18,12 +19,15 @@ pub enum Models {
     },
     /// List the models that are known by name.
     List,
+    /// Make a mixture-of-experts copy of a dense llama model that computes the same function: its experts are copies.
+    Upcycle(Upcycling),
 }
 
 impl Models {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::List => list(),
+            Self::Upcycle(upcycling) => upcycling.run(),
             Self::Pull { names, config } if names.is_empty() => {
                 pull(&wanted(&Config::load(config.as_deref(), Overrides::default())?))
             }

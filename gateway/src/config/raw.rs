@@ -70,6 +70,12 @@ pub struct TierSection {
     pub queue: Option<usize>,
     pub threads: Option<usize>,
     pub device: Option<String>,
+    /// Local: sequences computed at once.
+    pub max_sequences: Option<usize>,
+    /// Local: tokens that the KV memory holds, all sequences together.
+    pub kv_tokens: Option<usize>,
+    /// Local: the most prompt tokens computed between two tokens of those who generate.
+    pub prefill_chunk: Option<usize>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

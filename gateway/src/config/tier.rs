@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use reprise_engine::{DeviceKind, EngineError};
+use reprise_engine::{DeviceKind, EngineError, LocalConfig};
 use secrecy::SecretString;
 
 use super::raw::TierSection;
@@ -26,6 +26,12 @@ pub struct LocalPlan {
     /// As many as the engine takes if not set.
     pub threads: Option<NonZeroUsize>,
     pub device: DeviceKind,
+    /// Sequences computed at once.
+    pub max_sequences: NonZeroUsize,
+    /// Tokens that the KV memory holds; the engine's own choice if not set.
+    pub kv_tokens: Option<NonZeroUsize>,
+    /// Prompt tokens between two tokens of those who generate.
+    pub prefill_chunk: NonZeroUsize,
 }
 
 /// Where a local tier's weights are.
@@ -101,23 +107,54 @@ fn local(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<Tie
         }
     };
     let (queue, threads) = (queue(at, raw.queue)?, raw.threads);
-    let threads = match threads.map(NonZeroUsize::new) {
-        Some(None) => {
-            return Err(ConfigError::value(at("threads"), "must be at least 1; leave it out for all cores"));
-        }
-        threads => threads.flatten(),
-    };
+    let threads = positive(at, "threads", threads, "leave it out for all cores")?;
+    let max_sequences =
+        positive(at, "max_sequences", raw.max_sequences, "1 answers one request after the other")?;
+    let kv_tokens = positive(at, "kv_tokens", raw.kv_tokens, "leave it out for what the sequences need")?;
+    let prefill_chunk =
+        positive(at, "prefill_chunk", raw.prefill_chunk, "leave it out for what suits a CPU")?;
     let device = raw.device.as_deref().map_or(Ok(DeviceKind::Cpu), str::parse);
     let device = device.map_err(|error: EngineError| ConfigError::value(at("device"), error.to_string()))?;
     let context_length = raw.context_length;
-    Ok(TierPlan::Local(LocalPlan { name: raw.name, weights, cost, context_length, queue, threads, device }))
+    Ok(TierPlan::Local(LocalPlan {
+        name: raw.name,
+        weights,
+        cost,
+        context_length,
+        queue,
+        threads,
+        device,
+        max_sequences: max_sequences.unwrap_or(LocalConfig::MAX_SEQUENCES),
+        kv_tokens,
+        prefill_chunk: prefill_chunk.unwrap_or(LocalConfig::PREFILL_CHUNK),
+    }))
+}
+
+/// At least 1, if it is set at all.
+fn positive(
+    at: &dyn Fn(&str) -> String,
+    key: &str,
+    value: Option<usize>,
+    hint: &str,
+) -> Result<Option<NonZeroUsize>, ConfigError> {
+    match value.map(NonZeroUsize::new) {
+        Some(None) => Err(ConfigError::value(at(key), format!("must be at least 1; {hint}"))),
+        value => Ok(value.flatten()),
+    }
 }
 
 fn remote(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<TierPlan, ConfigError> {
     refuse(
         at,
         "is only for a local tier (one without base_url)",
-        &[("path", raw.path.is_some()), ("threads", raw.threads.is_some()), ("device", raw.device.is_some())],
+        &[
+            ("path", raw.path.is_some()),
+            ("threads", raw.threads.is_some()),
+            ("device", raw.device.is_some()),
+            ("max_sequences", raw.max_sequences.is_some()),
+            ("kv_tokens", raw.kv_tokens.is_some()),
+            ("prefill_chunk", raw.prefill_chunk.is_some()),
+        ],
     )?;
     let queue = queue(at, raw.queue)?;
     let base_url = raw.base_url.unwrap_or_default();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import openai
 import pytest
@@ -72,6 +73,56 @@ def test_async_client(gateway):
     assert len(set(asyncio.run(ask()))) == 1
 
 
+def test_logprobs(client):
+    fields = {"model": "small", "messages": CAPITAL, "temperature": 0, "max_tokens": 48}
+    answer = client.chat.completions.create(**fields, logprobs=True, top_logprobs=3)
+    choice = answer.choices[0]
+    content = choice.logprobs.content
+    assert b"".join(bytes(token.bytes) for token in content).decode() == choice.message.content
+    for token in content:
+        assert token.logprob <= 0 and len(token.top_logprobs) == 3
+        assert (token.top_logprobs[0].token, token.top_logprobs[0].logprob) == (token.token, token.logprob)
+        assert sum(math.exp(top.logprob) for top in token.top_logprobs) < 1.0001
+    stream = client.chat.completions.create(**fields, logprobs=True, top_logprobs=3, stream=True)
+    streamed = [token for chunk in stream for token in ((chunk.choices[0].logprobs and chunk.choices[0].logprobs.content) or [])]
+    assert streamed == content
+    assert client.chat.completions.create(**fields).choices[0].logprobs is None
+
+
+def test_logit_bias(client):
+    # Tokens of SmolLM2's vocabulary: " ship" and "The".
+    fields = {"model": "small", "messages": CAPITAL, "temperature": 0, "extra_headers": {"x-reprise-cache": "off"}}
+    forced = client.chat.completions.create(**fields, logit_bias={"5575": 100}, max_tokens=3)
+    assert forced.choices[0].message.content == " ship ship ship"
+    free = client.chat.completions.create(**fields, max_tokens=4).choices[0].message.content
+    forbidden = client.chat.completions.create(**fields, logit_bias={"504": -100}, max_tokens=4).choices[0].message.content
+    assert free.startswith("The") and not forbidden.startswith("The")
+
+
+def test_penalties(client):
+    fields = {"model": "small", "messages": CAPITAL, "temperature": 0, "logit_bias": {"5575": 25}, "max_tokens": 32}
+    without = client.chat.completions.create(**fields).choices[0].message.content
+    with_penalty = client.chat.completions.create(**fields, frequency_penalty=2).choices[0].message.content
+    assert with_penalty.count(" ship") < without.count(" ship")
+    narrowed = client.chat.completions.create(
+        model="small", messages=CAPITAL, temperature=2, max_tokens=24, extra_body={"top_k": 1}
+    )
+    greedy = client.chat.completions.create(model="small", messages=CAPITAL, temperature=0, max_tokens=24)
+    assert narrowed.choices[0].message.content == greedy.choices[0].message.content
+
+
+def test_several_choices(client):
+    fields = {"model": "small", "messages": CAPITAL, "temperature": 1.5, "seed": 7, "max_tokens": 12, "n": 3}
+    answer = client.chat.completions.create(**fields)
+    texts = [choice.message.content for choice in answer.choices]
+    assert [choice.index for choice in answer.choices] == [0, 1, 2] and len(set(texts)) > 1
+    streamed = {0: "", 1: "", 2: ""}
+    for chunk in client.chat.completions.create(**fields, stream=True):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+    assert list(streamed.values()) == texts
+
+
 def test_models(client):
     models = list(client.models.list())
     assert {"auto", "small", "smollm2-135m-instruct-q4_1"} <= {model.id for model in models}
@@ -88,7 +139,9 @@ def test_unknown_model(client):
 
 @pytest.mark.parametrize(
     ("param", "fields"),
-    [("n", {"n": 0}), ("temperature", {"temperature": 9}), ("messages", {"messages": []}), ("top_p", {"top_p": 2})],
+    [("n", {"n": 0}), ("temperature", {"temperature": 9}), ("messages", {"messages": []}), ("top_p", {"top_p": 2}),
+     ("top_logprobs", {"logprobs": True, "top_logprobs": 21}), ("frequency_penalty", {"frequency_penalty": 3}),
+     ("logit_bias", {"logit_bias": {"5": 101}}), ("n", {"n": 9})],
 )
 def test_bad_requests(client, param, fields):
     with pytest.raises(openai.BadRequestError) as caught:

@@ -23,6 +23,8 @@ use tokio::net::TcpListener;
 pub enum Script {
     /// A proper answer with this text, streamed if that was asked for.
     Answer(&'static str),
+    /// The same, each word a token with log probabilities, whether they were asked for or not.
+    AnswerWithLogprobs(&'static str),
     /// This status with this body.
     Status(u16, &'static str),
     /// 200, and a body that is no OpenAI answer.
@@ -129,7 +131,8 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
     shared.seen.lock().push(body);
     let script = shared.next.lock().pop_front().unwrap_or_else(|| shared.otherwise.lock().clone());
     match script {
-        Script::Answer(text) if streamed => answer_streamed(text),
+        Script::Answer(text) if streamed => answer_streamed(text, false),
+        Script::AnswerWithLogprobs(text) => answer_streamed(text, true),
         Script::Answer(text) => answer(text),
         Script::Status(status, body) => {
             (StatusCode::from_u16(status).expect("a status"), [("content-type", "application/json")], body)
@@ -172,12 +175,13 @@ fn answer(text: &str) -> Response {
     .into_response()
 }
 
-fn answer_streamed(text: &str) -> Response {
+fn answer_streamed(text: &str, logprobs: bool) -> Response {
     let usage = json!({
         "id": "chatcmpl-upstream", "object": "chat.completion.chunk", "created": 1, "model": "upstream-model",
         "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
     });
-    let mut parts: Vec<Bytes> = text.split_inclusive(' ').map(|word| chunk(word, None)).collect();
+    let piece = |word| if logprobs { chunk_with_logprobs(word) } else { chunk(word, None) };
+    let mut parts: Vec<Bytes> = text.split_inclusive(' ').map(piece).collect();
     parts.push(chunk("", Some("stop")));
     parts.push(Bytes::from(format!("data: {usage}\n\n")));
     parts.push(Bytes::from_static(b"data: [DONE]\n\n"));
@@ -188,6 +192,18 @@ fn chunk(text: &str, finish_reason: Option<&str>) -> Bytes {
     let value = json!({
         "id": "chatcmpl-upstream", "object": "chat.completion.chunk", "created": 1, "model": "upstream-model",
         "choices": [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": finish_reason}],
+    });
+    Bytes::from(format!("data: {value}\n\n"))
+}
+
+fn chunk_with_logprobs(word: &str) -> Bytes {
+    let token = json!({
+        "token": word, "logprob": -0.5, "bytes": word.as_bytes(),
+        "top_logprobs": [{"token": word, "logprob": -0.5, "bytes": word.as_bytes()}],
+    });
+    let value = json!({
+        "id": "chatcmpl-upstream", "object": "chat.completion.chunk", "created": 1, "model": "upstream-model",
+        "choices": [{"index": 0, "delta": {"content": word}, "logprobs": {"content": [token]}, "finish_reason": null}],
     });
     Bytes::from(format!("data: {value}\n\n"))
 }

@@ -6,6 +6,7 @@
 //! it is sent to the gateway, so a crash in between costs no answers: the next run sends it.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,16 @@ pub enum Outcome {
     Skipped {
         reason: String,
     },
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Improved { improvement, .. } => write!(f, "improved, {}", improvement.why),
+            Self::Kept => f.write_str("the stored answer stands"),
+            Self::Skipped { reason } => write!(f, "skipped, {reason}"),
+        }
+    }
 }
 
 /// What the file says about the pass that is open.

@@ -103,7 +103,7 @@ fn unfit(
     if example.replays >= curation.max_replays {
         Some("replayed often enough")
     } else if !example.context_free {
-        Some("its answer needs the conversation before it")
+        Some("its answer needs what was said before it")
     } else if imported && !curation.replace_imported && !judge.may_replace_imported() {
         Some("no tier wrote its answer")
     } else {
@@ -128,6 +128,7 @@ pub(super) async fn run(
         judge: judge.name().to_owned(),
         considered: 0,
         replayed: 0,
+        kept: 0,
         improved: Vec::new(),
         improved_omitted: 0,
         skipped: BTreeMap::new(),
@@ -175,9 +176,11 @@ impl Pass<'_> {
             *self.report.skipped.entry(reason).or_default() += count;
         }
         self.report.considered = planned.len();
+        let paying = planned.iter().filter(|candidate| candidate.worth.pays()).count();
+        info!(candidates = planned.len(), paying, "ranked");
         let before = self.report.tokens_spent;
         let mut failures = 0;
-        for candidate in planned {
+        for (number, candidate) in planned.into_iter().enumerate() {
             if cancel.is_cancelled() {
                 return Ok(Stop::Interrupted);
             }
@@ -185,6 +188,13 @@ impl Pass<'_> {
                 return Ok(Stop::LeaseLost);
             }
             if !candidate.worth.pays() {
+                let Worth { expected_saving, replay_cost } = candidate.worth;
+                info!(
+                    id = candidate.example.id,
+                    expected_saving = expected_saving.round(),
+                    replay_cost = replay_cost.round(),
+                    "the best of the rest would save fewer tokens than it costs"
+                );
                 return Ok(Stop::SavingBelowCost);
             }
             let spent = self.report.tokens_spent - before;
@@ -196,6 +206,7 @@ impl Pass<'_> {
             match self.step(&candidate, lost, cancel).await? {
                 Step::Done(outcome, tokens) => {
                     failures = 0;
+                    info!(id = candidate.example.id, tokens, "{} of {paying}: {outcome}", number + 1);
                     self.finish(&candidate.tenant, &candidate.example.id, outcome, tokens)?;
                 }
                 Step::Stop(stop) => return Ok(stop),
@@ -258,6 +269,7 @@ impl Pass<'_> {
         let improvement = Improvement {
             id: example.id.clone(),
             tenant: tenant.clone(),
+            request: example.request.clone(),
             old_quality: Some(example.quality.unwrap_or(ruling.old_quality)),
             new_quality: Some(quality_to_store(&ruling, example.quality)),
             gain: example.replay_gain,

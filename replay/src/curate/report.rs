@@ -50,6 +50,9 @@ impl fmt::Display for Stop {
 pub struct Improvement {
     pub id: String,
     pub tenant: String,
+    /// What was asked.
+    #[serde(default)]
+    pub request: String,
     /// As the judge sees the stored answer, else as measured before.
     pub old_quality: Option<f32>,
     pub new_quality: Option<f32>,
@@ -72,6 +75,9 @@ pub struct RunReport {
     pub considered: usize,
     /// Examples asked again.
     pub replayed: usize,
+    /// Of these, those whose stored answer stood.
+    #[serde(default)]
+    pub kept: usize,
     pub improved: Vec<Improvement>,
     /// Improvements left out of this copy for size.
     #[serde(default)]
@@ -100,7 +106,10 @@ impl RunReport {
                 self.expected_tokens_saved += expected_saving.max(0.0) as u64;
                 self.improved.push(improvement);
             }
-            Outcome::Kept => self.replayed += 1,
+            Outcome::Kept => {
+                self.replayed += 1;
+                self.kept += 1;
+            }
             Outcome::Skipped { reason } => *self.skipped.entry(reason).or_default() += 1,
         }
     }
@@ -113,7 +122,12 @@ impl RunReport {
         let mut size = 4096;
         let mut kept = Vec::new();
         for mut improvement in copy.improved {
-            for text in [&mut improvement.old_answer, &mut improvement.new_answer, &mut improvement.why] {
+            for text in [
+                &mut improvement.request,
+                &mut improvement.old_answer,
+                &mut improvement.new_answer,
+                &mut improvement.why,
+            ] {
                 *text = shortened(text);
             }
             size += serde_json::to_vec(&improvement).map_or(REPORT_BYTES, |bytes| bytes.len() + 1);
@@ -134,8 +148,12 @@ impl fmt::Display for RunReport {
         let resumed = if self.resumed { ", continuing an earlier pass" } else { "" };
         writeln!(
             f,
-            "{} candidates, {} replayed{resumed}, judged by {}",
-            self.considered, self.replayed, self.judge
+            "{} candidates, {} replayed{resumed}, judged by {}: {} improved, {} kept as they were",
+            self.considered,
+            self.replayed,
+            self.judge,
+            self.improved.len(),
+            self.kept
         )?;
         for improvement in &self.improved {
             let quality = |value: Option<f32>| value.map_or("?".to_owned(), |value| format!("{value:.2}"));
@@ -149,6 +167,7 @@ impl fmt::Display for RunReport {
                 improvement.gain,
                 improvement.why
             )?;
+            writeln!(f, "  asked: {}", one_line(&improvement.request))?;
             writeln!(f, "  was: {}", one_line(&improvement.old_answer))?;
             writeln!(f, "  now: {}", one_line(&improvement.new_answer))?;
         }
@@ -191,6 +210,7 @@ mod tests {
         let improvement = Improvement {
             id: "e".into(),
             tenant: "t".into(),
+            request: "r".into(),
             old_quality: None,
             new_quality: Some(0.5),
             gain: 0.1,
@@ -205,6 +225,7 @@ mod tests {
             judge: "agreement".into(),
             considered: 500,
             replayed: 500,
+            kept: 0,
             improved: vec![improvement; 500],
             improved_omitted: 0,
             skipped: BTreeMap::new(),

@@ -1,5 +1,6 @@
 //! Known good pairs as OpenAI chat JSONL, the format fine-tuning files have:
-//! `{"messages": [.., {"role": "user", ..}, {"role": "assistant", ..}], "quality": 0.9, "source": ".."}`.
+//! `{"messages": [{"role": "user", ..}, {"role": "assistant", ..}], "quality": 0.9, "source": ".."}`, with a system message
+//! before them if the answer was given under one.
 
 use std::io::{BufRead, Write};
 
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Pair {
     pub request: String,
     pub answer: String,
+    /// The system prompt that the answer was given under: it is shown under the same alone.
+    pub instructions: Option<String>,
     /// Measured quality in [0, 1], where one is known.
     pub quality: Option<f32>,
     pub source: Option<String>,
@@ -48,27 +51,30 @@ pub fn read(reader: impl BufRead) -> impl Iterator<Item = std::io::Result<Line>>
 
 pub fn write(writer: &mut impl Write, pair: &Pair) -> std::io::Result<()> {
     let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
-    let row = Row {
-        messages: vec![message("user", &pair.request), message("assistant", &pair.answer)],
-        quality: pair.quality,
-        source: pair.source.clone(),
-    };
+    let system = pair.instructions.iter().map(|text| message("system", text));
+    let turns = [message("user", &pair.request), message("assistant", &pair.answer)];
+    let row =
+        Row { messages: system.chain(turns).collect(), quality: pair.quality, source: pair.source.clone() };
     serde_json::to_writer(&mut *writer, &row)?;
     writer.write_all(b"\n")
 }
 
-/// The cache remembers one user message and its answer. A conversation has more to it than its last turn, and a
-/// system prompt changes what the answer means, so a line with either is refused instead of being cut down.
+/// The cache remembers one user message and its answer. A conversation has more to it than its last turn, so a line with
+/// one is refused instead of being cut down.
 fn parse(line: &str) -> Result<Pair, String> {
     let row: Row = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let (request, answer) = match row.messages.as_slice() {
+    let (instructions, turns) = match row.messages.as_slice() {
+        [system, turns @ ..] if system.role == "system" => (Some(system.content.clone()), turns),
+        turns => (None, turns),
+    };
+    let (request, answer) = match turns {
         [user, assistant] if user.role == "user" && assistant.role == "assistant" => {
             (user.content.trim(), assistant.content.trim())
         }
-        messages => {
-            let roles: Vec<&str> = messages.iter().map(|message| message.role.as_str()).collect();
+        _ => {
+            let roles: Vec<&str> = row.messages.iter().map(|message| message.role.as_str()).collect();
             return Err(format!(
-                "messages must be one user and one assistant turn, not [{}]",
+                "messages must be one user and one assistant turn, with a system message before them or without, not [{}]",
                 roles.join(", ")
             ));
         }
@@ -79,7 +85,8 @@ fn parse(line: &str) -> Result<Pair, String> {
     if row.quality.is_some_and(|quality| !(0.0..=1.0).contains(&quality)) {
         return Err("quality must lie in [0, 1]".into());
     }
-    Ok(Pair { request: request.into(), answer: answer.into(), quality: row.quality, source: row.source })
+    let (request, answer) = (request.into(), answer.into());
+    Ok(Pair { request, answer, instructions, quality: row.quality, source: row.source })
 }
 
 #[cfg(test)]
@@ -91,6 +98,7 @@ mod tests {
         let pair = Pair {
             request: "a \"b\"\nc".into(),
             answer: "d".into(),
+            instructions: Some("be brief".into()),
             quality: Some(0.5),
             source: Some("reference".into()),
         };
@@ -105,12 +113,12 @@ mod tests {
         let text = r#"{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}
 
 not json
-{"messages":[{"role":"system","content":"s"},{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}
+{"messages":[{"role":"user","content":"p"},{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}
 {"messages":[{"role":"user","content":"q"},{"role":"assistant","content":" "}]}
 {"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}],"quality":1.5}"#;
         let lines: Vec<_> = read(text.as_bytes()).map(Result::unwrap).collect();
         let numbers: Vec<_> = lines.iter().map(|line| (line.number, line.pair.is_ok())).collect();
         assert_eq!(numbers, [(1, true), (3, false), (4, false), (5, false), (6, false)]);
-        assert!(lines[2].pair.as_ref().unwrap_err().contains("system, user, assistant"));
+        assert!(lines[2].pair.as_ref().unwrap_err().contains("user, user, assistant"));
     }
 }

@@ -31,7 +31,7 @@ pub struct Example {
     pub uses: u64,
     #[serde(default)]
     pub replays: u32,
-    /// False if the answer leaned on a conversation that is not stored with it.
+    /// False if the answer leaned on instructions or a conversation that are not stored with it.
     #[serde(default = "yes")]
     pub context_free: bool,
 }
@@ -66,6 +66,8 @@ pub struct ExamplePatch {
 pub struct NewExample<'a> {
     pub request: &'a str,
     pub answer: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -18,7 +18,7 @@ pub(super) const HEADINGS: [&str; 13] = [
     "examples",
     "example / prompt tokens",
     "overhead p50 / p99, ms",
-    "errors",
+    "errors / cut",
 ];
 
 pub(super) fn cells(line: &Line) -> [String; 13] {
@@ -41,7 +41,7 @@ pub(super) fn cells(line: &Line) -> [String; 13] {
             optional(measured.prompt_tokens, |value| decimals(value, 0))
         ),
         optional(measured.overhead_ms, spread),
-        measured.errors.to_string(),
+        format!("{} / {}", measured.errors, measured.cut),
     ]
 }
 

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -6,11 +6,15 @@ use tracing::warn;
 
 use crate::trace::{Row, RunFile};
 
-/// One traced run. Rows carry the run's label, which is unique within a report.
+/// One traced run, or the shares of one that was played in several. Rows carry the run's label, which is unique within a
+/// report.
 #[derive(Debug, Clone)]
 pub struct Run {
     pub label: String,
+    /// Of the run as a whole: requests and files of all shares.
     pub file: RunFile,
+    /// One for each share.
+    pub shares: Vec<RunFile>,
     pub rows: Vec<Row>,
 }
 
@@ -21,9 +25,39 @@ impl Run {
         self.file.tiers.iter().max_by(|a, b| a.cost.total_cmp(&b.cost)).map(|tier| tier.name.as_str())
     }
 
+    /// True if the other is a share of this run: the same policy and passes under the same name, and other requests.
+    fn may_take_in(&self, other: &Self) -> bool {
+        let same = |file: &RunFile| {
+            let RunFile { label, policy, loop_kind, seed, passes, .. } = file.clone();
+            (label, policy, loop_kind, seed, passes)
+        };
+        let ids: HashSet<&str> = self.rows.iter().map(|row| row.id.as_str()).collect();
+        same(&self.file) == same(&other.file) && !other.rows.iter().any(|row| ids.contains(row.id.as_str()))
+    }
+
+    fn take_in(&mut self, other: Self) {
+        let (file, share) = (&mut self.file, other.file);
+        file.requests += share.requests;
+        for data in share.files {
+            if !file.files.contains(&data) {
+                file.files.push(data);
+            }
+        }
+        file.started = file.started.min(share.started);
+        file.finished = file.finished.max(share.finished);
+        file.completed &= share.completed;
+        self.shares.extend(other.shares);
+        self.rows.extend(other.rows);
+    }
+
+    /// The last pass that holds as many rows as any: one that was cut short would compare other requests.
     #[must_use]
     pub fn last_pass(&self) -> u32 {
-        self.rows.iter().map(|row| row.pass).max().unwrap_or(1)
+        let mut rows: BTreeMap<u32, usize> = BTreeMap::new();
+        for row in &self.rows {
+            *rows.entry(row.pass).or_default() += 1;
+        }
+        rows.into_iter().max_by_key(|(pass, count)| (*count, *pass)).map_or(1, |(pass, _)| pass)
     }
 
     #[must_use]
@@ -33,11 +67,15 @@ impl Run {
 }
 
 pub(super) fn load(dirs: &[PathBuf]) -> anyhow::Result<Vec<Run>> {
-    let mut runs = Vec::with_capacity(dirs.len());
+    let mut runs: Vec<(&PathBuf, Run)> = Vec::with_capacity(dirs.len());
     for dir in dirs {
         let file = RunFile::read(dir)?;
         let rows = rows(&dir.join("rows.csv"), file.completed)?;
-        runs.push((dir, Run { label: file.label.clone(), file, rows }));
+        let run = Run { label: file.label.clone(), shares: vec![file.clone()], file, rows };
+        match runs.iter_mut().find(|(_, other): &&mut (&PathBuf, Run)| other.may_take_in(&run)) {
+            Some((_, other)) => other.take_in(run),
+            None => runs.push((dir, run)),
+        }
     }
     let mut uses: BTreeMap<String, usize> = BTreeMap::new();
     for (_, run) in &runs {

@@ -32,6 +32,8 @@ pub struct Spread {
 pub struct Measured {
     pub requests: usize,
     pub errors: usize,
+    /// Answers that ended at the token limit: a right one may have been on its way.
+    pub cut: usize,
     pub score: Option<Estimate>,
     /// Share of answers that did not come from the dearest tier.
     pub offloaded: Option<Estimate>,
@@ -61,6 +63,7 @@ impl Measured {
         Self {
             requests: rows.len(),
             errors: rows.len() - answered.len(),
+            cut: answered.iter().filter(|row| row.finish_reason.as_deref() == Some("length")).count(),
             score: Estimate::of(&scores, Bootstrap::default()),
             offloaded,
             ttft_s: spread(&values(|row| row.ttft_s)),

@@ -56,7 +56,7 @@ pub fn summarise(runs: &[Run]) -> Vec<Line> {
     lines
 }
 
-const COLUMNS: [&str; 41] = [
+const COLUMNS: [&str; 42] = [
     "run",
     "policy",
     "set",
@@ -98,6 +98,7 @@ const COLUMNS: [&str; 41] = [
     "offloaded_n",
     "last_pass",
     "baseline",
+    "cut",
 ];
 
 pub(super) fn csv(lines: &[Line]) -> anyhow::Result<Vec<u8>> {
@@ -147,6 +148,7 @@ fn fields(line: &Line) -> Vec<String> {
     fields.push(count(measured.offloaded.map(|estimate| estimate.n)));
     fields.push(line.last.to_string());
     fields.push(large.map(|paired| paired.baseline.clone()).unwrap_or_default());
+    fields.push(measured.cut.to_string());
     fields
 }
 
@@ -165,7 +167,7 @@ pub(super) fn markdown(lines: &[Line]) -> String {
         out.push_str(&format!("\n## {}\n\n", set.unwrap_or("All sets")));
         out.push_str(
             "| run | n | score | over large-plain | over small-plain | wins over large-plain | offloaded | TTFT p50 / p99 \
-             | end to end p50 / p99 | examples | example / prompt tokens | overhead p50 / p99, ms | errors |\n\
+             | end to end p50 / p99 | examples | example / prompt tokens | overhead p50 / p99, ms | errors / cut |\n\
              |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
         );
         for line in lines.iter().filter(|line| line.last && line.set.as_deref() == set) {

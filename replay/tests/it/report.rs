@@ -184,6 +184,44 @@ fn equal_labels_are_told_apart_by_folder_and_the_last_pass_leads() {
 }
 
 #[test]
+fn shares_of_one_run_are_put_together_again() {
+    let dir = tempfile::tempdir().unwrap();
+    run(
+        &dir.path().join("one"),
+        "small-plain",
+        &[entry("a", 1.0, "small", 1.0), entry("b", 0.0, "small", 1.0)],
+    );
+    run(
+        &dir.path().join("two"),
+        "small-plain",
+        &[entry("c", 0.0, "small", 1.0), entry("d", 0.0, "small", 1.0)],
+    );
+    let dirs = [dir.path().join("one"), dir.path().join("two")];
+    let written = report::write(&dirs, &dir.path().join("r.html"), "T").unwrap();
+    let markdown = std::fs::read_to_string(written.summary_md).unwrap();
+    assert!(markdown.contains("| small-plain | 4 | 0.25 "), "{markdown}");
+    let page = std::fs::read_to_string(written.html).unwrap();
+    assert!(
+        page.contains("4 requests, 1 pass, closed loop, one request at a time, played in 2 shares"),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_last_pass_that_was_cut_short_does_not_lead() {
+    let dir = tempfile::tempdir().unwrap();
+    let again = Entry { pass: 2, ..entry("a", 0.0, "small", 1.0) };
+    run(
+        &dir.path().join("p"),
+        "bandit",
+        &[entry("a", 1.0, "small", 1.0), entry("b", 1.0, "small", 1.0), again],
+    );
+    let written = report::write(&[dir.path().join("p")], &dir.path().join("r.html"), "T").unwrap();
+    let markdown = std::fs::read_to_string(written.summary_md).unwrap();
+    assert!(markdown.contains("| bandit | 2 | 1.00 "), "{markdown}");
+}
+
+#[test]
 fn only_the_last_row_of_a_killed_run_may_be_cut() {
     let dir = tempfile::tempdir().unwrap();
     let dirs = fixture(dir.path());
@@ -197,5 +235,5 @@ fn only_the_last_row_of_a_killed_run_may_be_cut() {
     file.write(&dirs[0]).unwrap();
     let written = report::write(&dirs, &out, "T").unwrap();
     let page = std::fs::read_to_string(written.html).unwrap();
-    assert!(page.contains("large-plain was interrupted: it holds 3 rows."));
+    assert!(page.contains("large-plain was interrupted: it holds 3 of 4 rows."));
 }

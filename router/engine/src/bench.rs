@@ -1,22 +1,23 @@
-use std::time::Instant;
+use std::{num::NonZeroUsize, time::Instant};
 
+use reprise_scheduler::{Backend, Finished, Moment, NewSequence, Pipeline, Priority};
 use serde::Serialize;
 
-use crate::{EngineError, LocalConfig, gguf::Gguf, model, worker::PREFILL_CHUNK};
+use crate::{EngineError, LocalConfig, gguf::Gguf, worker};
 
-/// Speeds of one model on this machine, one sequence at a time.
+/// Speeds of one model on this machine.
 #[derive(Debug, Clone, Serialize)]
 pub struct BenchReport {
     pub model: String,
     pub device: String,
-    /// Threads for attention and element-wise work.
     pub threads: usize,
-    /// Threads for quantised matrix products: `CANDLE_NUM_THREADS`, or the physical cores.
-    pub matmul_threads: usize,
+    /// Sequences at once.
     pub batch: usize,
+    /// Of each sequence.
     pub prompt_tokens: usize,
     pub generated_tokens: usize,
     pub load_seconds: f64,
+    /// All sequences together.
     pub prefill_tokens_per_second: f64,
     pub decode_tokens_per_second: f64,
     /// Of the whole process; absent where the system does not tell.
@@ -24,62 +25,90 @@ pub struct BenchReport {
 }
 
 /// Loads the model on the calling thread and measures, after one unmeasured pass, the prefill of `prompt_tokens`
-/// tokens and then the decode of `generate_tokens`.
+/// tokens and then the decode of `generate_tokens`, of as many sequences at once as the configuration computes. The prompts
+/// differ, so that nothing is shared. Sampling is left out.
 ///
 /// # Errors
-/// If the model does not load, or both together exceed its context.
+/// If the model does not load, or both together exceed its context or the KV memory.
 pub fn bench_engine(
     config: &LocalConfig,
     prompt_tokens: usize,
     generate_tokens: usize,
 ) -> Result<BenchReport, EngineError> {
-    let threads =
-        config.threads.map_or_else(candle_core::utils::get_num_threads, std::num::NonZeroUsize::get);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|error| EngineError::Thread(error.to_string()))?;
-    pool.install(|| measure(config, prompt_tokens, generate_tokens, threads))
-}
-
-fn measure(
-    config: &LocalConfig,
-    prompt_tokens: usize,
-    generate_tokens: usize,
-    threads: usize,
-) -> Result<BenchReport, EngineError> {
+    let batch = config.max_sequences.get();
+    let mut config = config.clone();
+    config.kv_tokens = config.kv_tokens.or_else(|| {
+        // Each sequence in whole blocks, and the one that the scheduler wants free for each.
+        NonZeroUsize::new(batch.saturating_mul((prompt_tokens + generate_tokens).next_multiple_of(32) + 32))
+    });
     let begun = Instant::now();
-    let device = config.device.open()?;
-    let mut gguf = Gguf::open(&config.gguf)?;
-    let context = model::trained_context(&gguf)?.min(config.context_length.unwrap_or(u32::MAX)) as usize;
-    let model = model::load(&mut gguf, context, &device, &|| false)?;
+    let mut backend = worker::open(&config, Gguf::open(&config.gguf)?, &|| false)?;
     let load_seconds = begun.elapsed().as_secs_f64();
 
-    let prompt: Vec<u32> =
-        (0..).map(|i: u32| 100 + i.wrapping_mul(7919) % 10_000).take(prompt_tokens).collect();
-    model.new_sequence().forward(prompt.get(..prompt.len().min(PREFILL_CHUNK)).unwrap_or(&prompt))?;
-    let mut sequence = model.new_sequence();
-    let begun = Instant::now();
-    for chunk in prompt.chunks(PREFILL_CHUNK) {
-        sequence.forward(chunk)?;
-    }
-    let prefill = begun.elapsed().as_secs_f64();
-    let begun = Instant::now();
-    for token in 100..100 + u32::try_from(generate_tokens).unwrap_or(u32::MAX - 100) {
-        sequence.forward(&[token % 10_000])?;
-    }
-    let decode = begun.elapsed().as_secs_f64();
+    run(&config, &mut backend, prompt_tokens.min(config.prefill_chunk.get()), 1)?;
+    let (prefill, decode) = run(&config, &mut backend, prompt_tokens, generate_tokens)?;
     Ok(BenchReport {
         model: config.model_id.clone(),
         device: config.device.to_string(),
-        threads,
-        matmul_threads: candle_core::utils::barrier_pool().n_workers() + 1,
-        batch: 1,
+        threads: worker::threads(&config).get(),
+        batch,
         prompt_tokens,
         generated_tokens: generate_tokens,
         load_seconds,
-        prefill_tokens_per_second: prompt_tokens as f64 / prefill,
-        decode_tokens_per_second: generate_tokens as f64 / decode,
+        prefill_tokens_per_second: (batch * prompt_tokens) as f64 / prefill,
+        decode_tokens_per_second: (batch * generate_tokens) as f64 / decode,
         resident_bytes: resident_bytes(),
     })
+}
+
+/// Seconds until every sequence has its first logits, and from there until each has `generate` more.
+fn run(
+    config: &LocalConfig,
+    backend: &mut impl Backend,
+    prompt: usize,
+    generate: usize,
+) -> Result<(f64, f64), EngineError> {
+    let mut pipeline = worker::pipeline(config, backend)?;
+    let mut out = Finished::default();
+    let batch = u32::try_from(config.max_sequences.get()).unwrap_or(u32::MAX);
+    let token = |i: u32| 100 + i.wrapping_mul(7919) % 10_000;
+    for sequence in 0..batch {
+        let new = NewSequence {
+            tokens: (sequence * 31..).map(token).take(prompt).collect(),
+            max_new: generate,
+            priority: Priority::Interactive,
+            deadline: None,
+            scope: sequence.into(),
+        };
+        pipeline.start(new).map_err(|error| EngineError::Inconsistent(error.to_string()))?;
+    }
+    // Sequences that are through with their prompt wait for the others, so that the two speeds do not mix.
+    let mut ready = Vec::new();
+    let begun = Instant::now();
+    while ready.len() < batch as usize {
+        turn(&mut pipeline, backend, &mut out)?;
+        ready.extend(&out.logits_of);
+    }
+    let prefill = begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    for step in 0..u32::try_from(generate).unwrap_or(u32::MAX) {
+        ready.drain(..).for_each(|id| pipeline.push(id, token(step)));
+        while ready.len() < batch as usize {
+            turn(&mut pipeline, backend, &mut out)?;
+            ready.extend(&out.logits_of);
+        }
+    }
+    Ok((prefill, begun.elapsed().as_secs_f64()))
+}
+
+fn turn(pipeline: &mut Pipeline, backend: &mut impl Backend, out: &mut Finished) -> Result<(), EngineError> {
+    let turn = pipeline
+        .turn(backend, Moment::default(), out)
+        .map_err(|error| EngineError::Inconsistent(error.to_string()))?;
+    if turn.computed {
+        return Ok(());
+    }
+    Err(EngineError::Inconsistent("the sequences do not fit the KV memory together".into()))
 }
 
 fn resident_bytes() -> Option<u64> {

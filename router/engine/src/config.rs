@@ -1,6 +1,13 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use crate::DeviceKind;
+use reprise_kernels::attention::{BLOCK_TOKENS, KvFormat};
+
+use crate::{DeviceKind, backend::CpuOptions};
+
+/// Tokens computed in one tick, at most: what a prefill chunk and the decodes beside it need.
+const ROWS: usize = 256;
+/// KV memory is for so many sequences of the longest kind; shorter ones are more.
+const LONGEST_SEQUENCES: usize = 4;
 
 /// What a local tier is made of. Validated by the caller: `cost` in [0, 1].
 #[derive(Debug, Clone)]
@@ -10,13 +17,84 @@ pub struct LocalConfig {
     /// The id that `GET /v1/models` lists.
     pub model_id: String,
     pub gguf: PathBuf,
-    /// Threads for this tier's attention and element-wise work. Quantised matrix products run on candle's one
-    /// pool per process, sized by `CANDLE_NUM_THREADS` at its first use. `None`: as many as candle takes.
+    /// Threads that compute. `None`: one per core.
     pub threads: Option<NonZeroUsize>,
     /// The most requests that wait before `submit` refuses.
     pub queue_capacity: NonZeroUsize,
     pub cost: f64,
     pub device: DeviceKind,
-    /// Upper bound on the context, in tokens; the model's own bound holds as well.
+    /// Upper bound on the context, in tokens; the model's own bound and `kv_tokens` hold as well.
     pub context_length: Option<u32>,
+    /// Sequences computed at once.
+    pub max_sequences: NonZeroUsize,
+    /// Tokens that the KV memory holds, all sequences together; rounded up to whole blocks. `None`:
+    /// [`KV_TOKENS_PER_SEQUENCE`](Self::KV_TOKENS_PER_SEQUENCE) for each sequence, and one whole context at least.
+    pub kv_tokens: Option<NonZeroUsize>,
+    /// The most prompt tokens computed between two tokens of those who generate.
+    pub prefill_chunk: NonZeroUsize,
+}
+
+impl LocalConfig {
+    /// What is right for a few cores: more sequences would share each read of the weights, but leave each too slow.
+    pub const MAX_SEQUENCES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
+    /// Long enough to fill the kernels, short enough to bound the wait between two tokens of others.
+    pub const PREFILL_CHUNK: NonZeroUsize = NonZeroUsize::MIN.saturating_add(127);
+    pub const KV_TOKENS_PER_SEQUENCE: usize = 1024;
+
+    /// KV blocks for a model of this context, and the context that they leave: no sequence may need more than all of them.
+    pub(crate) fn kv_blocks(&self, context_length: usize, block_tokens: usize) -> (usize, usize) {
+        let sequences = self.max_sequences.get();
+        let most = sequences.saturating_mul(context_length);
+        let share = sequences.saturating_mul(Self::KV_TOKENS_PER_SEQUENCE).clamp(context_length, most);
+        let tokens = self.kv_tokens.map_or(share, NonZeroUsize::get);
+        let blocks = tokens.div_ceil(block_tokens).max(1);
+        (blocks, context_length.min(blocks * block_tokens))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kv_holds_a_context_and_its_share_for_each() {
+        let blocks = |sequences: usize, kv_tokens: Option<usize>, context| {
+            let config = LocalConfig {
+                name: String::new(),
+                model_id: String::new(),
+                gguf: PathBuf::new(),
+                threads: None,
+                queue_capacity: NonZeroUsize::MIN,
+                cost: 0.0,
+                device: DeviceKind::Cpu,
+                context_length: None,
+                max_sequences: NonZeroUsize::new(sequences).expect("not zero"),
+                kv_tokens: kv_tokens.and_then(NonZeroUsize::new),
+                prefill_chunk: LocalConfig::PREFILL_CHUNK,
+            };
+            config.kv_blocks(context, 32)
+        };
+        assert_eq!(blocks(16, None, 8192), (512, 8192));
+        assert_eq!(blocks(16, None, 32768), (1024, 32768), "one context at least");
+        assert_eq!(blocks(4, None, 100), (13, 100), "no more than all sequences can fill");
+        assert_eq!(blocks(16, Some(100), 8192), (4, 128), "less KV, less context");
+    }
+}
+
+impl LocalConfig {
+    /// How a model is run whose own context has `trained_context` tokens. `reprise config check` predicts memory from it and the
+    /// worker loads by it.
+    #[must_use]
+    pub fn cpu_options(&self, trained_context: usize) -> CpuOptions {
+        let wanted = self.context_length.map(|tokens| tokens as usize);
+        let context = wanted.map_or(trained_context, |wanted| wanted.min(trained_context));
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        CpuOptions {
+            threads: self.threads.unwrap_or_else(cores),
+            rows: ROWS,
+            kv_blocks: context.div_ceil(BLOCK_TOKENS) * LONGEST_SEQUENCES,
+            kv_format: KvFormat::F16,
+            context_length: wanted,
+        }
+    }
 }

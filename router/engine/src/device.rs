@@ -1,26 +1,13 @@
 use std::{fmt, str::FromStr};
 
-use candle_core::Device;
-
 use crate::EngineError;
 
-/// Where a tier computes: `cpu`, or `cuda:N` in a build with the feature `cuda`.
+/// Where a tier computes: `cpu`, or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceKind {
     #[default]
     Cpu,
     Cuda(usize),
-}
-
-impl DeviceKind {
-    /// Opens the device. Called on the worker's own thread: a CUDA handle belongs to one thread, because
-    /// `Device::new_cuda` would use a per-thread default stream and order nothing between two threads.
-    pub(crate) fn open(self) -> Result<Device, EngineError> {
-        match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(ordinal) => Ok(Device::new_cuda_with_stream(ordinal)?),
-        }
-    }
 }
 
 impl fmt::Display for DeviceKind {

@@ -3,6 +3,11 @@ use std::path::PathBuf;
 use reprise_kernels::{attention::KvCacheError, matrix::MatrixError};
 use thiserror::Error;
 
+use crate::{
+    backend::MemoryEstimate,
+    memory::{AvailableMemory, megabytes},
+};
+
 /// Why a model cannot be loaded or run. Shown to an operator.
 #[derive(Debug, Error)]
 pub enum EngineError {
@@ -32,6 +37,8 @@ pub enum EngineError {
     Tokenizer(String),
     #[error("unknown device `{0}`: expected `cpu` or `cuda:N`")]
     UnknownDevice(String),
+    #[error("the model takes {}; only {} are available ({})", predicted, megabytes(available.bytes), available.bound)]
+    Memory { predicted: MemoryEstimate, available: AvailableMemory },
     #[error("shut down while loading")]
     Stopped,
     #[error("compute: {0}")]

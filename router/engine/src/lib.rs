@@ -1,12 +1,14 @@
 //! The models that Reprise runs itself, behind the tier's interface: submit, stream of tokens, cancel, pressure.
 //!
-//! [`LocalTier`] is the only way in for the gateway. Behind it stand, each in its module: the weights and the
-//! forward pass (`model`), text to tokens and back (`text`), and the worker thread with its queue (`worker`).
-//! One sequence is computed at a time. Replacing that by a continuous batch changes `worker` and `model` only.
+//! [`LocalTier`] is the only way in for the gateway. Behind it stand, each in its module: checkpoints (`source`, `loader`) as
+//! graphs of sub-layers (`graph`), their computation (`backend`), text to tokens and back (`text`), the choice of the next
+//! token (`sampling`), and the worker thread with its queue (`worker`). Which tokens are computed together, and where their KV
+//! lies, is decided in `reprise-scheduler`.
 //!
 //! Absences: no async runtime (a worker is an OS thread), no network, no knowledge of HTTP or of the cache.
 
 pub mod backend;
+pub mod bank;
 mod bench;
 mod config;
 mod device;
@@ -14,8 +16,10 @@ mod error;
 mod gguf;
 pub mod graph;
 pub mod loader;
+pub mod memory;
+#[cfg(test)]
 mod model;
-mod sampler;
+mod sampling;
 pub mod source;
 mod speed;
 #[cfg(test)]
@@ -34,4 +38,5 @@ pub use tier::LocalTier;
 /// What tests and tools need to look inside a model file without starting a tier.
 pub mod inspect {
     pub use crate::gguf::Gguf;
+    pub use crate::sampling::{Chosen, Logprobs, Mask, Sampler, SamplingError, TokenMask};
 }

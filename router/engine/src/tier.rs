@@ -1,20 +1,16 @@
 use std::{
-    num::NonZeroUsize,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use reprise_tier::{GenerateRequest, Generation, Pressure, Tier, TierError, TierInfo, TierState, channel};
 
 use crate::{
     LocalConfig,
-    speed::{Meter, Work},
-    worker::{self, Job, Queue, Shared},
+    speed::Work,
+    worker::{self, Job, Prompt, Shared},
 };
 
 /// Bytes per token of English text, about; for estimates only.
@@ -45,15 +41,7 @@ impl LocalTier {
             cost: config.cost,
             remote: false,
         };
-        let capacity: NonZeroUsize = config.queue_capacity;
-        let shared = Arc::new(Shared {
-            queue: Queue::new(capacity),
-            meter: Meter::new(capacity.get()),
-            config,
-            loaded: OnceLock::new(),
-            state: RwLock::new(TierState::Loading),
-            stopping: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared::new(config));
         let name = format!("tier-{}", provisional.name);
         let spawned = std::thread::Builder::new().name(name).spawn({
             let shared = Arc::clone(&shared);
@@ -117,7 +105,7 @@ impl Tier for LocalTier {
         let most = request.max_tokens.map_or(context, |wanted| wanted.min(context));
         let (events, generation) = channel(most as usize + OTHER_EVENTS);
         let work = self.estimate(&request);
-        let job = Job { request, events, submitted: Instant::now(), work };
+        let job = Job { request, events, submitted: Instant::now(), work, prompt: Prompt::Text };
         if self.shared.queue.push(job, &self.shared.meter)? {
             return Ok(generation);
         }

@@ -1,10 +1,13 @@
 //! From the upstream's events to the tier's. No I/O: bytes of any kind and cut anywhere go in.
 
 use reprise_openai::sse::EventReader;
-use reprise_tier::{FinishReason, TierError, Usage};
+use reprise_tier::{FinishReason, TierError, TokenLogprob, Usage};
 use serde_json::{Map, Value};
 
-use super::{chunk::Chunk, estimate_tokens, failure};
+use super::{
+    chunk::{Chunk, logprobs},
+    estimate_tokens, failure,
+};
 
 /// An answer longer than this is not one.
 const MOST_BYTES: usize = 16 << 20;
@@ -23,6 +26,13 @@ pub struct Answer {
     tool_calls: Vec<Value>,
 }
 
+/// Text, and the log probabilities that came with it; one of the two may be empty.
+#[derive(Debug, PartialEq)]
+pub struct Piece {
+    pub text: String,
+    pub logprobs: Vec<TokenLogprob>,
+}
+
 /// A finished answer.
 #[derive(Debug, PartialEq)]
 pub struct Ending {
@@ -32,17 +42,17 @@ pub struct Ending {
 }
 
 impl Answer {
-    /// Takes the next bytes; returns the texts that they complete, in order.
+    /// Takes the next bytes; returns the pieces that they complete, in order.
     ///
     /// # Errors
     /// [`TierError::Upstream`]: an error event, or what is not a stream of chunks.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, TierError> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Piece>, TierError> {
         self.bytes = self.bytes.saturating_add(bytes.len());
         if self.bytes > MOST_BYTES {
             return Err(failure::garbage("the answer is longer than 16 MiB"));
         }
         let events = self.events.push(bytes).map_err(|error| failure::garbage(&error.to_string()))?;
-        let mut texts = Vec::new();
+        let mut pieces = Vec::new();
         for event in events {
             if self.done {
                 break;
@@ -50,10 +60,10 @@ impl Answer {
             match event.data.trim() {
                 "" => {}
                 "[DONE]" => self.done = true,
-                data => texts.extend(self.chunk(&event.name, data)?),
+                data => pieces.extend(self.chunk(&event.name, data)?),
             }
         }
-        Ok(texts)
+        Ok(pieces)
     }
 
     /// True once the upstream has said that it is done.
@@ -91,7 +101,7 @@ impl Answer {
         Ok(Ending { reason, usage, tool_calls })
     }
 
-    fn chunk(&mut self, name: &str, data: &str) -> Result<Option<String>, TierError> {
+    fn chunk(&mut self, name: &str, data: &str) -> Result<Option<Piece>, TierError> {
         let chunk: Chunk = serde_json::from_str(data).map_err(|_| {
             failure::garbage(&format!("not a chunk of an answer: {}", failure::excerpt(data)))
         })?;
@@ -118,9 +128,10 @@ impl Answer {
         for call in delta.tool_calls.unwrap_or_default() {
             self.tool_call(call)?;
         }
-        let text = delta.content.filter(|text| !text.is_empty());
-        self.text_bytes += text.as_ref().map_or(0, String::len);
-        Ok(text)
+        let text = delta.content.unwrap_or_default();
+        self.text_bytes += text.len();
+        let logprobs = choice.logprobs.as_ref().map(logprobs).unwrap_or_default();
+        Ok((!text.is_empty() || !logprobs.is_empty()).then_some(Piece { text, logprobs }))
     }
 
     /// Joins the pieces of a tool call: the first names it, the others lengthen its arguments.
@@ -167,14 +178,19 @@ fn finish_reason(name: &str) -> FinishReason {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use reprise_tier::LikelyToken;
     use serde_json::json;
 
     use super::*;
 
     fn whole(stream: &str) -> Result<(String, Ending), TierError> {
         let mut answer = Answer::default();
-        let text = answer.push(stream.as_bytes())?.concat();
+        let text = concat(answer.push(stream.as_bytes())?);
         Ok((text, answer.end(40)?))
+    }
+
+    fn concat(pieces: Vec<Piece>) -> String {
+        pieces.into_iter().map(|piece| piece.text).collect()
     }
 
     #[test]
@@ -188,6 +204,35 @@ mod tests {
         assert_eq!(text, "Grüß");
         let usage = Usage { prompt_tokens: 9, completion_tokens: 2 };
         assert_eq!(ending, Ending { reason: FinishReason::Length, usage, tool_calls: None });
+    }
+
+    #[test]
+    fn logprobs_come_with_their_text_or_alone() {
+        let chunk = |choice: Value| format!("data: {}\n\n", json!({"choices": [choice]}));
+        let hi = json!({"token": "hi", "logprob": -0.5, "bytes": [104, 105],
+                        "top_logprobs": [{"token": "<end>", "logprob": -1e30, "bytes": null}, {"token": 5}]});
+        let stream = chunk(
+            json!({"delta": {"content": "hi"}, "logprobs": {"content": [hi, {"logprob": -1}]}}),
+        ) + &chunk(
+            json!({"delta": {}, "logprobs": {"content": [{"token": "\u{fffd}", "logprob": -2, "bytes": [240]}]}}),
+        ) + &chunk(
+            json!({"delta": {"content": "!"}, "logprobs": {"tokens": ["!"], "content": 7}}),
+        ) + &chunk(
+            json!({"delta": {"content": ""}, "logprobs": "none", "finish_reason": "stop"}),
+        );
+        let pieces = Answer::default().push(stream.as_bytes()).unwrap();
+        let likely = |text: &str, bytes: Option<&[u8]>, logprob| LikelyToken {
+            text: text.into(),
+            bytes: bytes.map(<[u8]>::to_vec),
+            logprob,
+        };
+        let alone = TokenLogprob { chosen: likely("\u{fffd}", Some(&[240]), -2.0), top: Vec::new() };
+        let with_top = TokenLogprob {
+            chosen: likely("hi", Some(b"hi"), -0.5),
+            top: vec![likely("<end>", None, LikelyToken::LEAST)],
+        };
+        let piece = |text: &str, logprobs| Piece { text: text.into(), logprobs };
+        assert_eq!(pieces, [piece("hi", vec![with_top]), piece("", vec![alone]), piece("!", Vec::new())]);
     }
 
     #[test]
@@ -247,6 +292,7 @@ mod tests {
                 format!(r#"{{"choices":[{{"delta":{{"content":{a},"tool_calls":{b}}}}}]}}"#),
                 format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{{"index":{index},"function":{a}}},{b}]}}}}]}}"#),
                 format!(r#"{{"error":{a},"choices":{b}}}"#),
+                format!(r#"{{"choices":[{{"delta":{{"content":"x"}},"logprobs":{{"content":[{a},{{"token":"t","logprob":{b},"top_logprobs":{a}}}]}}}}]}}"#),
             ] {
                 let _ = whole(&format!("data: {shape}\n\ndata: {shape}\n\ndata: [DONE]\n\n"));
             }
@@ -261,7 +307,7 @@ mod tests {
             let mut answer = Answer::default();
             let mut text = String::new();
             for pair in cuts.windows(2) {
-                text += &answer.push(&stream[pair[0]..pair[1]]).unwrap().concat();
+                text += &concat(answer.push(&stream[pair[0]..pair[1]]).unwrap());
             }
             prop_assert_eq!(text, "äöü€ 🙂");
             prop_assert!(answer.is_done());

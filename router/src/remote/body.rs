@@ -1,4 +1,4 @@
-use reprise_tier::{GenerateRequest, Message, Role};
+use reprise_tier::{GenerateRequest, Message, Role, Sampling};
 use serde_json::{Map, Value, json};
 
 /// The body to send: the client's own where there is one, so that fields which Reprise does not know pass through.
@@ -12,23 +12,47 @@ pub fn body(request: &GenerateRequest, model: &str) -> Map<String, Value> {
     body.insert("messages".to_owned(), messages);
     body.insert("stream".to_owned(), json!(true));
     body.insert("stream_options".to_owned(), json!({ "include_usage": true }));
+    if body.remove("n").is_some()
+        && let Some(seed) = request.sampling.seed
+    {
+        // Several choices are as many generations, each with a seed of its own; in JSON it is signed.
+        body.insert("seed".to_owned(), json!(seed.cast_signed()));
+    }
     body
 }
 
+/// Fields that are not OpenAI's are sent only where they are set.
 fn from_sampling(request: &GenerateRequest) -> Map<String, Value> {
-    let mut body = Map::new();
-    body.insert("temperature".to_owned(), json!(request.sampling.temperature));
-    body.insert("top_p".to_owned(), json!(request.sampling.top_p));
-    if let Some(seed) = request.sampling.seed {
-        body.insert("seed".to_owned(), json!(seed));
-    }
-    if let Some(max_tokens) = request.max_tokens {
-        body.insert("max_tokens".to_owned(), json!(max_tokens));
-    }
-    if !request.stop.is_empty() {
-        body.insert("stop".to_owned(), json!(request.stop));
-    }
-    body
+    let Sampling {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        frequency_penalty,
+        presence_penalty,
+        repetition_penalty,
+        logit_bias,
+        seed,
+        logprobs,
+    } = &request.sampling;
+    let bias: Map<String, Value> =
+        logit_bias.iter().map(|(token, bias)| (token.to_string(), json!(bias))).collect();
+    let fields = [
+        ("temperature", Some(json!(temperature))),
+        ("top_p", Some(json!(top_p))),
+        ("top_k", top_k.map(|k| json!(k))),
+        ("min_p", (*min_p != 0.0).then(|| json!(min_p))),
+        ("frequency_penalty", (*frequency_penalty != 0.0).then(|| json!(frequency_penalty))),
+        ("presence_penalty", (*presence_penalty != 0.0).then(|| json!(presence_penalty))),
+        ("repetition_penalty", (*repetition_penalty != 1.0).then(|| json!(repetition_penalty))),
+        ("logit_bias", (!bias.is_empty()).then_some(Value::Object(bias))),
+        ("seed", seed.map(|seed| json!(seed.cast_signed()))),
+        ("logprobs", logprobs.map(|_| json!(true))),
+        ("top_logprobs", logprobs.map(|count| json!(count))),
+        ("max_tokens", request.max_tokens.map(|tokens| json!(tokens))),
+        ("stop", (!request.stop.is_empty()).then(|| json!(request.stop))),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// The conversation with its examples. [`Message`] is text only, so the client's own turns are sent as the client wrote
@@ -71,7 +95,7 @@ fn has_role(message: &Value, role: Role) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use reprise_tier::{Priority, Sampling};
+    use reprise_tier::Priority;
 
     use super::*;
 
@@ -83,11 +107,12 @@ mod tests {
         GenerateRequest {
             id: "r".into(),
             messages,
-            sampling: Sampling { temperature: 0.0, top_p: 1.0, seed: Some(7) },
+            sampling: Sampling { temperature: 0.0, seed: Some(7), ..Sampling::default() },
             max_tokens: Some(5),
             stop: vec!["END".into()],
             priority: Priority::Interactive,
             deadline: None,
+            scope: 0,
             body,
         }
     }
@@ -101,6 +126,29 @@ mod tests {
                    "messages": [{"role": "user", "content": "hi"}], "stream": true,
                    "stream_options": {"include_usage": true}})
         );
+    }
+
+    #[test]
+    fn fields_that_are_set_are_spelled_out() {
+        let mut request = request(Vec::new(), None);
+        request.sampling.logit_bias = vec![(5, -1.5)];
+        request.sampling.min_p = 0.5;
+        request.sampling.logprobs = Some(2);
+        let body = body(&request, "m");
+        assert_eq!(body["logit_bias"], json!({"5": -1.5}));
+        assert_eq!(
+            (&body["min_p"], &body["logprobs"], &body["top_logprobs"]),
+            (&json!(0.5), &json!(true), &json!(2))
+        );
+        assert!(!body.contains_key("top_k") && !body.contains_key("frequency_penalty"));
+    }
+
+    #[test]
+    fn each_of_several_choices_is_asked_for_alone_with_its_seed() {
+        let client = json!({"n": 3, "seed": 1, "messages": []});
+        let body = body(&request(Vec::new(), Some(client)), "m");
+        assert!(!body.contains_key("n"));
+        assert_eq!(body["seed"], 7);
     }
 
     #[test]

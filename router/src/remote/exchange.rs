@@ -9,7 +9,12 @@ use reprise_tier::{Event, EventSender, Finish, GenerateRequest, TierError, Timin
 use reqwest::{Response, header::CONTENT_TYPE};
 use tokio::time::{timeout, timeout_at};
 
-use super::{Upstream, answer::Answer, body, estimate_tokens, failure, gauge::Ticket};
+use super::{
+    Upstream,
+    answer::{Answer, Piece},
+    body, estimate_tokens, failure,
+    gauge::Ticket,
+};
 
 /// An error's body is read up to here.
 const ERROR_BYTES: usize = 64 << 10;
@@ -24,7 +29,7 @@ pub async fn run(
 ) {
     let deadline = request.deadline.map(tokio::time::Instant::from_std);
     let outcome = {
-        let mut outbox = Outbox { sender: &sender, left: capacity, held: String::new() };
+        let mut outbox = Outbox { sender: &sender, left: capacity, held: None };
         let exchange = exchange(&upstream, &request, ticket, &mut outbox);
         let bounded = async {
             match deadline {
@@ -83,13 +88,13 @@ async fn exchange(
         waited = upstream.timeouts.idle;
         wait_until = tokio::time::Instant::now() + upstream.timeouts.idle;
         let begun = answer.has_begun();
-        let texts = answer.push(&piece)?;
+        let pieces = answer.push(&piece)?;
         if !begun && answer.has_begun() {
             outbox.event(Event::Started { prompt_tokens: estimate_tokens(prompt_bytes) });
         }
-        for text in texts {
+        for piece in pieces {
             first_text.get_or_insert_with(Instant::now);
-            outbox.text(text);
+            outbox.piece(piece);
         }
     }
     let ending = answer.end(prompt_bytes)?;
@@ -168,7 +173,7 @@ fn excerpt(body: &[u8]) -> String {
 struct Outbox<'a> {
     sender: &'a EventSender,
     left: usize,
-    held: String,
+    held: Option<Piece>,
 }
 
 /// Room for the joined rest and for the end.
@@ -180,18 +185,23 @@ impl Outbox<'_> {
         self.sender.send(Ok(event));
     }
 
-    fn text(&mut self, text: String) {
+    fn piece(&mut self, piece: Piece) {
         if self.left > RESERVED {
-            self.event(Event::Delta { text });
-        } else {
-            self.held.push_str(&text);
+            self.event(Event::Delta { text: piece.text, logprobs: piece.logprobs });
+            return;
+        }
+        match &mut self.held {
+            Some(held) => {
+                held.text.push_str(&piece.text);
+                held.logprobs.extend(piece.logprobs);
+            }
+            None => self.held = Some(piece),
         }
     }
 
     fn flush(&mut self) {
-        if !self.held.is_empty() {
-            let text = std::mem::take(&mut self.held);
-            self.event(Event::Delta { text });
+        if let Some(Piece { text, logprobs }) = self.held.take() {
+            self.event(Event::Delta { text, logprobs });
         }
     }
 }

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Failures to connect, in a row, after which the upstream counts as down.
+/// Failures to connect, in a row, after which an upstream that did answer counts as down.
 const FAILURES: u32 = 3;
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
@@ -12,8 +12,20 @@ pub struct Health {
     state: Mutex<State>,
 }
 
+/// What is known of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has reached for it yet, or the first attempt is under way.
+    Unknown,
+    Up,
+    /// And why.
+    Down(String),
+}
+
 #[derive(Debug, Default)]
 struct State {
+    /// It answered at least once.
+    known: bool,
     failures: u32,
     reason: String,
     last_probe: Option<Instant>,
@@ -24,7 +36,9 @@ struct State {
 impl Health {
     /// The upstream answered, whatever it said.
     pub fn reached(&self) {
-        self.state.lock().failures = 0;
+        let mut state = self.state.lock();
+        state.known = true;
+        state.failures = 0;
     }
 
     pub fn unreachable(&self, reason: &str) {
@@ -43,10 +57,17 @@ impl Health {
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Why the upstream counts as down; `None` while it does not.
-    pub fn failure(&self) -> Option<String> {
+    /// One failure is no outage of an upstream that is known to work, but all there is to know of one that never did.
+    pub fn standing(&self) -> Standing {
         let state = self.state.lock();
-        (state.failures >= FAILURES).then(|| format!("cannot be reached: {}", state.reason))
+        let borne = if state.known { FAILURES } else { 1 };
+        if state.failures >= borne {
+            Standing::Down(format!("cannot be reached: {}", state.reason))
+        } else if state.known {
+            Standing::Up
+        } else {
+            Standing::Unknown
+        }
     }
 
     /// True once every few seconds.
@@ -57,5 +78,27 @@ impl Health {
             state.last_probe = Some(Instant::now());
         }
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failure_is_an_outage_only_of_what_never_answered() {
+        let health = Health::default();
+        assert_eq!(health.standing(), Standing::Unknown);
+        health.unreachable("refused");
+        assert_eq!(health.standing(), Standing::Down("cannot be reached: refused".to_owned()));
+        health.reached();
+        for _ in 1..FAILURES {
+            health.unreachable("reset");
+            assert_eq!(health.standing(), Standing::Up);
+        }
+        health.unreachable("reset");
+        assert_eq!(health.standing(), Standing::Down("cannot be reached: reset".to_owned()));
+        health.reached();
+        assert_eq!(health.standing(), Standing::Up);
     }
 }

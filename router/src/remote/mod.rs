@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 
 pub use config::{RemoteConfig, RemoteConfigError, RemoteTimeouts};
 use gauge::Gauge;
-use health::Health;
+use health::{Health, Standing};
 
 /// A model behind an OpenAI-compatible API.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ struct Upstream {
 }
 
 impl RemoteTier {
-    /// Reaches for nothing yet: an upstream is taken to be ready until it proves otherwise.
+    /// Reaches for nothing yet: the upstream is looked for when somebody asks for the tier's state.
     ///
     /// # Errors
     /// The URL or the key cannot be used.
@@ -92,16 +92,22 @@ impl Tier for RemoteTier {
         &self.info
     }
 
-    /// Ready, until several requests in a row could not reach the upstream; then it is probed, at most every few
-    /// seconds and only while somebody asks.
+    /// Loading until the upstream has answered once, then ready until several requests in a row could not reach it. While
+    /// it is not ready it is probed, at most every few seconds and only while somebody asks.
     fn state(&self) -> TierState {
-        let Some(reason) = self.upstream.health.failure() else { return TierState::Ready };
+        let standing = self.upstream.health.standing();
+        if standing == Standing::Up {
+            return TierState::Ready;
+        }
         if let (Ok(runtime), true) = (Handle::try_current(), self.upstream.health.probe_is_due()) {
             let upstream = Arc::clone(&self.upstream);
             // Its outcome is noted in `health`.
             drop(runtime.spawn(async move { exchange::probe(&upstream).await }));
         }
-        TierState::Failed { reason }
+        match standing {
+            Standing::Down(reason) => TierState::Failed { reason },
+            Standing::Up | Standing::Unknown => TierState::Loading,
+        }
     }
 
     fn submit(&self, request: GenerateRequest) -> Result<Generation, TierError> {

@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -45,6 +48,31 @@ pub struct Finish {
     pub tool_calls: Option<serde_json::Value>,
 }
 
+/// A token that was generated, and what could have stood in its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprob {
+    pub chosen: LikelyToken,
+    /// The likeliest, most likely first; the chosen one stands among them only if it is one of them.
+    pub top: Vec<LikelyToken>,
+}
+
+/// A token and how likely it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LikelyToken {
+    /// U+FFFD stands for bytes that are no text by themselves.
+    pub text: String,
+    /// `None` for a token that stands for no text, such as the end of a turn: then `text` is its name.
+    pub bytes: Option<Vec<u8>>,
+    /// Natural logarithm of its probability under the model as it is, before temperature, penalties and bias; at
+    /// least [`Self::LEAST`].
+    pub logprob: f32,
+}
+
+impl LikelyToken {
+    /// OpenAI's number for what is next to impossible; JSON has no infinity.
+    pub const LEAST: f32 = -9999.0;
+}
+
 /// What a generation yields, in order: `Started`, any number of `Delta`, `Finished`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -55,6 +83,9 @@ pub enum Event {
     /// Text that is final: complete UTF-8, and never part of a stop string.
     Delta {
         text: String,
+        /// Of the tokens that this text completes, in order, where [`crate::Sampling::logprobs`] asks for them; a
+        /// token that a stop string cuts has none.
+        logprobs: Vec<TokenLogprob>,
     },
     Finished(Finish),
 }
@@ -99,6 +130,11 @@ impl Generation {
     pub async fn next(&mut self) -> Option<Result<Event, TierError>> {
         self.events.recv().await
     }
+
+    /// As [`Self::next`], for a reader of several generations.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Event, TierError>>> {
+        self.events.poll_recv(context)
+    }
 }
 
 /// A generation's two sides. `capacity` is the most events that it can have: `max_tokens` and a few more, so that
@@ -129,7 +165,7 @@ mod tests {
     async fn events_arrive_in_order_and_end() {
         let (sender, mut generation) = channel(8);
         assert!(sender.send(Ok(Event::Started { prompt_tokens: 3 })));
-        assert!(sender.send(Ok(Event::Delta { text: "a".into() })));
+        assert!(sender.send(Ok(Event::Delta { text: "a".into(), logprobs: Vec::new() })));
         drop(sender);
         assert!(matches!(generation.next().await, Some(Ok(Event::Started { prompt_tokens: 3 }))));
         assert!(matches!(generation.next().await, Some(Ok(Event::Delta { .. }))));

@@ -18,7 +18,9 @@ mod request;
 use std::sync::Arc;
 
 pub use error::TierError;
-pub use generation::{Event, EventSender, Finish, FinishReason, Generation, Timings, Usage, channel};
+pub use generation::{
+    Event, EventSender, Finish, FinishReason, Generation, LikelyToken, Timings, TokenLogprob, Usage, channel,
+};
 pub use pressure::Pressure;
 pub use request::{GenerateRequest, Message, Priority, Role, Sampling};
 
@@ -43,10 +45,10 @@ pub struct TierInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum TierState {
-    /// Weights are being fetched or loaded.
+    /// Weights are being fetched or loaded, or nothing has answered yet.
     Loading,
     Ready,
-    /// It will not come up by itself; `reason` is for an operator.
+    /// It does not answer; `reason` is for an operator. A remote tier is looked for again, a local one stays failed.
     Failed {
         reason: String,
     },

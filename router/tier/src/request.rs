@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Instant};
+use std::{num::NonZeroU32, sync::Arc, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,20 +48,50 @@ pub enum Priority {
     Interactive,
 }
 
-/// How the next token is drawn. Values are validated by the gateway: temperature in [0, 2], top_p in (0, 1].
+/// How the next token is drawn. Values are validated by the gateway; an engine may rely on the ranges given here.
+///
+/// They act in this order on a row of logits: bias, repetition penalty, frequency and presence penalty, temperature,
+/// `min_p` and `top_k`, `top_p` over what these leave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// 0 is greedy.
+    /// In [0, 2]; 0 is greedy.
     pub temperature: f32,
+    /// Only so many of the likeliest tokens; `None`: all.
+    pub top_k: Option<NonZeroU32>,
+    /// In (0, 1]: only the fewest likeliest tokens whose probabilities reach it; 1: all.
     pub top_p: f32,
+    /// In [0, 1]: only tokens at least so likely as this part of the likeliest; 0: all.
+    pub min_p: f32,
+    /// In [-2, 2]: taken off a token's logit for each time it stands in this answer so far, prompt not included.
+    pub frequency_penalty: f32,
+    /// In [-2, 2]: taken off a token's logit once if it stands in this answer so far.
+    pub presence_penalty: f32,
+    /// In (0, 2], 1 is none: what the positive logit of a token in this answer so far is divided by, and a negative one
+    /// multiplied with. The prompt does not count: examples in it are not the client's, and are there to be followed.
+    pub repetition_penalty: f32,
+    /// Added to the logits of these tokens, each in [-100, 100]; ascending ids of the tier's own vocabulary, each once.
+    pub logit_bias: Vec<(u32, f32)>,
     /// The same seed, prompt and model give the same tokens; `None` draws one.
     pub seed: Option<u64>,
+    /// Tell each token's log probability, and those of so many of the likeliest tokens in its place, 20 at most.
+    pub logprobs: Option<u8>,
 }
 
 impl Default for Sampling {
     /// OpenAI's defaults.
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, seed: None }
+        Self {
+            temperature: 1.0,
+            top_k: None,
+            top_p: 1.0,
+            min_p: 0.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            repetition_penalty: 1.0,
+            logit_bias: Vec::new(),
+            seed: None,
+            logprobs: None,
+        }
     }
 }
 
@@ -79,6 +109,10 @@ pub struct GenerateRequest {
     pub stop: Vec<String>,
     pub priority: Priority,
     pub deadline: Option<Instant>,
+    /// Requests of one scope may share what the engine computed of their prompts; those of two scopes never do, because what
+    /// is shared comes sooner, and so would tell one of the other's prompt. One scope per tenant; the number means nothing
+    /// else.
+    pub scope: u64,
     /// The client's own body, for a remote tier: fields that Reprise does not know pass through. Its `messages`,
     /// `model` and `stream` are replaced by the remote tier.
     pub body: Option<Arc<serde_json::Map<String, serde_json::Value>>>,

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::logprobs::{self, Logprobs};
 use crate::Usage;
 
 /// One piece of a streamed answer.
@@ -25,8 +26,8 @@ pub struct ChunkChoice {
     pub index: u32,
     #[serde(default)]
     pub delta: Delta,
-    #[serde(default)]
-    pub logprobs: Option<Value>,
+    #[serde(default, deserialize_with = "logprobs::tolerant")]
+    pub logprobs: Option<Logprobs>,
     #[serde(default)]
     pub finish_reason: Option<String>,
 }
@@ -50,9 +51,7 @@ impl ChatCompletionChunk {
 
     /// A chunk with one choice.
     #[must_use]
-    pub fn piece(id: &str, created: i64, model: &str, delta: Delta, finish_reason: Option<&str>) -> Self {
-        let choice =
-            ChunkChoice { index: 0, delta, logprobs: None, finish_reason: finish_reason.map(str::to_owned) };
+    pub fn piece(id: &str, created: i64, model: &str, choice: ChunkChoice) -> Self {
         Self { choices: vec![choice], ..Self::empty(id, created, model) }
     }
 
@@ -81,6 +80,25 @@ impl ChatCompletionChunk {
     }
 }
 
+impl ChunkChoice {
+    #[must_use]
+    pub fn new(index: u32, delta: Delta) -> Self {
+        Self { index, delta, logprobs: None, finish_reason: None }
+    }
+
+    /// The last of its choice.
+    #[must_use]
+    pub fn end(index: u32, finish_reason: &str) -> Self {
+        Self { finish_reason: Some(finish_reason.to_owned()), ..Self::new(index, Delta::default()) }
+    }
+
+    #[must_use]
+    pub fn with_logprobs(mut self, logprobs: Option<Logprobs>) -> Self {
+        self.logprobs = logprobs;
+        self
+    }
+}
+
 impl Delta {
     /// The first delta of an answer.
     #[must_use]
@@ -104,10 +122,9 @@ mod tests {
 
     #[test]
     fn chunks_have_openais_shape() {
-        let piece = ChatCompletionChunk::piece("c", 7, "m", Delta::text("hi"), None);
-        insta::assert_snapshot!(json(&piece), @r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"content":"hi"},"logprobs":null,"finish_reason":null}]}"#);
-        let last =
-            ChatCompletionChunk::piece("c", 7, "m", Delta::default(), Some("stop")).with_usage_to_come();
+        let piece = ChatCompletionChunk::piece("c", 7, "m", ChunkChoice::new(1, Delta::text("hi")));
+        insta::assert_snapshot!(json(&piece), @r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":1,"delta":{"content":"hi"},"logprobs":null,"finish_reason":null}]}"#);
+        let last = ChatCompletionChunk::piece("c", 7, "m", ChunkChoice::end(0, "stop")).with_usage_to_come();
         insta::assert_snapshot!(json(&last), @r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],"usage":null}"#);
         let usage = ChatCompletionChunk::usage("c", 7, "m", Usage::new(3, 2));
         insta::assert_snapshot!(json(&usage), @r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#);

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::logprobs::{self, Logprobs};
 use crate::Usage;
 
 /// A whole answer.
@@ -23,8 +24,8 @@ pub struct ChatCompletion {
 pub struct Choice {
     pub index: u32,
     pub message: AnswerMessage,
-    #[serde(default)]
-    pub logprobs: Option<Value>,
+    #[serde(default, deserialize_with = "logprobs::tolerant")]
+    pub logprobs: Option<Logprobs>,
     #[serde(default)]
     pub finish_reason: Option<String>,
 }
@@ -47,28 +48,20 @@ fn object() -> String {
 impl ChatCompletion {
     pub const OBJECT: &str = "chat.completion";
 
-    /// One choice of the assistant.
     #[must_use]
-    pub fn answer(
-        id: String,
-        created: i64,
-        model: String,
-        text: String,
-        finish_reason: &str,
-        usage: Usage,
-    ) -> Self {
+    pub fn new(id: String, created: i64, model: String, choices: Vec<Choice>, usage: Usage) -> Self {
+        let (object, usage, system_fingerprint) = (object(), Some(usage), None);
+        Self { id, object, created, model, choices, usage, system_fingerprint }
+    }
+}
+
+impl Choice {
+    /// Text of the assistant.
+    #[must_use]
+    pub fn text(index: u32, text: String, finish_reason: &str) -> Self {
         let message =
             AnswerMessage { role: "assistant".into(), content: Some(text), refusal: None, tool_calls: None };
-        let choice = Choice { index: 0, message, logprobs: None, finish_reason: Some(finish_reason.into()) };
-        Self {
-            id,
-            object: object(),
-            created,
-            model,
-            choices: vec![choice],
-            usage: Some(usage),
-            system_fingerprint: None,
-        }
+        Self { index, message, logprobs: None, finish_reason: Some(finish_reason.into()) }
     }
 }
 
@@ -79,7 +72,8 @@ mod tests {
     #[test]
     fn an_answer_has_openais_shape() {
         let usage = Usage::new(3, 2);
-        let answer = ChatCompletion::answer("chatcmpl-1".into(), 7, "m".into(), "hi".into(), "stop", usage);
+        let choices = vec![Choice::text(0, "hi".into(), "stop")];
+        let answer = ChatCompletion::new("chatcmpl-1".into(), 7, "m".into(), choices, usage);
         insta::assert_snapshot!(serde_json::to_string(&answer).unwrap(), @r#"{"id":"chatcmpl-1","object":"chat.completion","created":7,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#);
     }
 }

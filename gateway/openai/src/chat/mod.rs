@@ -2,10 +2,12 @@
 
 mod chunk;
 mod completion;
+mod logprobs;
 mod message;
 mod request;
 
 pub use chunk::{ChatCompletionChunk, ChunkChoice, Delta};
 pub use completion::{AnswerMessage, ChatCompletion, Choice};
+pub use logprobs::{Logprobs, TokenLogprob, TopLogprob};
 pub use message::{ChatMessage, Content, Part, UnsupportedPart};
 pub use request::{ChatRequest, Stop, StreamOptions};

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -31,6 +33,24 @@ pub struct ChatRequest {
     pub stop: Option<Stop>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frequency_penalty: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence_penalty: Option<f64>,
+    /// By token id, in decimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit_bias: Option<BTreeMap<String, f64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_logprobs: Option<i64>,
+    /// Not OpenAI's, but vLLM's and others'; so are `min_p` and `repetition_penalty`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repetition_penalty: Option<f64>,
     /// Every field that is not named above, in the order sent.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -113,5 +133,6 @@ mod tests {
         assert_eq!(param(json!({"model": "m", "messages": [{"content": "x"}]})), "messages[0].role");
         assert_eq!(param(json!({"messages": []})), "model");
         assert_eq!(param(json!({"model": "m", "messages": [], "n": 1.5})), "n");
+        assert_eq!(param(json!({"model": "m", "messages": [], "logit_bias": {"5": "much"}})), "logit_bias.5");
     }
 }

@@ -17,10 +17,10 @@ pub struct Engine {
     /// `cpu` or `cuda:N`.
     #[arg(long, default_value = "cpu")]
     device: DeviceKind,
-    /// Sequences at once; more than one is not computed yet.
-    #[arg(long, default_value_t = 1)]
-    batch: usize,
-    /// Tokens of the prompt.
+    /// Sequences at once.
+    #[arg(long, default_value_t = NonZeroUsize::MIN)]
+    batch: NonZeroUsize,
+    /// Tokens of each prompt.
     #[arg(long, default_value_t = 256)]
     prompt: usize,
     /// Tokens to generate.
@@ -33,7 +33,6 @@ pub struct Engine {
 
 impl Engine {
     pub fn run(self) -> anyhow::Result<()> {
-        anyhow::ensure!(self.batch == 1, "--batch must be 1: this engine computes one sequence at a time");
         anyhow::ensure!(self.prompt > 0 && self.generate > 0, "--prompt and --generate must be at least 1");
         let config = LocalConfig {
             name: "bench".to_owned(),
@@ -44,6 +43,9 @@ impl Engine {
             cost: 1.0,
             device: self.device,
             context_length: None,
+            max_sequences: self.batch,
+            kv_tokens: None,
+            prefill_chunk: LocalConfig::PREFILL_CHUNK,
         };
         let report = bench_engine(&config, self.prompt, self.generate)?;
         println!("{}", serde_json::to_string(&report)?);

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reprise_cache::{Index, IndexConfig, UnitVector};
+use reprise_cache::{Index, IndexConfig, Instructions, UnitVector};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
@@ -29,8 +29,8 @@ impl Retrieval {
         let graph = Index::new(IndexConfig { graph_from: 1, ..IndexConfig::default() });
         for _ in 0..self.n {
             let (id, vector) = (uuid::Uuid::now_v7().to_string().parse()?, direction(&mut random)?);
-            exact.insert(id, vector.clone());
-            graph.insert(id, vector);
+            exact.insert(id, vector.clone(), Instructions::NONE);
+            graph.insert(id, vector, Instructions::NONE);
         }
         let begun = Instant::now();
         graph.rebuild_if_stale();
@@ -38,8 +38,8 @@ impl Retrieval {
         let (mut exact_times, mut graph_times, mut found) = (Vec::new(), Vec::new(), 0_usize);
         for _ in 0..QUERIES {
             let query = direction(&mut random)?;
-            let truth = timed(&mut exact_times, || exact.nearest(&query, NEAREST, -1.0));
-            let guess = timed(&mut graph_times, || graph.nearest(&query, NEAREST, -1.0));
+            let truth = timed(&mut exact_times, || exact.nearest(&query, NEAREST, -1.0, Instructions::NONE));
+            let guess = timed(&mut graph_times, || graph.nearest(&query, NEAREST, -1.0, Instructions::NONE));
             found += guess.iter().filter(|(id, _)| truth.iter().any(|(true_id, _)| true_id == id)).count();
         }
         let possible = QUERIES * NEAREST.min(self.n);

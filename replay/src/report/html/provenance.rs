@@ -29,7 +29,8 @@ pub(super) fn warnings(runs: &[Run]) -> String {
         said.push("The runs did not ask the same requests: scores of different runs stand side by side, but only shared requests are compared.".into());
     }
     for run in runs.iter().filter(|run| !run.file.completed) {
-        said.push(format!("{} was interrupted: it holds {} rows.", run.label, run.rows.len()));
+        let planned = run.file.requests * run.file.passes as usize;
+        said.push(format!("{} was interrupted: it holds {} of {planned} rows.", run.label, run.rows.len()));
     }
     let items: String = said.iter().map(|text| format!("<li>{}</li>", escape(text))).collect();
     if items.is_empty() { items } else { format!("<ul class=\"warnings\">{items}</ul>") }
@@ -39,6 +40,9 @@ pub(super) fn warnings(runs: &[Run]) -> String {
 pub(super) fn section(runs: &[Run]) -> String {
     let mut out = String::from(
         "<h2>How it was measured</h2><dl>\
+         <dt>policies</dt><dd><code>small-plain</code>, <code>large-plain</code>: always that tier, the bare request. \
+         <code>small-examples</code>, <code>large-examples</code>: always that tier, with the examples that the cache \
+         selects. <code>reuse</code>: the nearest stored answer as it is. <code>bandit</code>: the router decides.</dd>\
          <dt>score</dt><dd>each set's own metric: <code>exact_match</code> (first line, case and punctuation at the ends \
          aside), <code>contains</code> (whole words; GSM8K: the answer's last number), <code>rouge_l</code> (F1). A failed \
          request scores 0. Interval: Wilson where all scores are 0 or 1, else percentile bootstrap (2,000 resamples, fixed \
@@ -50,6 +54,7 @@ pub(super) fn section(runs: &[Run]) -> String {
          <dt>offloaded</dt><dd>share of answers from any tier but the dearest.</dd>\
          <dt>TTFT, end to end</dt><dd>from sending to the first content delta and to the end of the stream, at the \
          client.</dd>\
+         <dt>cut</dt><dd>answers that ended at the token limit; they are scored as they are.</dd>\
          <dt>overhead</dt><dd>the gateway's own time, as it reports it.</dd></dl>",
     );
     out.push_str("<h2>Runs</h2>");
@@ -71,12 +76,13 @@ pub(super) fn section(runs: &[Run]) -> String {
             .map(|file| format!("<li>{} <code>{}</code></li>", escape(&file.name), escape(&file.sha256)))
             .collect();
         out.push_str(&format!(
-            "<details><summary>{}: policy {}, {} requests, {} passes, {kind}</summary><p>Started {}. {}, {} cores, {} GiB. \
+            "<details><summary>{}: policy {}, {}, {}, {kind}{}</summary><p>Started {}. {}, {} cores for it, {} GiB. \
              Tiers: {}. Seed {}.{}</p><pre>{}</pre><ul>{files}</ul></details>",
             escape(&run.label),
             escape(&file.policy),
-            file.requests,
-            file.passes,
+            counted(file.requests, "request", "requests"),
+            counted(file.passes as usize, "pass", "passes"),
+            shared(run),
             file.started.strftime("%Y-%m-%d %H:%M UTC"),
             escape(&file.machine.cpu),
             file.machine.cores,
@@ -84,10 +90,26 @@ pub(super) fn section(runs: &[Run]) -> String {
             escape(&tiers.join("; ")),
             file.seed,
             learned_before(run),
-            escape(&file.command.join(" ")),
+            escape(&commands(run)),
         ));
     }
     out
+}
+
+fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+fn shared(run: &Run) -> String {
+    match run.shares.len() {
+        1 => String::new(),
+        n => format!(", played in {n} shares, each by a gateway of its own"),
+    }
+}
+
+fn commands(run: &Run) -> String {
+    let commands: Vec<String> = run.shares.iter().map(|share| share.command.join(" ")).collect();
+    commands.join("\n")
 }
 
 /// A bandit that was taught before its first pass has no untaught pass to show.

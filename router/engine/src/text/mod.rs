@@ -1,5 +1,6 @@
 //! Text to tokens and back: the vocabulary, the chat template, and what streams out of a generation.
 
+mod answer;
 mod bytes;
 mod pretokenizer;
 mod prompt;
@@ -8,8 +9,7 @@ mod template;
 mod utf8;
 mod vocabulary;
 
+pub(crate) use answer::{AnswerBuilder, Piece};
 pub(crate) use prompt::PromptBuilder;
-pub(crate) use stop::{Matched, StopMatcher};
 pub use template::ChatTemplate;
-pub(crate) use utf8::Utf8Stream;
 pub use vocabulary::Vocabulary;

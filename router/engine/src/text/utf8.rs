@@ -31,6 +31,11 @@ impl Utf8Stream {
         text
     }
 
+    /// True while a code point is not whole.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
     /// What is left when no byte follows.
     pub(crate) fn finish(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.rest)).into_owned()

@@ -143,6 +143,11 @@ impl Vocabulary {
         self.bytes.get(id as usize)
     }
 
+    /// The name of a control token, such as `<|im_end|>`.
+    pub(crate) fn control_name(&self, id: u32) -> Option<&str> {
+        self.controls.iter().find(|(_, control)| *control == id).map(|(name, _)| name.as_str())
+    }
+
     /// True for a token that ends the model's turn.
     #[must_use]
     pub fn is_end(&self, id: u32) -> bool {

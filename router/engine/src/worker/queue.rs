@@ -1,9 +1,16 @@
-use std::{collections::VecDeque, num::NonZeroUsize, time::Instant};
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 
 use parking_lot::{Condvar, Mutex};
-use reprise_tier::{EventSender, GenerateRequest, Priority, TierError};
+use reprise_scheduler::{Moment, Ticket, Waiting};
+use reprise_tier::{EventSender, GenerateRequest, Message, Sampling, TierError};
 
 use crate::speed::{Meter, Work};
+
+/// How often those who wait are looked at while nothing is computed.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A request that waits.
 #[derive(Debug)]
@@ -11,128 +18,214 @@ pub(crate) struct Job {
     pub(crate) request: GenerateRequest,
     pub(crate) events: EventSender,
     pub(crate) submitted: Instant,
-    /// Estimated.
+    /// Estimated; exact in `prefill` once prepared.
     pub(crate) work: Work,
+    pub(crate) prompt: Prompt,
 }
 
-/// The waiting requests of a tier: bounded, interactive before batch, each lane in order of arrival.
+/// How far a request is on its way to tokens.
+#[derive(Debug)]
+pub(crate) enum Prompt {
+    Text,
+    /// With the preparing thread.
+    Taken,
+    Ready(Prepared),
+}
+
+/// A prompt that fits.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) tokens: Vec<u32>,
+    /// The most tokens to generate.
+    pub(crate) limit: usize,
+}
+
+/// What the preparing thread needs of a request.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) ticket: Ticket,
+    pub(crate) messages: Vec<Message>,
+    pub(crate) sampling: Sampling,
+    pub(crate) max_tokens: Option<u32>,
+}
+
+/// What the worker finds in the queue.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// The first in line, prepared.
+    Job(Box<Job>),
+    /// Nobody, or one who is not prepared or does not fit yet.
+    None,
+    Closed,
+}
+
+/// The waiting requests of a tier, and the only place where requests wait: the handle adds them, the preparing thread turns
+/// their text into tokens where they stand, the worker takes the first when it has room.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    lanes: Mutex<Lanes>,
-    filled: Condvar,
-    capacity: usize,
+    state: Mutex<State>,
+    /// For the preparing thread: there is text.
+    text: Condvar,
+    /// For an idle worker: a prompt is ready.
+    ready: Condvar,
+    /// Times are counted from here.
+    epoch: Instant,
 }
 
-#[derive(Debug, Default)]
-struct Lanes {
-    interactive: VecDeque<Job>,
-    batch: VecDeque<Job>,
+#[derive(Debug)]
+struct State {
+    waiting: Waiting<Job>,
     closed: Option<TierError>,
 }
 
 impl Queue {
     pub(crate) fn new(capacity: NonZeroUsize) -> Self {
-        Self { lanes: Mutex::default(), filled: Condvar::new(), capacity: capacity.get() }
+        let state = State { waiting: Waiting::new(capacity.get()), closed: None };
+        Self { state: Mutex::new(state), text: Condvar::new(), ready: Condvar::new(), epoch: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        Moment(self.epoch.elapsed())
+    }
+
+    /// A deadline from before the tier began is at its beginning.
+    pub(crate) fn moment(&self, at: Instant) -> Moment {
+        Moment(at.saturating_duration_since(self.epoch))
     }
 
     /// Adds a job. False if as many wait already, once those were dropped that wait for nobody.
     pub(crate) fn push(&self, job: Job, meter: &Meter) -> Result<bool, TierError> {
-        let mut lanes = self.lanes.lock();
-        if let Some(error) = &lanes.closed {
+        let mut state = self.state.lock();
+        if let Some(error) = &state.closed {
             return Err(error.clone());
         }
-        if lanes.len() >= self.capacity {
-            lanes.sweep(Instant::now());
+        if state.waiting.is_full() {
+            state.sweep(self.now());
         }
-        let fits = lanes.len() < self.capacity;
-        if fits {
-            match job.request.priority {
-                Priority::Interactive => lanes.interactive.push_back(job),
-                Priority::Batch => lanes.batch.push_back(job),
-            }
-        }
-        lanes.report(meter);
-        drop(lanes);
-        self.filled.notify_one();
+        let deadline = job.request.deadline.map(|deadline| self.moment(deadline));
+        let fits = state.waiting.push(priority(&job), deadline, job).is_ok();
+        state.report(meter);
+        drop(state);
+        self.text.notify_one();
         Ok(fits)
     }
 
-    /// Waits for the next job; `None` once closed.
-    pub(crate) fn pop(&self, meter: &Meter) -> Option<Job> {
-        let mut lanes = self.lanes.lock();
+    /// Waits for text to prepare; `None` once closed.
+    pub(crate) fn ask(&self) -> Option<Ask> {
+        let mut state = self.state.lock();
         loop {
-            if lanes.closed.is_some() {
+            if state.closed.is_some() {
                 return None;
             }
-            lanes.sweep(Instant::now());
-            let next = lanes.interactive.pop_front().or_else(|| lanes.batch.pop_front());
-            lanes.report(meter);
-            if next.is_some() {
-                return next;
+            let text = state.waiting.iter_mut().find(|entry| matches!(entry.item.prompt, Prompt::Text));
+            if let Some(entry) = text {
+                entry.item.prompt = Prompt::Taken;
+                let request = &mut entry.item.request;
+                return Some(Ask {
+                    ticket: entry.ticket,
+                    messages: std::mem::take(&mut request.messages),
+                    sampling: request.sampling.clone(),
+                    max_tokens: request.max_tokens,
+                });
             }
-            self.filled.wait(&mut lanes);
+            self.text.wait(&mut state);
         }
     }
 
-    /// Ends those whose deadline passed and drops those whose reader has gone. The worker calls it between
-    /// tokens, so that a request that waits behind a long one ends in time.
-    pub(crate) fn sweep(&self, meter: &Meter) {
-        let mut lanes = self.lanes.lock();
-        if lanes.len() > 0 {
-            lanes.sweep(Instant::now());
-            lanes.report(meter);
+    /// The answer to an [`Ask`]. The request may have left meanwhile.
+    pub(crate) fn prepared(&self, ticket: Ticket, outcome: Result<Prepared, TierError>, meter: &Meter) {
+        let mut state = self.state.lock();
+        match outcome {
+            Ok(prepared) => {
+                if let Some(job) = state.waiting.get_mut(ticket) {
+                    job.work.prefill = prepared.tokens.len() as u64;
+                    job.work.decode = job.work.decode.min(prepared.limit as u64);
+                    job.prompt = Prompt::Ready(prepared);
+                }
+            }
+            Err(error) => {
+                if let Some(job) = state.waiting.remove(ticket) {
+                    job.events.send(Err(error));
+                }
+            }
+        }
+        state.report(meter);
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    /// The first in line if `fits` says so, without waiting, unless `idle`: then it waits for one to come.
+    pub(crate) fn next(&self, idle: bool, fits: impl Fn(&Job, &Prepared) -> bool, meter: &Meter) -> Next {
+        let mut state = self.state.lock();
+        loop {
+            if state.closed.is_some() {
+                return Next::Closed;
+            }
+            state.sweep(self.now());
+            state.report(meter);
+            let fits = state.waiting.front().and_then(|entry| match &entry.item.prompt {
+                Prompt::Ready(prepared) => Some(fits(&entry.item, prepared)),
+                Prompt::Text | Prompt::Taken => None,
+            });
+            if fits == Some(true)
+                && let Some(entry) = state.waiting.pop()
+            {
+                state.report(meter);
+                return Next::Job(Box::new(entry.item));
+            }
+            if !idle || fits.is_some() {
+                return Next::None;
+            }
+            if state.waiting.is_empty() {
+                self.ready.wait(&mut state);
+            } else {
+                self.ready.wait_for(&mut state, PATIENCE);
+            }
         }
     }
 
     /// Ends all that wait with `error`, and refuses what comes with it.
     pub(crate) fn close(&self, error: &TierError, meter: &Meter) {
-        let mut lanes = self.lanes.lock();
-        lanes.closed.get_or_insert_with(|| error.clone());
-        let Lanes { interactive, batch, .. } = &mut *lanes;
-        for job in interactive.drain(..).chain(batch.drain(..)) {
+        let mut state = self.state.lock();
+        state.closed.get_or_insert_with(|| error.clone());
+        for job in state.waiting.drain() {
             job.events.send(Err(error.clone()));
         }
-        lanes.report(meter);
-        drop(lanes);
-        self.filled.notify_all();
+        state.report(meter);
+        drop(state);
+        self.text.notify_all();
+        self.ready.notify_all();
     }
 }
 
-impl Lanes {
-    fn len(&self) -> usize {
-        self.interactive.len() + self.batch.len()
-    }
-
-    fn sweep(&mut self, now: Instant) {
-        let waits = |job: &Job| {
-            if job.events.is_cancelled() {
-                return false;
-            }
-            let expired = job.request.deadline.is_some_and(|deadline| now >= deadline);
-            if expired {
-                job.events.send(Err(TierError::DeadlineExceeded));
-            }
-            !expired
-        };
-        self.interactive.retain(waits);
-        self.batch.retain(waits);
+impl State {
+    /// Ends those whose deadline passed and drops those whose reader has gone.
+    fn sweep(&mut self, now: Moment) {
+        for job in self.waiting.sweep(now, |job| job.events.is_cancelled()) {
+            job.events.send(Err(TierError::DeadlineExceeded));
+        }
     }
 
     fn report(&self, meter: &Meter) {
         let mut work = Work::default();
-        for job in self.interactive.iter().chain(&self.batch) {
-            work.prefill += job.work.prefill;
-            work.decode += job.work.decode;
+        for entry in self.waiting.iter() {
+            work.prefill += entry.item.work.prefill;
+            work.decode += entry.item.work.decode;
         }
-        meter.set_waiting(self.len(), work);
+        meter.set_waiting(self.waiting.len(), work);
+    }
+}
+
+pub(crate) fn priority(job: &Job) -> reprise_scheduler::Priority {
+    match job.request.priority {
+        reprise_tier::Priority::Interactive => reprise_scheduler::Priority::Interactive,
+        reprise_tier::Priority::Batch => reprise_scheduler::Priority::Batch,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use reprise_tier::{Event, Generation, Sampling, channel};
+    use reprise_tier::{Event, Generation, Priority, channel};
 
     use super::*;
 
@@ -144,7 +237,7 @@ mod tests {
     impl Bench {
         fn new(capacity: usize) -> Self {
             let capacity = NonZeroUsize::new(capacity).expect("not zero");
-            Self { queue: Queue::new(capacity), meter: Meter::new(capacity.get()) }
+            Self { queue: Queue::new(capacity), meter: Meter::new(capacity.get(), 1) }
         }
 
         fn push(
@@ -156,21 +249,32 @@ mod tests {
             let (events, generation) = channel(4);
             let request = GenerateRequest {
                 id: id.into(),
-                messages: Vec::new(),
+                messages: vec![Message::new(reprise_tier::Role::User, id)],
                 sampling: Sampling::default(),
                 max_tokens: None,
                 stop: Vec::new(),
                 priority,
                 deadline,
+                scope: 0,
                 body: None,
             };
             let work = Work { prefill: 10, decode: 1 };
-            let job = Job { request, events, submitted: Instant::now(), work };
+            let job = Job { request, events, submitted: Instant::now(), work, prompt: Prompt::Text };
             (self.queue.push(job, &self.meter), generation)
         }
 
+        fn prepare(&self) -> String {
+            let ask = self.queue.ask().expect("open");
+            let prepared = Prepared { tokens: vec![1; 3], limit: 5 };
+            self.queue.prepared(ask.ticket, Ok(prepared), &self.meter);
+            ask.messages[0].content.clone()
+        }
+
         fn pop(&self) -> String {
-            self.queue.pop(&self.meter).map(|job| job.request.id.to_string()).unwrap_or_default()
+            match self.queue.next(false, |_, _| true, &self.meter) {
+                Next::Job(job) => job.request.id.to_string(),
+                other => format!("{other:?}"),
+            }
         }
     }
 
@@ -190,6 +294,8 @@ mod tests {
         ];
         let kept: Vec<_> = order.map(|(id, priority)| bench.push(id, priority, None)).into_iter().collect();
         assert_eq!(bench.meter.pressure().waiting, 4);
+        assert_eq!(bench.pop(), "None", "not prepared");
+        assert_eq!([(); 4].map(|()| bench.prepare()), ["i1", "i2", "b1", "b2"]);
         assert_eq!([(); 4].map(|()| bench.pop()), ["i1", "i2", "b1", "b2"]);
         assert_eq!(bench.meter.pressure().waiting, 0);
         drop(kept);
@@ -204,7 +310,19 @@ mod tests {
         drop(first);
         let (fourth, _kept) = bench.push("4", Priority::Interactive, None);
         assert!(matches!(fourth, Ok(true)));
+        assert_eq!([(); 2].map(|()| bench.prepare()), ["4", "2"]);
         assert_eq!([bench.pop(), bench.pop()], ["4", "2"]);
+    }
+
+    #[test]
+    fn who_does_not_fit_holds_up_those_behind() {
+        let bench = Bench::new(2);
+        let (_, _first) = bench.push("1", Priority::Interactive, None);
+        let (_, _second) = bench.push("2", Priority::Interactive, None);
+        let _ = [(); 2].map(|()| bench.prepare());
+        let second_only = |job: &Job, _: &Prepared| &*job.request.id == "2";
+        assert!(matches!(bench.queue.next(true, second_only, &bench.meter), Next::None));
+        assert_eq!([bench.pop(), bench.pop()], ["1", "2"]);
     }
 
     #[test]
@@ -213,10 +331,21 @@ mod tests {
         let (_, late) = bench.push("late", Priority::Interactive, Some(Instant::now()));
         let (_, _kept) =
             bench.push("kept", Priority::Batch, Some(Instant::now() + Duration::from_secs(3600)));
-        bench.queue.sweep(&bench.meter);
-        assert_eq!(bench.meter.pressure().waiting, 1);
-        assert!(matches!(first(late), Some(Err(TierError::DeadlineExceeded))));
+        assert_eq!([(); 2].map(|()| bench.prepare()), ["late", "kept"]);
         assert_eq!(bench.pop(), "kept");
+        assert_eq!(bench.meter.pressure().waiting, 0);
+        assert!(matches!(first(late), Some(Err(TierError::DeadlineExceeded))));
+    }
+
+    #[test]
+    fn what_cannot_be_prepared_leaves_with_its_error() {
+        let bench = Bench::new(2);
+        let (_, wrong) = bench.push("1", Priority::Interactive, None);
+        let ask = bench.queue.ask().expect("open");
+        let error = TierError::InvalidRequest { param: "messages", message: "no".into() };
+        bench.queue.prepared(ask.ticket, Err(error), &bench.meter);
+        assert!(matches!(first(wrong), Some(Err(TierError::InvalidRequest { .. }))));
+        assert_eq!(bench.meter.pressure().waiting, 0);
     }
 
     #[test]
@@ -225,7 +354,8 @@ mod tests {
         let (_, waiting) = bench.push("1", Priority::Interactive, None);
         bench.queue.close(&TierError::ShuttingDown, &bench.meter);
         assert!(matches!(first(waiting), Some(Err(TierError::ShuttingDown))));
-        assert!(bench.queue.pop(&bench.meter).is_none());
+        assert!(matches!(bench.queue.next(true, |_, _| true, &bench.meter), Next::Closed));
+        assert!(bench.queue.ask().is_none());
         assert!(matches!(bench.push("2", Priority::Batch, None).0, Err(TierError::ShuttingDown)));
     }
 }

@@ -38,7 +38,15 @@ pub fn config(context_length: Option<u32>, queue: usize) -> LocalConfig {
         cost: 0.1,
         device: DeviceKind::Cpu,
         context_length,
+        max_sequences: LocalConfig::MAX_SEQUENCES,
+        kv_tokens: None,
+        prefill_chunk: LocalConfig::PREFILL_CHUNK,
     }
+}
+
+/// One sequence at a time: a second request waits.
+pub fn single(context_length: Option<u32>, queue: usize) -> LocalConfig {
+    LocalConfig { max_sequences: NonZeroUsize::MIN, ..config(context_length, queue) }
 }
 
 /// Waits until the tier is no longer loading.
@@ -61,11 +69,12 @@ pub fn request(text: &str, max_tokens: u32) -> GenerateRequest {
     GenerateRequest {
         id: "test".into(),
         messages: vec![Message::new(Role::User, text)],
-        sampling: Sampling { temperature: 0.0, top_p: 1.0, seed: None },
+        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
         max_tokens: Some(max_tokens),
         stop: Vec::new(),
         priority: Priority::Interactive,
         deadline: None,
+        scope: 0,
         body: None,
     }
 }
@@ -73,7 +82,7 @@ pub fn request(text: &str, max_tokens: u32) -> GenerateRequest {
 /// A request that runs until it is told not to: several thousand tokens.
 pub fn endless(max_tokens: u32) -> GenerateRequest {
     GenerateRequest {
-        sampling: Sampling { temperature: 2.0, top_p: 1.0, seed: Some(5) },
+        sampling: Sampling { temperature: 2.0, seed: Some(5), ..Sampling::default() },
         ..request("Write a very long story about a lighthouse.", max_tokens)
     }
 }
@@ -84,7 +93,7 @@ pub async fn collect(mut generation: Generation) -> Result<(String, Finish), Tie
         assert!(finish.is_none(), "an event after the last");
         match event? {
             Event::Started { .. } => assert!(text.is_empty()),
-            Event::Delta { text: delta } => text.push_str(&delta),
+            Event::Delta { text: delta, .. } => text.push_str(&delta),
             Event::Finished(end) => finish = Some(end),
         }
     }

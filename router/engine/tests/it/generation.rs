@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::common::{collect, config, endless, ready, request, settled};
+use super::common::{collect, config, endless, ready, request, settled, single};
 use reprise_engine::LocalTier;
 use reprise_tier::{
-    Event, FinishReason, GenerateRequest, Message, Priority, Role, Sampling, Tier, TierError, TierState,
+    Event, Finish, FinishReason, GenerateRequest, Generation, Message, Pressure, Priority, Role, Sampling,
+    Tier, TierError, TierState,
 };
 
 #[tokio::test]
@@ -15,14 +16,14 @@ async fn answers_are_repeatable() {
         let request = GenerateRequest { sampling, ..request("What is the capital of France?", 16) };
         collect(tier.submit(request).expect("queued")).await.expect("answered")
     };
-    let greedy = Sampling { temperature: 0.0, top_p: 1.0, seed: None };
+    let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
     let (first, finish) = ask(greedy.clone()).await;
     // What llama.cpp answers with the same file and greedy sampling: the model does not know better.
     assert!(first.starts_with("L'Étoile, la Marseillaise"), "{first}");
     assert_eq!(ask(greedy).await.0, first);
     assert!(finish.usage.prompt_tokens > 10 && finish.usage.completion_tokens > 0);
 
-    let seeded = |seed| Sampling { temperature: 1.2, top_p: 0.95, seed: Some(seed) };
+    let seeded = |seed| Sampling { temperature: 1.2, top_p: 0.95, seed: Some(seed), ..Sampling::default() };
     let (drawn, _) = ask(seeded(1)).await;
     assert_eq!(ask(seeded(1)).await.0, drawn);
     let mut others = Vec::new();
@@ -50,7 +51,7 @@ async fn stop_and_length_end_an_answer() {
 
 #[tokio::test]
 async fn cancelling_frees_the_worker() {
-    let tier = ready(config(None, 8)).await;
+    let tier = ready(single(None, 8)).await;
     let mut long = tier.submit(endless(4000)).expect("queued");
     assert!(matches!(long.next().await, Some(Ok(Event::Started { .. }))));
     let waiting_cancelled = tier.submit(endless(4000)).expect("queued");
@@ -65,7 +66,7 @@ async fn cancelling_frees_the_worker() {
 
 #[tokio::test]
 async fn a_deadline_ends_what_runs_and_what_waits() {
-    let tier = ready(config(None, 8)).await;
+    let tier = ready(single(None, 8)).await;
     let deadline = |seconds| Some(Instant::now() + Duration::from_millis(seconds));
     let mut running =
         tier.submit(GenerateRequest { deadline: deadline(1500), ..endless(6000) }).expect("queued");
@@ -103,7 +104,7 @@ async fn what_does_not_fit_is_refused() {
 
 #[tokio::test]
 async fn a_full_queue_says_when_to_come_back_and_interactive_goes_first() {
-    let tier = ready(config(None, 2)).await;
+    let tier = ready(single(None, 2)).await;
     let mut long = tier.submit(endless(4000)).expect("queued");
     assert!(matches!(long.next().await, Some(Ok(Event::Started { .. }))));
     let batch = GenerateRequest { priority: Priority::Batch, ..request("Hi", 1) };
@@ -187,7 +188,7 @@ async fn a_missing_file_fails_with_its_reason() {
 
 #[tokio::test]
 async fn shutting_down_ends_all() {
-    let tier = ready(config(None, 4)).await;
+    let tier = ready(single(None, 4)).await;
     let mut running = tier.submit(endless(4000)).expect("queued");
     assert!(matches!(running.next().await, Some(Ok(Event::Started { .. }))));
     let waiting = tier.submit(request("Hi", 1)).expect("queued");
@@ -200,4 +201,56 @@ async fn shutting_down_ends_all() {
     }
     assert!(matches!(last, Some(Err(TierError::ShuttingDown))), "{last:?}");
     assert!(matches!(tier.submit(request("Hi", 1)), Err(TierError::ShuttingDown)));
+}
+
+#[tokio::test]
+async fn sixty_four_clients_at_once_are_all_answered() {
+    let tier = ready(config(Some(512), 64)).await;
+    let mut generations = Vec::new();
+    for client in 0..64u64 {
+        let text = format!("Client {client} asks: how many legs has a spider?");
+        let request = GenerateRequest { scope: client % 4, ..request(&text, 8) };
+        generations.push(tier.submit(request).expect("queued"));
+    }
+    let together = all_of(generations).await;
+    for (client, (text, finish)) in together.iter().enumerate() {
+        assert!(finish.usage.completion_tokens > 0 && !text.is_empty(), "{client}");
+    }
+    // A few of them again, each alone: the same words.
+    for client in [0usize, 13, 63] {
+        let text = format!("Client {client} asks: how many legs has a spider?");
+        let (alone, _) = collect(tier.submit(request(&text, 8)).expect("queued")).await.expect("answered");
+        assert_eq!(alone, together[client].0, "{client}");
+    }
+    until(&tier, |pressure| (pressure.waiting, pressure.running, pressure.kv_used) == (0, 0, 0.0)).await;
+}
+
+#[tokio::test]
+async fn a_second_request_does_not_wait_for_the_first() {
+    let tier = ready(config(None, 8)).await;
+    let mut long = tier.submit(endless(4000)).expect("queued");
+    assert!(matches!(long.next().await, Some(Ok(Event::Started { .. }))));
+    collect(tier.submit(request("Say hi.", 2)).expect("queued")).await.expect("answered");
+    until(&tier, |pressure| pressure.running == 1).await;
+    assert!(matches!(long.next().await, Some(Ok(Event::Delta { .. }))), "the first goes on");
+    drop(long);
+    until(&tier, |pressure| (pressure.running, pressure.kv_used) == (0, 0.0)).await;
+}
+
+/// Waits for what the worker reports between two ticks.
+async fn until(tier: &LocalTier, holds: impl Fn(Pressure) -> bool) {
+    let begun = Instant::now();
+    while !holds(tier.pressure()) {
+        assert!(begun.elapsed() < Duration::from_secs(240), "{:?}", tier.pressure());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn all_of(generations: Vec<Generation>) -> Vec<(String, Finish)> {
+    let mut answers = Vec::new();
+    // Their events wait in their channels: who is read first makes no difference.
+    for generation in generations {
+        answers.push(collect(generation).await.expect("answered"));
+    }
+    answers
 }

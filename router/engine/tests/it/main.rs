@@ -1,5 +1,6 @@
 //! The engine from outside, with real model files.
 
+mod batching;
 mod common;
 mod generation;
 mod speed;

@@ -6,8 +6,11 @@ use super::common;
 
 #[test]
 fn the_report_is_whole() {
-    let report = bench_engine(&common::config(None, 1), 40, 4).expect("measures");
+    let mut config = common::config(None, 1);
+    config.max_sequences = std::num::NonZeroUsize::new(3).expect("not zero");
+    let report = bench_engine(&config, 40, 4).expect("measures");
     let json = serde_json::to_value(&report).expect("serialises");
+    assert_eq!(json["batch"].as_u64(), Some(3));
     assert_eq!((json["prompt_tokens"].as_u64(), json["generated_tokens"].as_u64()), (Some(40), Some(4)));
     for key in ["load_seconds", "prefill_tokens_per_second", "decode_tokens_per_second"] {
         assert!(json[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {json}");
@@ -19,7 +22,7 @@ fn the_report_is_whole() {
 #[ignore = "a measurement: run with --nocapture on an idle machine; needs the large model's file"]
 fn measure_both() {
     for model in [common::SMALL, common::LARGE] {
-        let mut config = common::config(None, 1);
+        let mut config = common::single(None, 1);
         config.gguf = common::model(model);
         config.model_id = model.0.into();
         let report = bench_engine(&config, 256, 32).expect("measures");

@@ -69,14 +69,33 @@ impl Arena {
 
     /// Adds the weighted parts of a row to `sum`, slot 0 first.
     pub(super) fn add_parts(&self, row: Row, top_k: usize, sum: &mut [f32]) {
-        let first = row.0 as usize * self.top_k;
-        for slot in first..first + top_k {
-            let weight = self.weights[slot];
-            let part = &self.parts[slot * self.hidden..(slot + 1) * self.hidden];
+        for (weight, part) in self.weighted_parts(row, top_k) {
             for (sum, part) in sum.iter_mut().zip(part) {
                 *sum += weight * part;
             }
         }
+    }
+
+    /// The same for weights that sum to 1, as `part_0 + sum of w_i (part_i - part_0)`: where parts are equal the sum is that part, bit
+    /// for bit. So a mixture whose experts are copies (sparse upcycling) computes exactly what its dense model computes; with
+    /// `sum of w_i part_i` a rounding of 1e-7 can move an activation over a step of its 8 bits, and logits by whole units.
+    pub(super) fn add_mean_of_parts(&self, row: Row, top_k: usize, sum: &mut [f32]) {
+        let mut parts = self.weighted_parts(row, top_k);
+        let Some((_, first)) = parts.next() else { return };
+        for (sum, first) in sum.iter_mut().zip(first) {
+            *sum += first;
+        }
+        for (weight, part) in parts {
+            for ((sum, first), part) in sum.iter_mut().zip(first).zip(part) {
+                *sum += weight * (part - first);
+            }
+        }
+    }
+
+    fn weighted_parts(&self, row: Row, top_k: usize) -> impl Iterator<Item = (f32, &[f32])> {
+        let first = row.0 as usize * self.top_k;
+        (first..first + top_k)
+            .map(|slot| (self.weights[slot], &self.parts[slot * self.hidden..(slot + 1) * self.hidden]))
     }
 
     /// Runs `work` on the states of `rows`, [rows, hidden]: in place if they lie side by side, else on a copy in `gathered`, which is

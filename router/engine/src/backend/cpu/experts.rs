@@ -141,7 +141,11 @@ pub(super) fn join(pool: &Pool, layer: &Layer, rows: &[Row], arena: &mut Arena, 
     let sums = &mut sums[..rows.len() * hidden];
     sums.fill(0.0);
     for (row, sum) in rows.iter().zip(sums.chunks_exact_mut(hidden)) {
-        arena.add_parts(*row, layer.top_k, sum);
+        if layer.renormalise {
+            arena.add_mean_of_parts(*row, layer.top_k, sum);
+        } else {
+            arena.add_parts(*row, layer.top_k, sum);
+        }
     }
     if layer.shared.is_some() {
         add(sums, results);

@@ -30,6 +30,7 @@ use reprise_scheduler::{
 
 use crate::{
     EngineError,
+    bank::{Bank, BankError},
     graph::{Graph, SubLayer},
     loader::Checkpoint,
 };
@@ -125,6 +126,15 @@ impl CpuBackend {
     #[must_use]
     pub const fn model(&self) -> &CpuModel {
         &self.model
+    }
+
+    /// Puts a bank's experts in place of those that were loaded, and returns how many matrices changed. The model must be the
+    /// bank's base as it was loaded.
+    ///
+    /// # Errors
+    /// A matrix of the bank does not fit the model; the backend is of no use then.
+    pub fn apply(&mut self, bank: &Bank) -> Result<usize, BankError> {
+        bank.apply(&mut self.model)
     }
 
     /// What was allocated. Equal to the prediction of [`MemoryEstimate::of`] within 2 %.

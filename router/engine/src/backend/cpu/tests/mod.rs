@@ -3,6 +3,7 @@
 mod memory;
 mod smollm2;
 mod tiny;
+mod upcycled;
 
 use std::num::NonZeroUsize;
 

@@ -1,0 +1,172 @@
+//! Greedy text through the backend alone, one sequence at a time: our side of `bench/llama_cpp/greedy.py`.
+//!
+//! ```text
+//! greedy GGUF [--generate 64] [--threads 2] [--chunk 64] < prompts.jsonl > tokens.jsonl
+//! ```
+//!
+//! In: `{"id", "prompt"}`, a user's message. Out: `{"id", "prompt_tokens": [..], "generated": [[token, logit, second, its logit], ..]}`; the
+//! prompt went through the model's own chat template, and generation ends after `--generate` tokens or an end token.
+#![expect(clippy::print_stdout, reason = "a command's output")]
+
+use std::{
+    error::Error,
+    io::{BufRead, Write},
+    num::NonZeroUsize,
+    path::Path,
+};
+
+use reprise_engine::{
+    ChatTemplate, Vocabulary,
+    backend::{CpuBackend, CpuOptions},
+    inspect::Gguf,
+    loader::Checkpoint,
+};
+use reprise_kernels::attention::KvFormat;
+use reprise_scheduler::{AttentionRow, Backend, BlockId, ExpertId, PartWork, Row, SubLayerKind};
+use reprise_tier::{Message, Role};
+use serde::Deserialize;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const CONTEXT: usize = 2048;
+const BLOCK: usize = 32;
+
+#[derive(Deserialize)]
+struct Prompt {
+    id: String,
+    prompt: String,
+}
+
+struct Arguments {
+    gguf: String,
+    generate: usize,
+    threads: NonZeroUsize,
+    chunk: usize,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse()?;
+    let gguf = Gguf::open(Path::new(&arguments.gguf))?;
+    let vocabulary = Vocabulary::from_gguf(&gguf)?;
+    let template = ChatTemplate::from_gguf(&gguf, &vocabulary)?;
+    let options = CpuOptions {
+        threads: arguments.threads,
+        rows: arguments.chunk,
+        kv_blocks: CONTEXT / BLOCK,
+        kv_format: KvFormat::F32,
+        context_length: Some(CONTEXT),
+    };
+    let mut checkpoint = Checkpoint::from_gguf(gguf)?;
+    let mut backend = CpuBackend::load(&mut checkpoint, &options, &mut |_| {}, &|| false)?;
+    let mut out = std::io::stdout().lock();
+    for line in std::io::stdin().lock().lines() {
+        let Prompt { id, prompt } = serde_json::from_str(&line?)?;
+        let text = template.render(&[Message::new(Role::User, prompt)], true)?;
+        let tokens = vocabulary.encode_with_controls(&text)?;
+        let generated = greedy(&mut backend, &tokens, &arguments, &|token| vocabulary.is_end(token))?;
+        let answer = serde_json::json!({ "id": id, "prompt_tokens": tokens, "generated": generated });
+        writeln!(out, "{answer}")?;
+    }
+    Ok(())
+}
+
+/// Token and logit of the first and of the second choice.
+type Step = (u32, f32, u32, f32);
+
+fn greedy(
+    backend: &mut impl Backend,
+    prompt: &[u32],
+    arguments: &Arguments,
+    is_end: &dyn Fn(u32) -> bool,
+) -> Result<Vec<Step>> {
+    if prompt.len() + arguments.generate > CONTEXT {
+        return Err(format!("a prompt of {} tokens is too long", prompt.len()).into());
+    }
+    let blocks: Vec<BlockId> = (0..).take(CONTEXT / BLOCK).map(BlockId).collect();
+    let (mut position, mut steps) = (0, Vec::new());
+    let mut logits = Vec::new();
+    for chunk in prompt.chunks(arguments.chunk) {
+        forward(backend, chunk, position, &blocks, &mut logits)?;
+        position += u32::try_from(chunk.len())?;
+    }
+    loop {
+        let step = best(&logits);
+        steps.push(step);
+        if steps.len() == arguments.generate || is_end(step.0) {
+            return Ok(steps);
+        }
+        forward(backend, &[step.0], position, &blocks, &mut logits)?;
+        position += 1;
+    }
+}
+
+/// Tokens of one sequence from `position` on; leaves the logits of the last in `logits`.
+fn forward(
+    backend: &mut impl Backend,
+    tokens: &[u32],
+    position: u32,
+    blocks: &[BlockId],
+    logits: &mut Vec<f32>,
+) -> Result<()> {
+    let rows: Vec<Row> = (0..).map(Row).take(tokens.len()).collect();
+    let attending: Vec<AttentionRow<'_>> = rows
+        .iter()
+        .zip(position..)
+        .map(|(row, position)| AttentionRow { row: *row, position, blocks })
+        .collect();
+    backend.embed(&rows, tokens)?;
+    let sub_layers = backend.layout().sub_layers.clone();
+    for (at, kind) in sub_layers.into_iter().enumerate() {
+        match kind {
+            SubLayerKind::Attention => backend.attention(at, &attending)?,
+            SubLayerKind::DenseFeedForward => backend.feed_forward(at, &rows)?,
+            SubLayerKind::Experts { top_k, .. } => {
+                let mut experts: Vec<ExpertId> = Vec::new();
+                backend.gate(at, &rows, &mut experts)?;
+                let slots = rows.iter().flat_map(|row| (0..top_k).map(|slot| (*row, slot)));
+                let mut parts: Vec<PartWork> = slots
+                    .zip(&experts)
+                    .map(|((row, slot), expert)| PartWork { row, slot, expert: *expert })
+                    .collect();
+                parts.sort_by_key(|part| part.expert);
+                backend.experts(at, &parts)?;
+                backend.join(at, &rows)?;
+            }
+        }
+    }
+    let last = rows.last().ok_or("no tokens")?;
+    backend.logits(&[*last], logits)?;
+    Ok(())
+}
+
+fn best(logits: &[f32]) -> Step {
+    let (mut first, mut second) = ((0, f32::NEG_INFINITY), (0, f32::NEG_INFINITY));
+    for (token, logit) in (0_u32..).zip(logits) {
+        if *logit > first.1 {
+            second = first;
+            first = (token, *logit);
+        } else if *logit > second.1 {
+            second = (token, *logit);
+        }
+    }
+    (first.0, first.1, second.0, second.1)
+}
+
+impl Arguments {
+    fn parse() -> Result<Self> {
+        let mut given = std::env::args().skip(1);
+        let gguf = given.next().ok_or("usage: greedy GGUF [--generate N] [--threads N] [--chunk N]")?;
+        let mut arguments =
+            Self { gguf, generate: 64, threads: NonZeroUsize::MIN.saturating_add(1), chunk: 64 };
+        while let Some(name) = given.next() {
+            let value = given.next().ok_or_else(|| format!("{name} needs a value"))?;
+            match name.as_str() {
+                "--generate" => arguments.generate = value.parse()?,
+                "--threads" => arguments.threads = value.parse()?,
+                "--chunk" => arguments.chunk = value.parse()?,
+                _ => return Err(format!("unknown argument {name}").into()),
+            }
+        }
+        Ok(arguments)
+    }
+}

@@ -1,0 +1,6 @@
+//! Whole runs under a virtual clock on the backend of hashes.
+
+mod failure;
+mod fairness;
+mod properties;
+mod simulation;

@@ -1,0 +1,118 @@
+use std::time::Instant;
+
+use reprise_tier::{Event, Finish, FinishReason, TierError, Timings, Usage};
+
+use super::{Job, Loaded, count, queue::Prepared};
+use crate::{
+    sampling::Sampler,
+    text::{AnswerBuilder, Piece},
+};
+
+/// A request that is being computed: what turns its logits into events.
+#[derive(Debug)]
+pub(crate) struct Running<'a> {
+    pub(crate) job: Job,
+    loaded: &'a Loaded,
+    sampler: Sampler,
+    answer: AnswerBuilder<'a>,
+    prompt: usize,
+    limit: usize,
+    generated: usize,
+    started: Instant,
+    first_token: Option<Instant>,
+}
+
+/// What a sequence does after its logits.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// It goes on with this token.
+    Token(u32),
+    /// It is over, and its last event sent. The tokens that were generated.
+    Over(usize),
+}
+
+impl<'a> Running<'a> {
+    pub(crate) fn new(job: Job, prepared: &Prepared, loaded: &'a Loaded) -> Self {
+        Self {
+            loaded,
+            sampler: Sampler::new(&job.request.sampling),
+            answer: AnswerBuilder::new(loaded.prompts.vocabulary(), &job.request.stop),
+            prompt: prepared.tokens.len(),
+            limit: prepared.limit,
+            generated: 0,
+            started: Instant::now(),
+            first_token: None,
+            job,
+        }
+    }
+
+    pub(crate) fn begin(&self) {
+        self.job.events.send(Ok(Event::Started { prompt_tokens: count(self.prompt) }));
+    }
+
+    /// The most tokens that can still come.
+    pub(crate) fn left(&self) -> usize {
+        self.limit - self.generated
+    }
+
+    pub(crate) fn generated(&self) -> usize {
+        self.generated
+    }
+
+    /// Draws the next token from its logits.
+    pub(crate) fn logits(&mut self, logits: &mut [f32]) -> Then {
+        self.first_token.get_or_insert_with(Instant::now);
+        let chosen = match self.sampler.sample(logits) {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                self.fail(TierError::Internal { message: error.to_string() });
+                return Then::Over(self.generated);
+            }
+        };
+        if self.loaded.prompts.vocabulary().is_end(chosen.token) {
+            return self.finish(FinishReason::Stop);
+        }
+        self.generated += 1;
+        let piece = self.answer.push(&chosen);
+        if self.send(piece) {
+            return self.over(FinishReason::Stop);
+        }
+        if self.generated == self.limit {
+            self.finish(FinishReason::Length)
+        } else {
+            Then::Token(chosen.token)
+        }
+    }
+
+    /// No further token: sends what was held back and the end.
+    pub(crate) fn finish(&mut self, reason: FinishReason) -> Then {
+        let rest = self.answer.finish();
+        let stopped = self.send(rest);
+        self.over(if stopped { FinishReason::Stop } else { reason })
+    }
+
+    pub(crate) fn fail(&self, error: TierError) {
+        self.job.events.send(Err(error));
+    }
+
+    fn over(&self, reason: FinishReason) -> Then {
+        let now = Instant::now();
+        let first = self.first_token.unwrap_or(now);
+        let usage = Usage { prompt_tokens: count(self.prompt), completion_tokens: count(self.generated) };
+        let timings = Timings {
+            queued: self.started.duration_since(self.job.submitted),
+            prefill: first.duration_since(self.started),
+            decode: now.duration_since(first),
+        };
+        self.job.events.send(Ok(Event::Finished(Finish { reason, usage, timings, tool_calls: None })));
+        Then::Over(self.generated)
+    }
+
+    /// True if the answer ended in a stop string.
+    fn send(&self, piece: Piece) -> bool {
+        if let Some(delta) = piece.delta {
+            self.job.events.send(Ok(delta));
+        }
+        piece.stopped
+    }
+}
