@@ -82,7 +82,7 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self, EngineError> {
         if path.is_dir() {
             let config = Config::from_folder(path)?;
-            Self::new(path.to_owned(), config, Box::new(Safetensors::open(path)?))
+            Self::new(path.to_owned(), &config, Box::new(Safetensors::open(path)?))
         } else {
             Self::from_gguf(Gguf::open(path)?)
         }
@@ -92,18 +92,18 @@ impl Checkpoint {
     /// As [`Self::open`].
     pub fn from_gguf(mut gguf: Gguf) -> Result<Self, EngineError> {
         let config = Config::from_gguf(&mut gguf)?;
-        Self::new(gguf.path().to_owned(), config, Box::new(gguf))
+        Self::new(gguf.path().to_owned(), &config, Box::new(gguf))
     }
 
     /// The settings of one file and the tensors of another source.
     #[cfg(test)]
     pub(crate) fn with_source(gguf: &mut Gguf, source: Box<dyn TensorSource>) -> Result<Self, EngineError> {
         let config = Config::from_gguf(gguf)?;
-        Self::new(gguf.path().to_owned(), config, source)
+        Self::new(gguf.path().to_owned(), &config, source)
     }
 
-    fn new(path: PathBuf, config: Config, source: Box<dyn TensorSource>) -> Result<Self, EngineError> {
-        let plan = planner::plan(&config, &*source)?;
+    fn new(path: PathBuf, config: &Config, source: Box<dyn TensorSource>) -> Result<Self, EngineError> {
+        let plan = planner::plan(config, &*source)?;
         Ok(Self { path, family: config.family.name, plan, source })
     }
 

@@ -137,7 +137,7 @@ impl QueryTable {
 /// The vector's memory for queries of another lifetime: collecting in place keeps it.
 fn emptied<'b>(mut queries: Vec<Query<'_>>) -> Vec<Query<'b>> {
     queries.clear();
-    queries.into_iter().filter_map(|_| None).collect()
+    queries.into_iter().map(|query| Query { position: query.position, blocks: &[] }).collect()
 }
 
 #[cfg(test)]
