@@ -1,7 +1,7 @@
 //! Memory for weights, on huge pages.
 //!
 //! Decoding reads every weight once for each token: with pages of 4 KiB a core stops at each page's end to look up the next one, and reads 20 GB/s
-//! where it reads 28 GB/s from pages of 2 MiB (two cores: 32 and 48 GB/s; Zen 4, `bench/runs/2026-11-24-2core`). Many matrices are smaller than
+//! where it reads 28 GB/s from pages of 2 MiB (two cores: 32 and 48 GB/s; a virtual machine on Zen 4). Many matrices are smaller than
 //! a huge page, so that buffers are cut from regions of some megabytes. A region is given back when the last buffer in it is dropped.
 
 use std::ops::{Deref, DerefMut};

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::format::{Format, LANES};
+use super::format::{Format, LANES, Six};
 
 /// Half `lane` of the vector of halves at `at`.
 pub(super) fn half(block: &[u8], at: usize, lane: usize) -> f32 {
@@ -38,9 +38,10 @@ pub(super) fn codes256(format: Format, block: &[u8], lane: usize) -> [u8; 256] {
     std::array::from_fn(|k| match format {
         Format::Q6K => {
             let (half, quarter, l) = (k / 128, k / 32 % 4, k % 32);
-            let pair = byte(block, layout.codes, lane, half * 64 + quarter % 2 * 32 + l);
+            let pair = byte(block, layout.codes, lane, Six::low(half, quarter, l / 4) * 4 + l % 4);
             let low = if quarter < 2 { pair & 15 } else { pair >> 4 };
-            low | (byte(block, layout.high, lane, half * 32 + l) >> (2 * quarter) & 3) << 4
+            low | (byte(block, layout.high, lane, Six::high(half, l / 4) * 4 + l % 4) >> (2 * quarter) & 3)
+                << 4
         }
         _ => {
             let (part, l) = (k / 32, k % 32);

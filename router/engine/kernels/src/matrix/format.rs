@@ -120,9 +120,33 @@ impl Format {
             Self::Q5_1 => (0, 32, 0, 64, 128),
             Self::Q4K => (0, 32, 64, 0, 256),
             Self::Q5K => (0, 32, 64, 256, 768),
-            Self::Q6K => (0, 0, 32, 288, 1312),
+            Self::Q6K => (0, 0, 32, 288, 288),
         };
         Layout { scale: low, min, scales, high, codes }
+    }
+}
+
+/// Where a Q6K panel block has ggml's words: in the order in which a kernel reads them, since only addresses that ascend keep the core's
+/// prefetcher going (a third of the bandwidth otherwise).
+///
+/// A block is two halves of four quarters of 32 weights. `[half][side][word]`, `side` the first or second 16 of each quarter, has three vectors:
+/// low nibbles of quarters 0 (low) and 2 (high), those of quarters 1 and 3, and the upper two bits of all four.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Six;
+
+impl Six {
+    /// The vector with the low nibbles of a quarter; `word` counts in the quarter, `0..8`.
+    pub const fn low(half: usize, quarter: usize, word: usize) -> usize {
+        Self::first(half, word) + quarter % 2
+    }
+
+    /// The vector with the upper bits of all quarters.
+    pub const fn high(half: usize, word: usize) -> usize {
+        Self::first(half, word) + 2
+    }
+
+    const fn first(half: usize, word: usize) -> usize {
+        (half * 8 + word) * 3
     }
 }
 
@@ -135,7 +159,7 @@ pub(super) struct Layout {
     pub min: usize,
     /// Q4K, Q5K: `[3][16]` words, ggml's 12 bytes of 6-bit numbers. Q6K: `[16 parts][16]` i8.
     pub scales: usize,
-    /// Bits above the low four. Q5_0, Q5_1: `[16]` words, bit t of byte i belongs to weight 4t + i. Q5K: `[8][16]` words. Q6K: `[16][16]` words.
+    /// Bits above the low four. Q5_0, Q5_1: `[16]` words, bit t of byte i belongs to weight 4t + i. Q5K: `[8][16]` words. Q6K: see [`Six`].
     pub high: usize,
     /// `[words][16]` words of low nibbles as in ggml's block; Q8_0: bytes with the sign bit turned.
     pub codes: usize,

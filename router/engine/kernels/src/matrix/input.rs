@@ -44,7 +44,7 @@ pub struct Input {
     form: InputForm,
     rows: usize,
     inputs: usize,
-    /// F32: `[tile][input][row]`.
+    /// F32: `[row][input]`.
     values: Vec<f32>,
     /// Q8, Q8K: `[tile][block][row][32 or 256]`.
     codes: Vec<i8>,
@@ -260,11 +260,7 @@ impl Target<'_> {
         if self.form == InputForm::F32 {
             // SAFETY: the parts of tiles are disjoint, and each tile is filled by one thread.
             let values = unsafe { self.values.part(part(1)) };
-            for index in 0..count {
-                for (target, value) in values[index..].iter_mut().step_by(count).zip(row(index)) {
-                    *target = *value;
-                }
-            }
+            values.copy_from_slice(&rows[tile.start * self.inputs..tile.end * self.inputs]);
             return;
         }
         let wide = if self.form == InputForm::Q8K { 16 } else { 1 };

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::decode;
-use super::format::{Format, LANES};
+use super::format::{Format, LANES, Six};
 
 /// Bytes of a panel of `inputs` weights for each of its outputs.
 pub(super) fn panel_bytes(format: Format, inputs: usize) -> usize {
@@ -88,8 +88,16 @@ fn pack_block(format: Format, block: &[u8], target: &mut [u8], lane: usize) {
             for (part, scale) in block[192..208].iter().enumerate() {
                 target[layout.scales + part * LANES + lane] = *scale;
             }
-            words(&block[128..192], &mut target[layout.high..], lane);
-            words(&block[..128], &mut target[layout.codes..], lane);
+            let mut word = |from: usize, to: usize| {
+                let to = layout.codes + to * LANES * 4 + lane * 4;
+                target[to..to + 4].copy_from_slice(&block[from * 4..from * 4 + 4]);
+            };
+            for index in 0..16 {
+                let (half, at) = (index / 8, index % 8);
+                word(half * 16 + at, Six::low(half, 0, at));
+                word(half * 16 + 8 + at, Six::low(half, 1, at));
+                word(32 + index, Six::high(half, at));
+            }
         }
     }
 }

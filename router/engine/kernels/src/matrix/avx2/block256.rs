@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{dots, load, load_halves, spread, store};
-use crate::matrix::format::{Format, LANES};
+use crate::matrix::format::{Format, LANES, Six};
 use crate::matrix::input::Tile;
 
 /// The products of a panel with `R` rows of a tile from row `first` on; `F` is the format.
@@ -147,9 +147,9 @@ unsafe fn whole6<const R: usize>(
             let (hundred, quarter, first) = (part / 8, part % 8 / 2, part % 2 * 4);
             let codes: [__m256i; 4] = std::array::from_fn(|word| {
                 let word = first + word;
-                let at = layout.codes + (hundred * 16 + quarter % 2 * 8 + word) * 64 + half * 32;
+                let at = layout.codes + Six::low(hundred, quarter, word) * 64 + half * 32;
                 let pairs = _mm256_srl_epi32(load(block.add(at)), _mm_cvtsi32_si128(quarter as i32 / 2 * 4));
-                let bits = load(block.add(layout.high + (hundred * 8 + word) * 64 + half * 32));
+                let bits = load(block.add(layout.high + Six::high(hundred, word) * 64 + half * 32));
                 let bits =
                     _mm256_and_si256(_mm256_srl_epi32(bits, _mm_cvtsi32_si128(quarter as i32 * 2)), two);
                 _mm256_or_si256(_mm256_and_si256(pairs, nibble), _mm256_slli_epi32::<4>(bits))

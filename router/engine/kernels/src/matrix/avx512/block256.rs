@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{load, load_halves, spread, store};
-use crate::matrix::format::{Format, LANES};
+use crate::matrix::format::{Format, LANES, Six};
 use crate::matrix::input::Tile;
 
 /// The products of a panel with `R` rows; `F` is the format.
@@ -92,11 +92,19 @@ macro_rules! each {
     };
 }
 
-/// Keeps the compiler from loading the weights of later steps early, for which several rows leave no registers.
+/// Keeps the compiler from loading the weights of later steps early: several rows leave no registers for them, and addresses that do not
+/// ascend stop the core's prefetcher (11 GB/s in place of 30 from memory).
 #[inline(always)]
-fn in_order(rows: usize) {
-    if rows > 1 {
-        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+fn in_order() {
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Fetches the weights two steps ahead in order: passes over the same weights, for one quarter and then another, do not look like a stream.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn ahead(from: *const u8) {
+    for line in 0..12 {
+        _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(1536 + line * 64).cast());
     }
 }
 
@@ -144,43 +152,50 @@ unsafe fn whole45<const F: u8, const R: usize>(block: *const u8, codes: *const i
             _mm512_and_si512(bits, bit)
         };
         each!(PAIR in 0 1 2 3, {
-            let low = |block: *const u8, word: usize| {
-                let low = _mm512_and_si512(load(block.add(layout.codes + (PAIR * 8 + word) * 64)), nibble);
-                if F == Format::Q5K as u8 { _mm512_or_si512(low, fifth(block, word, 2 * PAIR as i32 - 4)) } else { low }
-            };
-            let high = |block: *const u8, word: usize| {
-                let pairs = load(block.add(layout.codes + (PAIR * 8 + word) * 64));
-                let high = _mm512_and_si512(_mm512_srli_epi32::<4>(pairs), nibble);
-                if F == Format::Q5K as u8 { _mm512_or_si512(high, fifth(block, word, 2 * PAIR as i32 - 3)) } else { high }
-            };
-            let at = codes.add(PAIR * 64);
-            let byte = _mm512_set1_epi32(255);
-            let scales = _mm512_srli_epi32::<{ PAIR as u32 % 2 * 16 }>(words[PAIR / 2]);
-            let scales = [_mm512_and_si512(scales, byte), _mm512_and_si512(_mm512_srli_epi32::<8>(scales), byte)];
-            let (mut first, mut second) = ([_mm512_setzero_si512(); R], [_mm512_setzero_si512(); R]);
-            if R <= BOTH {
-                for word in 0..8 {
-                    in_order(R);
-                    dot(&mut first, low(block, word), at.add(word * 4));
-                    dot(&mut second, high(block, word), at.add(32 + word * 4));
-                }
-                add(&mut whole, first, scales[0]);
-                add(&mut whole, second, scales[1]);
-            } else {
-                for word in 0..8 {
-                    in_order(R);
-                    dot(&mut first, low(block, word), at.add(word * 4));
-                }
-                add(&mut whole, first, scales[0]);
+                   in_order();
+                   let low = |block: *const u8, word: usize| {
+                       let low = _mm512_and_si512(load(block.add(layout.codes + (PAIR * 8 + word) * 64)), nibble);
+                       if F == Format::Q5K as u8 { _mm512_or_si512(low, fifth(block, word, 2 * PAIR as i32 - 4)) } else { low }
+                   };
+                   let high = |block: *const u8, word: usize| {
+                       let pairs = load(block.add(layout.codes + (PAIR * 8 + word) * 64));
+                       let high = _mm512_and_si512(_mm512_srli_epi32::<4>(pairs), nibble);
+                       if F == Format::Q5K as u8 { _mm512_or_si512(high, fifth(block, word, 2 * PAIR as i32 - 3)) } else { high }
+                   };
+                   let at = codes.add(PAIR * 64);
+                   let byte = _mm512_set1_epi32(255);
+                   let scales = _mm512_srli_epi32::<{ PAIR as u32 % 2 * 16 }>(words[PAIR / 2]);
+                   let scales = [_mm512_and_si512(scales, byte), _mm512_and_si512(_mm512_srli_epi32::<8>(scales), byte)];
+                   let (mut first, mut second) = ([_mm512_setzero_si512(); R], [_mm512_setzero_si512(); R]);
+                   if R <= BOTH {
+                       for word in 0..8 {
+                           if R > 1 {
+        in_order();
+        }
+                           dot(&mut first, low(block, word), at.add(word * 4));
+                           dot(&mut second, high(block, word), at.add(32 + word * 4));
+                       }
+                       add(&mut whole, first, scales[0]);
+                       add(&mut whole, second, scales[1]);
+                   } else {
+                       for word in 0..8 {
+                           if R > 1 {
+        in_order();
+        }
+                           dot(&mut first, low(block, word), at.add(word * 4));
+                       }
+                       add(&mut whole, first, scales[0]);
 
-                for word in 0..8 {
-                    in_order(R);
-                    let weights = high(block, word);
-                    dot(&mut second, weights, at.add(32 + word * 4));
-                }
-                add(&mut whole, second, scales[1]);
-            }
-        });
+                       for word in 0..8 {
+                           if R > 1 {
+        in_order();
+        }
+                           let weights = high(block, word);
+                           dot(&mut second, weights, at.add(32 + word * 4));
+                       }
+                       add(&mut whole, second, scales[1]);
+                   }
+               });
     }
     whole
 }
@@ -212,11 +227,15 @@ unsafe fn whole6<const R: usize>(block: *const u8, codes: *const i8, totals: *co
             }
         };
         for quad in 0..4 {
+            in_order();
+            if R > BOTH {
+                ahead(block.add(layout.codes + quad * 768));
+            }
             // A half of 128 weights; in each of its four quarters the first or the second 16.
             let (half, side) = (quad / 2, quad % 2);
             let part = half * 8 + side;
             let pairs = |block: *const u8, quarter: usize, word: usize| {
-                load(block.add(layout.codes + (half * 16 + quarter % 2 * 8 + side * 4 + word) * 64))
+                load(block.add(layout.codes + Six::low(half, quarter, side * 4 + word) * 64))
             };
             let weights = |pairs: __m512i, bits: __m512i, quarter: usize| match quarter {
                 0 | 1 => _mm512_or_si512(_mm512_and_si512(pairs, nibble), _mm512_and_si512(bits, two)),
@@ -226,7 +245,7 @@ unsafe fn whole6<const R: usize>(block: *const u8, codes: *const i8, totals: *co
                 ),
             };
             let bits = |block: *const u8, word: usize, quarter: usize| {
-                let bits = load(block.add(layout.high + (half * 8 + side * 4 + word) * 64));
+                let bits = load(block.add(layout.high + Six::high(half, side * 4 + word) * 64));
                 match quarter {
                     0 => _mm512_slli_epi32::<4>(bits),
                     1 => _mm512_slli_epi32::<2>(bits),
@@ -238,7 +257,9 @@ unsafe fn whole6<const R: usize>(block: *const u8, codes: *const i8, totals: *co
             if R <= BOTH {
                 let mut dots = [start(part), start(part + 2), start(part + 4), start(part + 6)];
                 for word in 0..4 {
-                    in_order(R);
+                    if R > 1 {
+                        in_order();
+                    }
                     let at = at.add(word * 4);
                     let (even, odd) = (pairs(block, 0, word), pairs(block, 1, word));
                     dot(&mut dots[0], weights(even, bits(block, word, 0), 0), at);
@@ -254,14 +275,16 @@ unsafe fn whole6<const R: usize>(block: *const u8, codes: *const i8, totals: *co
             } else {
                 each!(QUARTER in 0 1 2 3, {
 
-                    let mut dots = start(part + 2 * QUARTER);
-                    for word in 0..4 {
-                        in_order(R);
-                        let weights = weights(pairs(block, QUARTER, word), bits(block, word, QUARTER), QUARTER);
-                        dot(&mut dots, weights, at.add(QUARTER * 32 + word * 4));
-                    }
-                    add(&mut whole, dots, part + 2 * QUARTER);
-                });
+                                   let mut dots = start(part + 2 * QUARTER);
+                                   for word in 0..4 {
+                                       if R > 1 {
+                in_order();
+                }
+                                       let weights = weights(pairs(block, QUARTER, word), bits(block, word, QUARTER), QUARTER);
+                                       dot(&mut dots, weights, at.add(QUARTER * 32 + word * 4));
+                                   }
+                                   add(&mut whole, dots, part + 2 * QUARTER);
+                               });
             }
         }
     }

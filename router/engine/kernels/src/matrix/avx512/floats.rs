@@ -36,21 +36,21 @@ unsafe fn some<const F: u8, const R: usize, const P: usize>(
     sums: &mut [[f32; LANES]],
 ) {
     let bytes = const { Format::of(F).block_bytes() } * LANES;
-    let (mut weights, mut values) = (panels.as_ptr(), tile.values.as_ptr());
+    let mut weights = panels.as_ptr();
+    let values: [*const f32; R] = std::array::from_fn(|row| tile.values[row * tile.blocks..].as_ptr());
     let stride = bytes * tile.blocks;
     let mut acc = [[_mm512_setzero_ps(); R]; P];
     // SAFETY: `P` panels of `blocks` inputs, and as many inputs of `R` rows, can be read.
     unsafe {
-        for _ in 0..tile.blocks {
+        for input in 0..tile.blocks {
             let weight: [__m512; P] = std::array::from_fn(|panel| load::<F>(weights.add(panel * stride)));
             for row in 0..R {
-                let value = _mm512_set1_ps(*values.add(row));
+                let value = _mm512_set1_ps(*values[row].add(input));
                 for panel in 0..P {
                     acc[panel][row] = _mm512_fmadd_ps(weight[panel], value, acc[panel][row]);
                 }
             }
             weights = weights.add(bytes);
-            values = values.add(R);
         }
     }
     for (acc, sums) in acc.into_iter().zip(sums.chunks_exact_mut(R)) {
