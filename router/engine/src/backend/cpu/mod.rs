@@ -19,7 +19,7 @@ use std::num::NonZeroUsize;
 
 use reprise_kernels::{
     attention::{BLOCK_TOKENS, KvCache, KvFormat},
-    matrix::{Input, Matrix},
+    matrix::Matrix,
     norm::rms_norm,
     pool::Pool,
     rope::Rotary,
