@@ -9,8 +9,7 @@ use support::reply::Reply;
 use support::wait::eventually;
 use support::{CAPITAL, Gateway, Setup, ask, ask_for_long};
 
-const TINY: &str =
-    "name = \"small\"\nmodel = \"smollm2-135m-instruct-q4_1\"\ncost = 0.1\nthreads = 2\nqueue = 1\n";
+const TINY: &str = "name = \"small\"\nmodel = \"smollm2-135m-instruct-q4_1\"\ncost = 0.1\nthreads = 2\nqueue = 1\nmax_sequences = 1\n";
 
 #[tokio::test]
 async fn a_full_queue_says_when_to_come_back() {

@@ -228,11 +228,8 @@ impl Layer {
         let tables: Vec<Vec<u32>> = blocks.iter().map(|blocks| blocks.clone().collect()).collect();
         let mut queries = Vec::with_capacity(batch.ids.len());
         for (text, table) in batch.texts.iter().zip(&tables) {
-            for (position, token) in text.clone().enumerate() {
-                let range = token * hidden..(token + 1) * hidden;
-                let block = table[position / BLOCK_TOKENS];
-                kv.append(0, block, position % BLOCK_TOKENS, &k[range.clone()], &v[range]);
-            }
+            let range = text.start * hidden..text.end * hidden;
+            kv.append_run(0, table, 0, &k[range.clone()], &v[range]);
             // An encoder's token sees the whole text.
             let last = u32::try_from(text.len() - 1).unwrap_or(u32::MAX);
             queries.extend(text.clone().map(|_| Query { position: last, blocks: table }));

@@ -131,7 +131,7 @@ impl Default for RawConfig {
             server: ServerSection::default(),
             auth: AuthSection::default(),
             tiers: vec![
-                TierSection::local("small", "smollm2-135m-instruct-q4_1", 0.1),
+                TierSection::local("small", "smollm2-135m-instruct-moe-4x2-q4_1", 0.1),
                 TierSection::local("large", "qwen2.5-coder-1.5b-instruct-q4_k_m", 1.0),
             ],
             cache: CacheSection::default(),

@@ -207,6 +207,9 @@ mod tests {
         assert!(refused(|raw| raw.tiers[0].cost = Some(f64::NAN)).starts_with("tiers[0].cost: "));
         assert!(refused(|raw| raw.tiers[0].device = Some("gpu".into())).starts_with("tiers[0].device: "));
         assert!(refused(|raw| raw.tiers[0].path = Some("x".into())).starts_with("tiers[0].path: "));
+        assert!(refused(|raw| raw.tiers[0].max_sequences = Some(0)).starts_with("tiers[0].max_sequences: "));
+        assert!(refused(|raw| raw.tiers[0].kv_tokens = Some(0)).starts_with("tiers[0].kv_tokens: "));
+        assert!(refused(|raw| raw.tiers[0].prefill_chunk = Some(0)).starts_with("tiers[0].prefill_chunk: "));
         assert!(
             refused(|raw| raw.router.default_tier = Some("x".into())).starts_with("router.default_tier: ")
         );

@@ -5,13 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::{
-    Device,
-    quantized::{
-        QTensor,
-        gguf_file::{Content, Value},
-    },
-};
+use candle_core::quantized::gguf_file::{Content, Value};
 
 use crate::{
     EngineError,
@@ -88,11 +82,18 @@ impl Gguf {
         }
     }
 
+    /// For the decoder on candle that tests compare with.
+    #[cfg(test)]
     pub(crate) fn has_tensor(&self, name: &str) -> bool {
         self.content.tensor_infos.contains_key(name)
     }
 
-    pub(crate) fn candle_tensor(&mut self, name: &str, device: &Device) -> Result<QTensor, EngineError> {
+    #[cfg(test)]
+    pub(crate) fn candle_tensor(
+        &mut self,
+        name: &str,
+        device: &candle_core::Device,
+    ) -> Result<candle_core::quantized::QTensor, EngineError> {
         Ok(self.content.tensor(&mut self.reader, name, device)?)
     }
 }

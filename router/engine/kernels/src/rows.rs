@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::pool::{Pool, share};
 
 /// Numbers that are worth waking another thread for.
-const WORTH_SHARING: usize = 16 * 1024;
+const WORTH_SHARING: usize = 4 * 1024;
 
 /// A slice that threads write to at places of which each belongs to one of them.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Weights and the forward pass.
+//! A decoder on candle's tensors, one sequence at a time: what tests hold the CPU backend to.
 //!
 //! candle-transformers' quantised models were measured and left: they keep the KV and a growing map of masks in
 //! the weights (the qwen2 one cannot be cloned to be rid of them), widen the embedding to f32 (0.9 GB for
@@ -13,7 +13,7 @@ mod shape;
 use candle_core::Device;
 
 pub(crate) use decoder::Decoder;
-pub(crate) use shape::{Shape, trained_context};
+pub(crate) use shape::Shape;
 
 use crate::{EngineError, gguf::Gguf};
 

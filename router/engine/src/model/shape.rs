@@ -89,9 +89,3 @@ impl Shape {
 fn architecture(gguf: &Gguf) -> Result<&str, EngineError> {
     required(gguf.string("general.architecture"), "general.architecture")
 }
-
-/// The context that the model was made for, in tokens.
-pub(crate) fn trained_context(gguf: &Gguf) -> Result<u32, EngineError> {
-    let key = format!("{}.context_length", architecture(gguf)?);
-    required(gguf.number(&key), &key)
-}

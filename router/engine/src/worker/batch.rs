@@ -65,7 +65,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             }
             match catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 Ok(()) => {}
-                Err(panic) => self.panicked(text_of(&*panic))?,
+                Err(panic) => self.panicked(&text_of(&*panic))?,
             }
         }
     }
@@ -187,7 +187,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         }
     }
 
-    fn panicked(&mut self, text: String) -> Result<(), String> {
+    fn panicked(&mut self, text: &str) -> Result<(), String> {
         self.panics += 1;
         let message = format!("a generation panicked: {text}");
         tracing::error!(tier = %self.shared.config.name, %message);

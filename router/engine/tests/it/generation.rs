@@ -246,6 +246,7 @@ async fn until(tier: &LocalTier, holds: impl Fn(Pressure) -> bool) {
     }
 }
 
+#[expect(clippy::expect_used, reason = "helper of tests")]
 async fn all_of(generations: Vec<Generation>) -> Vec<(String, Finish)> {
     let mut answers = Vec::new();
     // Their events wait in their channels: who is read first makes no difference.

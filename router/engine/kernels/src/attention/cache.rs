@@ -1,4 +1,9 @@
-use half::{f16, slice::HalfFloatSliceExt};
+use std::ops::Range;
+
+use half::{
+    f16,
+    slice::{HalfBitsSliceExt, HalfFloatSliceExt},
+};
 use thiserror::Error;
 
 use crate::simd::LANES;
@@ -152,28 +157,38 @@ impl KvCache {
     /// # Panics
     /// There is no such layer, block or offset, or a length is wrong.
     pub fn append(&mut self, layer: usize, block: u32, offset: usize, k: &[f32], v: &[f32]) {
-        let Shape { layers, blocks, kv_heads, head_dim } = self.shape;
-        assert!(
-            layer < layers && (block as usize) < blocks && offset < BLOCK_TOKENS,
-            "no such place in the KV"
-        );
-        assert!(
-            k.len() == kv_heads * head_dim && v.len() == k.len(),
-            "k or v is not of {kv_heads} x {head_dim}"
-        );
-        let place = self.skip + self.shape.place(layer, block, 0);
-        let range = place..place + kv_heads * self.shape.head_stride();
+        assert!(k.len() == self.shape.kv_heads * self.shape.head_dim, "keys of one token");
+        self.append_run(layer, &[block], offset, k, v);
+    }
+
+    /// Stores keys and values, `[tokens, kv_heads, head_dim]` each, of tokens at `first` and on of the sequence that has
+    /// `blocks`: a prompt's faster than token by token, as a head's block stays in the first-level cache.
+    ///
+    /// # Panics
+    /// There is no such layer or block, `blocks` are too few, or a length is wrong.
+    pub fn append_run(&mut self, layer: usize, blocks: &[u32], first: usize, k: &[f32], v: &[f32]) {
+        let width = self.shape.kv_heads * self.shape.head_dim;
+        assert!(k.len().is_multiple_of(width) && v.len() == k.len(), "k or v is not rows of {width}");
+        assert!(layer < self.shape.layers, "layer {layer} of {}", self.shape.layers);
+        assert!(first + k.len() / width <= blocks.len() * BLOCK_TOKENS, "more tokens than the blocks hold");
+        assert!(blocks.iter().all(|block| (*block as usize) < self.shape.blocks), "no such block");
+        let range = self.layer_range(layer);
         match &mut self.numbers {
-            Numbers::F32(numbers) => scatter(self.shape, offset, k, v, &mut numbers[range]),
+            Numbers::F32(numbers) => scatter(self.shape, blocks, first, k, v, &mut numbers[range]),
             Numbers::F16(numbers) => {
                 let [k, v] = [k, v].map(|numbers| {
-                    let mut halves = vec![f16::ZERO; numbers.len()];
-                    halves.convert_from_f32_slice(numbers);
-                    halves.into_iter().map(f16::to_bits).collect::<Vec<u16>>()
+                    let mut halves = vec![0_u16; numbers.len()];
+                    halves.reinterpret_cast_mut::<f16>().convert_from_f32_slice(numbers);
+                    halves
                 });
-                scatter(self.shape, offset, &k, &v, &mut numbers[range]);
+                scatter(self.shape, blocks, first, &k, &v, &mut numbers[range]);
             }
         }
+    }
+
+    fn layer_range(&self, layer: usize) -> Range<usize> {
+        let start = self.skip + self.shape.place(layer, 0, 0);
+        start..start + self.shape.blocks * self.shape.kv_heads * self.shape.head_stride()
     }
 
     pub(super) fn shape(&self) -> Shape {
@@ -182,8 +197,7 @@ impl KvCache {
 
     /// The numbers of a layer: `[blocks, kv_heads, head_stride]`.
     pub(super) fn layer(&self, layer: usize) -> LayerNumbers<'_> {
-        let start = self.skip + self.shape.place(layer, 0, 0);
-        let range = start..start + self.shape.blocks * self.shape.kv_heads * self.shape.head_stride();
+        let range = self.layer_range(layer);
         match &self.numbers {
             Numbers::F32(numbers) => LayerNumbers::F32(&numbers[range]),
             Numbers::F16(numbers) => LayerNumbers::F16(&numbers[range]),
@@ -196,17 +210,23 @@ pub(super) enum LayerNumbers<'a> {
     F16(&'a [u16]),
 }
 
-/// Writes a token into its block, `block` being all heads of it.
-fn scatter<T: Copy>(shape: Shape, offset: usize, k: &[T], v: &[T], block: &mut [T]) {
-    let head_dim = shape.head_dim;
-    let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));
-    for (head, (k, v)) in block.chunks_exact_mut(shape.head_stride()).zip(heads) {
-        let (keys, values) = head.split_at_mut(BLOCK_TOKENS * head_dim);
-        for (lane, k) in keys.chunks_exact_mut(BLOCK_TOKENS).zip(k) {
-            lane[offset] = *k;
+/// Writes tokens to their places in a layer, head after head.
+fn scatter<T: Copy>(shape: Shape, blocks: &[u32], first: usize, k: &[T], v: &[T], layer: &mut [T]) {
+    let Shape { kv_heads, head_dim, .. } = shape;
+    let width = kv_heads * head_dim;
+    for head in 0..kv_heads {
+        let rows = k.chunks_exact(width).zip(v.chunks_exact(width));
+        for (position, (k, v)) in (first..).zip(rows) {
+            let (block, offset) = (blocks[position / BLOCK_TOKENS], position % BLOCK_TOKENS);
+            let start = shape.place(0, block, head);
+            let place = &mut layer[start..start + shape.head_stride()];
+            let (keys, values) = place.split_at_mut(BLOCK_TOKENS * head_dim);
+            let own = head * head_dim..(head + 1) * head_dim;
+            for (lanes, k) in keys.chunks_exact_mut(BLOCK_TOKENS).zip(&k[own.clone()]) {
+                lanes[offset] = *k;
+            }
+            values[offset * shape.padded()..][..head_dim].copy_from_slice(&v[own]);
         }
-        let start = offset * shape.padded();
-        values[start..start + head_dim].copy_from_slice(v);
     }
 }
 

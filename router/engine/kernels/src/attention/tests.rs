@@ -63,11 +63,15 @@ fn fill(model: Model, lengths: &[usize], seed: u64) -> (KvCache, Vec<Sequence>) 
         let blocks = free.split_off(free.len() - length.div_ceil(BLOCK_TOKENS));
         let q = numbers(&mut random, length * model.q_width());
         let [k, v] = [(); 2].map(|()| numbers(&mut random, length * model.kv_width()));
-        for token in 0..*length {
+        // Some by one, then the rest in one go.
+        let single = random.random_range(0..=*length);
+        for token in 0..single {
             let range = token * model.kv_width()..(token + 1) * model.kv_width();
             let block = blocks[token / BLOCK_TOKENS];
             cache.append(1, block, token % BLOCK_TOKENS, &k[range.clone()], &v[range]);
         }
+        let rest = single * model.kv_width()..;
+        cache.append_run(1, &blocks, single, &k[rest.clone()], &v[rest]);
         Sequence { q, k, v, blocks }
     });
     let sequences = sequences.collect();

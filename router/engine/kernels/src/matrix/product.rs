@@ -138,6 +138,7 @@ pub(super) fn run(pool: &Pool, input: &Input, work: &[Work<'_>]) {
 /// Groups of panels that fit the cache; in a group tile after tile of rows.
 fn compute(input: &Input, work: &Work<'_>, panels: Range<usize>) {
     let group = (GROUP_BYTES / work.matrix.panel_bytes()).next_multiple_of(MAX_PANELS);
+    let mut sums: Sums = [[0.0; LANES]; TILE * 2];
     for first in panels.clone().step_by(group) {
         let group = first..(first + group).min(panels.end);
         for tile in work.tiles.clone() {
@@ -145,7 +146,7 @@ fn compute(input: &Input, work: &Work<'_>, panels: Range<usize>) {
             let mut first = group.start;
             while first < group.end {
                 let count = at_once(input.form(), tile.rows, group.end - first);
-                compute_panels(input.level(), &tile, work, first..first + count);
+                compute_panels(input.level(), &tile, work, first..first + count, &mut sums);
                 first += count;
             }
         }
@@ -166,8 +167,8 @@ fn at_once(form: InputForm, rows: usize, panels: usize) -> usize {
 
 type Sums = [[f32; LANES]; TILE * 2];
 
-fn compute_panels(level: Level, tile: &Tile<'_>, work: &Work<'_>, panels: Range<usize>) {
-    let mut sums: Sums = [[0.0; LANES]; TILE * 2];
+/// `sums` is room, whatever it holds.
+fn compute_panels(level: Level, tile: &Tile<'_>, work: &Work<'_>, panels: Range<usize>, sums: &mut Sums) {
     let sums = &mut sums[..tile.rows * panels.len()];
     product(level, work.matrix, tile, panels.clone(), sums);
     if let Then::Gate(up) = work.then {
@@ -189,7 +190,11 @@ fn compute_panels(level: Level, tile: &Tile<'_>, work: &Work<'_>, panels: Range<
                         *out += sum;
                     }
                 }
-                Then::Store | Then::Gate(_) => out.copy_from_slice(&sums[..out.len()]),
+                // Of a known length it is a move of one register.
+                Then::Store | Then::Gate(_) => match out.as_mut_array::<LANES>() {
+                    Some(out) => *out = *sums,
+                    None => out.copy_from_slice(&sums[..out.len()]),
+                },
             }
         }
     }

@@ -10,7 +10,8 @@ impl Core {
     #[must_use]
     pub fn has_room(&self, priority: Priority, scope: u64, tokens: &[u32]) -> bool {
         let ahead = |sequence: &Sequence| !sequence.active && sequence.priority >= priority;
-        if self.sequences.values().any(ahead) {
+        // Without a place it is no use to look for blocks.
+        if self.sequences.values().any(ahead) || !self.admissible(priority, 0) {
             return false;
         }
         let known = self.known(scope, tokens);
@@ -37,6 +38,9 @@ impl Core {
     /// forever behind short ones.
     pub(super) fn admit(&mut self, plan: &mut Plan) {
         while let Some((id, priority)) = self.next_inactive() {
+            if !self.admissible(priority, 0) {
+                return;
+            }
             let shared = self.hold_known(id);
             if !self.place(id, priority, plan) {
                 self.undo(id);

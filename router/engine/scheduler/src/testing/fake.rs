@@ -289,7 +289,8 @@ impl Backend for Fake {
         logits.clear();
         for row in rows {
             let hidden = self.rows[row.0 as usize].hidden;
-            let logit = |id: usize| (mix((hidden, id)) >> 40) as f32;
+            // In [0, 1), exactly, so that a bias can decide.
+            let logit = |id: usize| (mix((hidden, id)) >> 40) as f32 / (1u32 << 24) as f32;
             logits.extend((0..self.layout.vocabulary).map(logit));
         }
         Ok(())
