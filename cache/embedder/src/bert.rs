@@ -229,7 +229,7 @@ impl Layer {
         let mut queries = Vec::with_capacity(batch.ids.len());
         for (text, table) in batch.texts.iter().zip(&tables) {
             let range = text.start * hidden..text.end * hidden;
-            kv.append_run(0, table, 0, &k[range.clone()], &v[range]);
+            kv.append_run(pool, 0, table, 0, &k[range.clone()], &v[range]);
             // An encoder's token sees the whole text.
             let last = u32::try_from(text.len() - 1).unwrap_or(u32::MAX);
             queries.extend(text.clone().map(|_| Query { position: last, blocks: table }));

@@ -9,22 +9,30 @@ use crate::pool::{Pool, share};
 const WORTH_SHARING: usize = 4 * 1024;
 
 /// A slice that threads write to at places of which each belongs to one of them.
-#[derive(Debug, Clone, Copy)]
-pub struct Shared(*mut f32, usize);
+#[derive(Debug)]
+pub struct Shared<T>(*mut T, usize);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
 
 // SAFETY: only the unsafe `part` gives access; its callers keep parts apart.
-unsafe impl Send for Shared {}
+unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl Shared {
-    pub fn new(slice: &mut [f32]) -> Self {
+impl<T> Shared<T> {
+    pub fn new(slice: &mut [T]) -> Self {
         Self(slice.as_mut_ptr(), slice.len())
     }
 
     /// # Safety
     /// The slice given to `new` is still borrowed, and nobody else holds an overlapping part.
-    pub unsafe fn part<'a>(self, range: Range<usize>) -> &'a mut [f32] {
+    pub unsafe fn part<'a>(self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.1, "{range:?} of {} numbers", self.1);
         // SAFETY: within the slice, and exclusive as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(range.start), range.len()) }

@@ -6,10 +6,17 @@ use half::{
 };
 use thiserror::Error;
 
-use crate::simd::LANES;
+use crate::{
+    pool::{Pool, share},
+    rows::Shared,
+    simd::LANES,
+};
 
 /// Tokens of a block.
 pub const BLOCK_TOKENS: usize = 32;
+
+/// Numbers of keys from which on a run is shared out to all threads.
+const WORTH_SHARING: usize = 8 * 1024;
 
 /// Blocks begin at multiples of a cache line.
 const ALIGNMENT: usize = 64;
@@ -158,7 +165,7 @@ impl KvCache {
     /// There is no such layer, block or offset, or a length is wrong.
     pub fn append(&mut self, layer: usize, block: u32, offset: usize, k: &[f32], v: &[f32]) {
         assert!(k.len() == self.shape.kv_heads * self.shape.head_dim, "keys of one token");
-        self.append_run(layer, &[block], offset, k, v);
+        self.append_with(None, layer, &[block], offset, k, v);
     }
 
     /// Stores keys and values, `[tokens, kv_heads, head_dim]` each, of tokens at `first` and on of the sequence that has
@@ -166,7 +173,28 @@ impl KvCache {
     ///
     /// # Panics
     /// There is no such layer or block, `blocks` are too few, or a length is wrong.
-    pub fn append_run(&mut self, layer: usize, blocks: &[u32], first: usize, k: &[f32], v: &[f32]) {
+    pub fn append_run(
+        &mut self,
+        pool: &Pool,
+        layer: usize,
+        blocks: &[u32],
+        first: usize,
+        k: &[f32],
+        v: &[f32],
+    ) {
+        let pool = (k.len() >= WORTH_SHARING).then_some(pool);
+        self.append_with(pool, layer, blocks, first, k, v);
+    }
+
+    fn append_with(
+        &mut self,
+        pool: Option<&Pool>,
+        layer: usize,
+        blocks: &[u32],
+        first: usize,
+        k: &[f32],
+        v: &[f32],
+    ) {
         let width = self.shape.kv_heads * self.shape.head_dim;
         assert!(k.len().is_multiple_of(width) && v.len() == k.len(), "k or v is not rows of {width}");
         assert!(layer < self.shape.layers, "layer {layer} of {}", self.shape.layers);
@@ -174,14 +202,14 @@ impl KvCache {
         assert!(blocks.iter().all(|block| (*block as usize) < self.shape.blocks), "no such block");
         let range = self.layer_range(layer);
         match &mut self.numbers {
-            Numbers::F32(numbers) => scatter(self.shape, blocks, first, k, v, &mut numbers[range]),
+            Numbers::F32(numbers) => scatter(pool, self.shape, blocks, first, k, v, &mut numbers[range]),
             Numbers::F16(numbers) => {
                 let [k, v] = [k, v].map(|numbers| {
                     let mut halves = vec![0_u16; numbers.len()];
                     halves.reinterpret_cast_mut::<f16>().convert_from_f32_slice(numbers);
                     halves
                 });
-                scatter(self.shape, blocks, first, &k, &v, &mut numbers[range]);
+                scatter(pool, self.shape, blocks, first, &k, &v, &mut numbers[range]);
             }
         }
     }
@@ -210,23 +238,40 @@ pub(super) enum LayerNumbers<'a> {
     F16(&'a [u16]),
 }
 
-/// Writes tokens to their places in a layer, head after head.
-fn scatter<T: Copy>(shape: Shape, blocks: &[u32], first: usize, k: &[T], v: &[T], layer: &mut [T]) {
+/// Writes tokens to their places in a layer, head after head, heads shared out to the threads.
+fn scatter<T: Copy + Send + Sync>(
+    pool: Option<&Pool>,
+    shape: Shape,
+    blocks: &[u32],
+    first: usize,
+    k: &[T],
+    v: &[T],
+    layer: &mut [T],
+) {
     let Shape { kv_heads, head_dim, .. } = shape;
     let width = kv_heads * head_dim;
-    for head in 0..kv_heads {
-        let rows = k.chunks_exact(width).zip(v.chunks_exact(width));
-        for (position, (k, v)) in (first..).zip(rows) {
-            let (block, offset) = (blocks[position / BLOCK_TOKENS], position % BLOCK_TOKENS);
-            let start = shape.place(0, block, head);
-            let place = &mut layer[start..start + shape.head_stride()];
-            let (keys, values) = place.split_at_mut(BLOCK_TOKENS * head_dim);
-            let own = head * head_dim..(head + 1) * head_dim;
-            for (lanes, k) in keys.chunks_exact_mut(BLOCK_TOKENS).zip(&k[own.clone()]) {
-                lanes[offset] = *k;
+    let layer = Shared::new(layer);
+    let job = |heads: Range<usize>| {
+        for head in heads {
+            let rows = k.chunks_exact(width).zip(v.chunks_exact(width));
+            for (position, (k, v)) in (first..).zip(rows) {
+                let (block, offset) = (blocks[position / BLOCK_TOKENS], position % BLOCK_TOKENS);
+                let start = shape.place(0, block, head);
+                // SAFETY: each head is written by one thread, which holds one part at a time; the layer is borrowed for the
+                // whole call.
+                let place = unsafe { layer.part(start..start + shape.head_stride()) };
+                let (keys, values) = place.split_at_mut(BLOCK_TOKENS * head_dim);
+                let own = head * head_dim..(head + 1) * head_dim;
+                for (lanes, k) in keys.chunks_exact_mut(BLOCK_TOKENS).zip(&k[own.clone()]) {
+                    lanes[offset] = *k;
+                }
+                values[offset * shape.padded()..][..head_dim].copy_from_slice(&v[own]);
             }
-            values[offset * shape.padded()..][..head_dim].copy_from_slice(&v[own]);
         }
+    };
+    match pool {
+        Some(pool) => pool.run(&|index| job(share(kv_heads, 1, index, pool.threads()))),
+        None => job(0..kv_heads),
     }
 }
 

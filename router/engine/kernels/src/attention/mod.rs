@@ -157,7 +157,7 @@ impl<E: Element> Call<'_, E> {
     }
 
     /// All partitions of a tile and KV head, in order.
-    fn whole(&self, item: usize, work: &mut Work, out: Shared) {
+    fn whole(&self, item: usize, work: &mut Work, out: Shared<f32>) {
         let (tile, kv_head) = self.item(item);
         let (pairs, padded) = (tile.pairs.len(), self.shape.padded());
         let mut merged = [Part::NONE; MAX_PAIRS];
@@ -178,7 +178,7 @@ impl<E: Element> Call<'_, E> {
     }
 
     /// Partitions on all threads, then their merger in order.
-    fn split(&self, pool: &Pool, items: usize, longest: usize, out: Shared) {
+    fn split(&self, pool: &Pool, items: usize, longest: usize, out: Shared<f32>) {
         let padded = self.shape.padded();
         let pairs = self.tiles.iter().map(|tile| tile.pairs.len()).max().unwrap_or(0);
         let mut sums = vec![0.0; items * longest * pairs * padded];
@@ -256,7 +256,15 @@ impl<E: Element> Call<'_, E> {
     }
 
     /// Divides by the total and writes a pair's result.
-    fn finish(&self, tile: &Tile<'_>, kv_head: usize, pair: usize, merged: Part, sums: &[f32], out: Shared) {
+    fn finish(
+        &self,
+        tile: &Tile<'_>,
+        kv_head: usize,
+        pair: usize,
+        merged: Part,
+        sums: &[f32],
+        out: Shared<f32>,
+    ) {
         let head_dim = self.shape.head_dim;
         let pair = tile.pairs[pair];
         let start = ((pair.row * self.shape.kv_heads + kv_head) * self.group + pair.head) * head_dim;

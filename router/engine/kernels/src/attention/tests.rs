@@ -71,7 +71,7 @@ fn fill(model: Model, lengths: &[usize], seed: u64) -> (KvCache, Vec<Sequence>) 
             cache.append(1, block, token % BLOCK_TOKENS, &k[range.clone()], &v[range]);
         }
         let rest = single * model.kv_width()..;
-        cache.append_run(1, &blocks, single, &k[rest.clone()], &v[rest]);
+        cache.append_run(&pool(2), 1, &blocks, single, &k[rest.clone()], &v[rest]);
         Sequence { q, k, v, blocks }
     });
     let sequences = sequences.collect();
