@@ -14,18 +14,18 @@ const TINY: &str = "name = \"small\"\nmodel = \"smollm2-135m-instruct-q4_1\"\nco
 #[tokio::test]
 async fn a_full_queue_says_when_to_come_back() {
     let gateway = Gateway::start(Setup::empty().tier(TINY)).await;
-    let long = |_| {
-        tokio::spawn(
-            gateway.request(Method::POST, "/v1/chat/completions").json(&ask_for_long("small")).send(),
-        )
-    };
+    let off = ("x-reprise-cache", "off");
     let mut tasks = Vec::new();
-    // Until the tier turns one away: how many it runs at once is its own business.
+    // How many it runs at once is its own business: requests are added until one waits.
     let refused = eventually("a request is turned away", || {
-        tasks.push(long(()));
+        let long = gateway.request(Method::POST, "/v1/chat/completions").header(off.0, off.1);
+        tasks.push(tokio::spawn(long.json(&ask_for_long("small")).send()));
         async {
+            if gateway.metrics().await.sum("reprise_tier_queue_depth", &[]) < 1.0 {
+                return None;
+            }
             let body = ask("small", CAPITAL);
-            let reply = gateway.chat_with(&body, &[("x-reprise-cache", "off")]);
+            let reply = gateway.chat_with(&body, &[off]);
             let reply = tokio::time::timeout(std::time::Duration::from_millis(500), reply).await.ok()?;
             (!reply.status.is_success()).then_some(reply)
         }

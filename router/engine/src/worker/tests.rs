@@ -185,31 +185,35 @@ fn a_full_batch_answers_all_and_leaves_nothing() {
                 request.max_tokens = Some(1 + (i % 40) as u32);
                 request.scope = i % 3;
                 request.sampling.seed = Some(i);
-                // The end of the turn, one of three tokens, is left out: every answer has its full length.
-                request.sampling.logit_bias = vec![(2, -100.0)];
+                // The ends of a turn, two of three tokens, are left out: every answer has its full length.
+                request.sampling.logit_bias = vec![(0, -100.0), (2, -100.0)];
                 request.priority = if i % 4 == 0 { Priority::Batch } else { Priority::Interactive };
             })
         })
         .collect();
-    std::thread::scope(|scope| {
+    // What is to be asserted leaves the scope first: a panic inside would wait for a worker that nobody stops.
+    let (ends, pressure) = std::thread::scope(|scope| {
         scope.spawn(|| {
             // As many blocks as one of them may need, and half again: they preempt each other.
             let (fake, pipeline) = fake(&shared, 20);
             serve(&shared, shared.loaded.get().expect("set"), fake, pipeline);
         });
-        for (i, generation) in generations.into_iter().enumerate() {
-            let Ok(Event::Finished(finish)) = last(generation) else { panic!("{i} did not finish") };
-            let Usage { completion_tokens, .. } = finish.usage;
-            assert_eq!((finish.reason, completion_tokens), (FinishReason::Length, 1 + (i as u32) % 40));
-        }
+        let ends: Vec<_> = generations.into_iter().map(last).collect();
         let begun = Instant::now();
-        while shared.meter.pressure().kv_used > 0.0 || shared.meter.pressure().running > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", shared.meter.pressure());
+        let mut pressure = shared.meter.pressure();
+        while (pressure.kv_used > 0.0 || pressure.running > 0) && begun.elapsed() < Duration::from_secs(60) {
             std::thread::yield_now();
+            pressure = shared.meter.pressure();
         }
-        assert_eq!(shared.meter.pressure().waiting, 0);
         shared.queue.close(&TierError::ShuttingDown, &shared.meter);
+        (ends, pressure)
     });
+    for (i, end) in ends.into_iter().enumerate() {
+        let Ok(Event::Finished(finish)) = end else { panic!("{i} did not finish: {end:?}") };
+        let Usage { completion_tokens, .. } = finish.usage;
+        assert_eq!((finish.reason, completion_tokens), (FinishReason::Length, 1 + (i as u32) % 40));
+    }
+    assert_eq!((pressure.kv_used, pressure.running, pressure.waiting), (0.0, 0, 0));
 }
 
 #[test]
@@ -219,7 +223,7 @@ fn stopping_ends_what_runs() {
         .map(|_| {
             submit_with(&shared, |request| {
                 request.max_tokens = Some(200);
-                request.sampling.logit_bias = vec![(2, -100.0)];
+                request.sampling.logit_bias = vec![(0, -100.0), (2, -100.0)];
             })
         })
         .collect();

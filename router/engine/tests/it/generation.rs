@@ -18,8 +18,9 @@ async fn answers_are_repeatable() {
     };
     let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
     let (first, finish) = ask(greedy.clone()).await;
-    // What llama.cpp answers with the same file and greedy sampling: the model does not know better.
-    assert!(first.starts_with("L'Étoile, la Marseillaise"), "{first}");
+    // What llama.cpp answers with the same file, greedy sampling, F16 KV and no flash attention: the model does not know better.
+    // (The fifth token is a tie of 0.02 in logits; with other settings llama.cpp itself takes the other one.)
+    assert_eq!(first, "L'Étoile, la Cité, la Nation, la Gé");
     assert_eq!(ask(greedy).await.0, first);
     assert!(finish.usage.prompt_tokens > 10 && finish.usage.completion_tokens > 0);
 
