@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use reprise_models::Presence;
+use reprise_models::{Integrity, Presence};
 
 use crate::boot::puller;
 use crate::config::{Config, Overrides, TierPlan, Weights};
@@ -18,12 +18,18 @@ pub enum Models {
     },
     /// List the models that are known by name.
     List,
+    /// Hash the files of models against the manifest, of those that are here if none is named.
+    Verify {
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
 }
 
 impl Models {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::List => list(),
+            Self::Verify { names } => verify(names),
             Self::Pull { names, config } if names.is_empty() => {
                 pull(&wanted(&Config::load(config.as_deref(), Overrides::default())?))
             }
@@ -51,13 +57,42 @@ fn list() -> anyhow::Result<()> {
 
 fn pull(names: &[String]) -> anyhow::Result<()> {
     let puller = puller()?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")?;
+    let runtime = runtime()?;
     for name in names {
         let folder = runtime.block_on(puller.pull(name))?;
         println!("{name} {}", folder.display());
     }
     Ok(())
+}
+
+fn verify(mut names: Vec<String>) -> anyhow::Result<()> {
+    let puller = puller()?;
+    if names.is_empty() {
+        let here = puller.manifest().models.iter().filter(|model| puller.presence(model) != Presence::Absent);
+        names = here.map(|model| model.name.clone()).collect();
+    }
+    let runtime = runtime()?;
+    let mut bad = 0;
+    for name in names {
+        for (file, integrity) in runtime.block_on(puller.verify(&name))? {
+            let said = match &integrity {
+                Integrity::Intact => "intact".to_owned(),
+                Integrity::Missing => "missing".to_owned(),
+                Integrity::Damaged { sha256 } => format!("damaged: its sha256 is {sha256}"),
+            };
+            bad += usize::from(integrity != Integrity::Intact);
+            println!("{name}/{file} {said}");
+        }
+    }
+    anyhow::ensure!(
+        bad == 0,
+        "{bad} files are not as the manifest says; `reprise models pull` fetches them again"
+    );
+    Ok(())
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")
 }
 
 /// Every model of the manifest that this configuration uses.
