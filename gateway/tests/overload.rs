@@ -24,8 +24,8 @@ async fn a_full_queue_says_when_to_come_back() {
             if gateway.metrics().await.sum("reprise_tier_queue_depth", &[]) < 1.0 {
                 return None;
             }
-            let body = ask("small", CAPITAL);
-            let reply = gateway.chat_with(&body, &[off]);
+            let (body, headers) = (ask("small", CAPITAL), [off]);
+            let reply = gateway.chat_with(&body, &headers);
             let reply = tokio::time::timeout(std::time::Duration::from_millis(500), reply).await.ok()?;
             (!reply.status.is_success()).then_some(reply)
         }

@@ -3,24 +3,37 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
 
 use sha2::{Digest, Sha256};
+use tracing::debug;
 
-use crate::FileSpec;
+use crate::{FileSpec, assembly::pump};
+
+/// A file on this machine, held against the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Integrity {
+    Intact,
+    Missing,
+    /// Other bytes than the manifest names: their SHA-256.
+    Damaged {
+        sha256: String,
+    },
+}
 
 /// Lower-case hexadecimal SHA-256 of a file's bytes.
 pub fn sha256(path: &Path) -> io::Result<String> {
-    let (mut file, mut hasher, mut buffer) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(format!("{:x}", hasher.finalize())),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
+    copy(path, &mut io::sink())
+}
+
+/// Copies a file, and returns its SHA-256.
+pub fn copy(from: &Path, to: &mut impl io::Write) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    pump(&mut File::open(from)?, &mut hasher, to)?;
+    Ok(format!("{:x}", hasher.finalize()))
 }
 
 /// True if the file was verified before and has not been touched since.
@@ -29,25 +42,39 @@ pub fn is_marked(path: &Path, spec: &FileSpec) -> bool {
         .is_some_and(|mark| fs::read_to_string(mark_path(path)).is_ok_and(|found| found == mark))
 }
 
-/// Marks a file that has just been verified.
-pub fn mark(path: &Path, spec: &FileSpec) -> io::Result<()> {
-    match mark_of(path, spec) {
-        Some(mark) => fs::write(mark_path(path), mark),
-        None => Ok(()),
+/// Marks a file that has just been verified. One that cannot be marked, in a folder that is read-only, is hashed again.
+pub fn mark(path: &Path, spec: &FileSpec) {
+    if let Some(mark) = mark_of(path, spec)
+        && let Err(error) = fs::write(mark_path(path), mark)
+    {
+        debug!(file = %path.display(), %error, "the file cannot be marked as verified");
     }
 }
 
-/// True if the file is there with the right size and hash; marks it if so.
-pub fn is_intact(path: &Path, spec: &FileSpec) -> bool {
-    let intact = fs::metadata(path).is_ok_and(|meta| meta.len() == spec.bytes)
-        && sha256(path).is_ok_and(|hash| hash == spec.sha256);
-    intact && mark(path, spec).is_ok()
+/// Hashes the file, and marks it if it is intact.
+pub fn check(path: &Path, spec: &FileSpec) -> io::Result<Integrity> {
+    match sha256(path) {
+        Ok(hash) if hash == spec.sha256 => {
+            mark(path, spec);
+            Ok(Integrity::Intact)
+        }
+        Ok(sha256) => Ok(Integrity::Damaged { sha256 }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Integrity::Missing),
+        Err(error) => Err(error),
+    }
 }
 
+/// True if the file is there with the right size and hash.
+pub fn is_intact(path: &Path, spec: &FileSpec) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.len() == spec.bytes)
+        && check(path, spec).is_ok_and(|integrity| integrity == Integrity::Intact)
+}
+
+/// Whole seconds: archives and image layers keep no more of a time.
 fn mark_of(path: &Path, spec: &FileSpec) -> Option<String> {
     let meta = fs::metadata(path).ok().filter(|meta| meta.len() == spec.bytes)?;
     let changed = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some(format!("{} {} {}\n", spec.sha256, spec.bytes, changed.as_nanos()))
+    Some(format!("{} {} {}\n", spec.sha256, spec.bytes, changed.as_secs()))
 }
 
 fn mark_path(path: &Path) -> PathBuf {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::scripted::{Play, Scripted, Stage, json, text};
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write json! in place")]
 fn ask(fields: Value) -> Value {
     let mut body = json!({"model": "auto", "temperature": 0, "messages": [{"role": "user", "content": "which colour has the sky"}]});
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());

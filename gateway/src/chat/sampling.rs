@@ -111,6 +111,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write json! in place")]
     fn read(fields: Value) -> Result<Sampling, ApiError> {
         let mut body = json!({"model": "m", "messages": []});
         body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());

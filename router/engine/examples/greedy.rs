@@ -6,7 +6,6 @@
 //!
 //! In: `{"id", "prompt"}`, a user's message. Out: `{"id", "prompt_tokens": [..], "generated": [[token, logit, second, its logit], ..]}`; the
 //! prompt went through the model's own chat template, and generation ends after `--generate` tokens or an end token.
-#![expect(clippy::print_stdout, reason = "a command's output")]
 
 use std::{
     error::Error,

@@ -52,6 +52,24 @@ impl LocalConfig {
     }
 }
 
+impl LocalConfig {
+    /// How a model is run whose own context has `trained_context` tokens. `reprise config check` predicts memory from it and the
+    /// worker loads by it.
+    #[must_use]
+    pub fn cpu_options(&self, trained_context: usize) -> CpuOptions {
+        let wanted = self.context_length.map(|tokens| tokens as usize);
+        let context = wanted.map_or(trained_context, |wanted| wanted.min(trained_context));
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        CpuOptions {
+            threads: self.threads.unwrap_or_else(cores),
+            rows: ROWS,
+            kv_blocks: context.div_ceil(BLOCK_TOKENS) * LONGEST_SEQUENCES,
+            kv_format: KvFormat::F16,
+            context_length: wanted,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,23 +96,5 @@ mod tests {
         assert_eq!(blocks(16, None, 32768), (1024, 32768), "one context at least");
         assert_eq!(blocks(4, None, 100), (13, 100), "no more than all sequences can fill");
         assert_eq!(blocks(16, Some(100), 8192), (4, 128), "less KV, less context");
-    }
-}
-
-impl LocalConfig {
-    /// How a model is run whose own context has `trained_context` tokens. `reprise config check` predicts memory from it and the
-    /// worker loads by it.
-    #[must_use]
-    pub fn cpu_options(&self, trained_context: usize) -> CpuOptions {
-        let wanted = self.context_length.map(|tokens| tokens as usize);
-        let context = wanted.map_or(trained_context, |wanted| wanted.min(trained_context));
-        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        CpuOptions {
-            threads: self.threads.unwrap_or_else(cores),
-            rows: ROWS,
-            kv_blocks: context.div_ceil(BLOCK_TOKENS) * LONGEST_SEQUENCES,
-            kv_format: KvFormat::F16,
-            context_length: wanted,
-        }
     }
 }

@@ -42,7 +42,7 @@ impl Delta {
         if let Some(centroid) = &info.centroid {
             let length = centroid.iter().map(|x| x * x).sum::<f32>().sqrt();
             // Not `>`: a length that is not a number is none of a unit vector.
-            if !((length - 1.0).abs() <= UNIT) {
+            if length.is_nan() || (length - 1.0).abs() > UNIT {
                 return Err(BankError::Centroid(length));
             }
         }
