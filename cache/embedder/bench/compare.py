@@ -3,13 +3,13 @@
     compare.py FOLDER BENCH_EMBED OUT [--rounds N]
 
 FOLDER is the model's (`reprise models pull all-minilm-l6-v2`), BENCH_EMBED the example's binary, OUT a folder that gets
-raw.csv, texts.txt and summary.md. Needs torch, transformers, tokenizers, onnx, onnxruntime.
+raw.csv, texts.txt and summary.md. The environment's ONNX may name the exported graph, to export it once. Needs torch, transformers, tokenizers, onnx, onnxruntime.
 
 Each implementation and number of threads is a process of its own that waits for its turn; in every round each has one turn
 for each case, in random order. What is timed:
     reprise      text -> unit vector through MiniLm's queue, tokenisation included
     onnxruntime  token ids -> unit vector, pooling in the graph; the graph is optimised with onnxruntime.transformers
-    torch        token ids -> unit vector, inference mode, the better of eager and torch.jit.trace is not searched: eager
+    torch        token ids -> unit vector, eager, inference mode, scaled_dot_product_attention
 """
 
 import argparse
