@@ -23,7 +23,7 @@ pub struct Graph<M, V> {
     /// [vocabulary, hidden]
     pub embedding: M,
     pub sub_layers: Vec<SubLayer<M, V>>,
-    /// [hidden]
+    /// `[hidden]`
     pub final_norm: V,
     /// [vocabulary, hidden]; none: the embedding serves (tied weights).
     pub output: Option<M>,
@@ -39,7 +39,7 @@ pub enum SubLayer<M, V> {
 /// Causal grouped-query attention with rotary embedding.
 #[derive(Debug, Clone)]
 pub struct Attention<M, V> {
-    /// RMS norm before, [hidden].
+    /// RMS norm before, `[hidden]`.
     pub norm: V,
     /// [heads * head_dim, hidden]
     pub q: M,
@@ -52,7 +52,7 @@ pub struct Attention<M, V> {
     pub output: M,
 }
 
-/// RMS norms of queries and keys before they are turned. Each head by itself where the weights are [head_dim], the whole
+/// RMS norms of queries and keys before they are turned. Each head by itself where the weights are `[head_dim]`, the whole
 /// projection at once where they are as long as it is.
 #[derive(Debug, Clone)]
 pub struct QkNorm<V> {
@@ -73,7 +73,7 @@ pub struct Mlp<M> {
 
 #[derive(Debug, Clone)]
 pub struct FeedForward<M, V> {
-    /// RMS norm before, [hidden].
+    /// RMS norm before, `[hidden]`.
     pub norm: V,
     pub mlp: Mlp<M>,
 }
@@ -81,7 +81,7 @@ pub struct FeedForward<M, V> {
 /// A mixture of experts: `sum over the top_k of p_e * expert_e(x)`, `p = softmax(gate(x))`.
 #[derive(Debug, Clone)]
 pub struct Experts<M, V> {
-    /// RMS norm before, [hidden].
+    /// RMS norm before, `[hidden]`.
     pub norm: V,
     /// [experts, hidden]
     pub gate: M,

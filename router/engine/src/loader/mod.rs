@@ -1,7 +1,7 @@
 //! From a checkpoint's header to a graph of plans: which tensor, in which format and shape, is which weight.
 //!
 //! Two containers (GGUF files, safetensors folders) name tensors and settings in their own ways; families differ in what
-//! [`Family`] says, each in its own file. All is checked here, before any weight is read: a graph of plans fits together.
+//! `Family` says, each in its own file. All is checked here, before any weight is read: a graph of plans fits together.
 
 mod config;
 mod families;

@@ -1,6 +1,6 @@
 //! Attention of query rows over paged keys and values.
 //!
-//! Tokens are cut into partitions of [`PARTITION`] by their absolute position. Each partition has a softmax of its own, with
+//! Tokens are cut into partitions of `PARTITION` by their absolute position. Each partition has a softmax of its own, with
 //! its own largest score, and partitions are merged in order (online softmax, Milakov and Gimelshein 2018; partitions as
 //! in Flash-Decoding). Within a partition a score is a sequential sum over the head's dimensions and a result a sequential
 //! sum over tokens. None of that depends on the other rows of a call, on how a prompt was cut or on the number of threads, so
