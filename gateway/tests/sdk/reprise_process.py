@@ -85,12 +85,12 @@ class Reprise:
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, f"the gateway ended:\n{self.log.read_text()}"
-        # A remote tier counts as ready before anybody asked it: wait for every tier, and for the cache.
+        # One ready tier is enough to answer: wait until it is known of every tier whether it comes up, and for the cache.
         status, _, text = self.call("GET", "/readyz")
         if status != 200:
             return False
         ready = json.loads(text)
-        return ready["cache"] == "ready" and all(tier["state"] == "ready" for tier in ready["tiers"])
+        return ready["cache"] == "ready" and all(tier["state"] != "loading" for tier in ready["tiers"])
 
     def call(self, method: str, path: str, body=None, headers: dict[str, str] | None = None):
         """(status, headers, text); status 0 if there was no answer."""
