@@ -50,7 +50,7 @@ pub fn bench_engine(
     Ok(BenchReport {
         model: config.model_id.clone(),
         device: config.device.to_string(),
-        threads: worker::threads(&config).get(),
+        threads: config.compute_threads().get(),
         batch,
         prompt_tokens,
         generated_tokens: generate_tokens,

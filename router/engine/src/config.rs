@@ -1,13 +1,9 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use reprise_kernels::attention::{BLOCK_TOKENS, KvFormat};
+use reprise_scheduler::CoreConfig;
 
 use crate::{DeviceKind, backend::CpuOptions};
-
-/// Tokens computed in one tick, at most: what a prefill chunk and the decodes beside it need.
-const ROWS: usize = 256;
-/// KV memory is for so many sequences of the longest kind; shorter ones are more.
-const LONGEST_SEQUENCES: usize = 4;
 
 /// What a local tier is made of. Validated by the caller: `cost` in [0, 1].
 #[derive(Debug, Clone)]
@@ -57,16 +53,26 @@ impl LocalConfig {
     /// worker loads by it.
     #[must_use]
     pub fn cpu_options(&self, trained_context: usize) -> CpuOptions {
-        let wanted = self.context_length.map(|tokens| tokens as usize);
-        let context = wanted.map_or(trained_context, |wanted| wanted.min(trained_context));
-        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let wanted = self.context_length.map_or(trained_context, |most| trained_context.min(most as usize));
+        let (kv_blocks, context_length) = self.kv_blocks(wanted, BLOCK_TOKENS);
         CpuOptions {
-            threads: self.threads.unwrap_or_else(cores),
-            rows: ROWS,
-            kv_blocks: context.div_ceil(BLOCK_TOKENS) * LONGEST_SEQUENCES,
+            threads: self.compute_threads(),
+            rows: self.ticks().max_rows,
+            kv_blocks,
             kv_format: KvFormat::F16,
-            context_length: wanted,
+            context_length: Some(context_length),
         }
+    }
+
+    /// As configured, or one per core.
+    pub(crate) fn compute_threads(&self) -> NonZeroUsize {
+        self.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// The bounds of a tick.
+    pub(crate) fn ticks(&self) -> CoreConfig {
+        let (max_sequences, prefill_chunk) = (self.max_sequences.get(), self.prefill_chunk.get());
+        CoreConfig { max_sequences, prefill_chunk, max_rows: max_sequences.saturating_add(prefill_chunk) }
     }
 }
 

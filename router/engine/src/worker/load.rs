@@ -1,17 +1,15 @@
-use std::{num::NonZeroUsize, sync::atomic::Ordering::Relaxed, time::Instant};
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
-use reprise_kernels::attention::{BLOCK_TOKENS, KvFormat};
-use reprise_scheduler::{
-    Backend, ConfigError, CoreConfig, Finished, Moment, NewSequence, Pipeline, Priority,
-};
+use reprise_scheduler::{Backend, ConfigError, Finished, Moment, NewSequence, Pipeline, Priority};
 use reprise_tier::TierInfo;
 
 use super::{Loaded, Shared};
 use crate::{
     DeviceKind, EngineError, LocalConfig,
-    backend::{CpuBackend, CpuOptions},
+    backend::{CpuBackend, MemoryEstimate},
     gguf::Gguf,
     loader::Checkpoint,
+    memory::{self, AvailableMemory},
     speed::Meter,
     text::PromptBuilder,
 };
@@ -48,33 +46,14 @@ pub(crate) fn open(
         return Err(EngineError::Unsupported { what: "device", value, supported: "cpu" });
     }
     let mut checkpoint = Checkpoint::from_gguf(gguf)?;
-    let own = checkpoint.plan().sizes.context_length;
-    let wanted = config.context_length.map_or(own, |most| own.min(most as usize));
-    let (kv_blocks, context_length) = config.kv_blocks(wanted, BLOCK_TOKENS);
-    let options = CpuOptions {
-        threads: threads(config),
-        rows: core(config).max_rows,
-        kv_blocks,
-        kv_format: KvFormat::F16,
-        context_length: Some(context_length),
-    };
+    let options = config.cpu_options(checkpoint.plan().sizes.context_length);
+    memory::check_fit(&MemoryEstimate::of(checkpoint.plan(), &options), AvailableMemory::now())?;
     CpuBackend::load(&mut checkpoint, &options, &mut |_| {}, stop)
-}
-
-/// As configured, or one per core.
-pub(crate) fn threads(config: &LocalConfig) -> NonZeroUsize {
-    config.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
-}
-
-/// The bounds of a tick.
-pub(crate) fn core(config: &LocalConfig) -> CoreConfig {
-    let (max_sequences, prefill_chunk) = (config.max_sequences.get(), config.prefill_chunk.get());
-    CoreConfig { max_sequences, prefill_chunk, max_rows: max_sequences.saturating_add(prefill_chunk) }
 }
 
 pub(crate) fn pipeline(config: &LocalConfig, backend: &impl Backend) -> Result<Pipeline, EngineError> {
     let wrong = |error: ConfigError| EngineError::Inconsistent(error.to_string());
-    Pipeline::new(core(config), backend.layout()).map_err(wrong)
+    Pipeline::new(config.ticks(), backend.layout()).map_err(wrong)
 }
 
 /// Touches all weights, and measures first speeds: of a short prompt and of a few tokens, one sequence alone.

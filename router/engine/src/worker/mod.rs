@@ -19,7 +19,7 @@ use reprise_tier::{TierError, TierInfo, TierState};
 
 use crate::{EngineError, LocalConfig, speed::Meter, text::PromptBuilder};
 
-pub(crate) use load::{open, pipeline, threads};
+pub(crate) use load::{open, pipeline};
 pub(crate) use queue::{Job, Prompt, Queue};
 
 /// What the tier's handle and its threads share.

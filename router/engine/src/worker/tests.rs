@@ -94,7 +94,7 @@ fn shared(max_sequences: usize, queue: usize) -> Shared {
 }
 
 fn fake(shared: &Shared, blocks: usize) -> (Fake, Pipeline) {
-    let config = load::core(&shared.config);
+    let config = shared.config.ticks();
     let fake = Fake::new("af", config.max_rows, blocks, 8).with_vocabulary(3);
     let pipeline = Pipeline::new(config, fake.layout()).expect("valid");
     (fake, pipeline)
@@ -248,6 +248,6 @@ fn stopping_ends_what_runs() {
 #[test]
 fn the_bounds_of_a_tick_hold_all_sequences_and_a_chunk() {
     let shared = shared(5, 1);
-    let CoreConfig { max_sequences, prefill_chunk, max_rows } = load::core(&shared.config);
+    let CoreConfig { max_sequences, prefill_chunk, max_rows } = shared.config.ticks();
     assert_eq!((max_sequences, prefill_chunk, max_rows), (5, 32, 37));
 }
