@@ -1,6 +1,7 @@
 //! The gateway's entry: parse, run, map the error to an exit code.
 
 mod admin;
+mod allocator;
 mod auth;
 mod boot;
 mod chat;
@@ -20,9 +21,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Freed memory goes back to the system: a gateway lives for months and its load comes in waves.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Counted = allocator::Counted;
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;

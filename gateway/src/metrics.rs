@@ -98,6 +98,7 @@ metrics! {
     afterwards_dropped: IntCounter = "reprise_afterwards_dropped_total", "Answers that were not learned from because too many were waiting.";
     panics: IntCounter = "reprise_panics_total", "Requests that ended in a panic.";
     open_streams: IntGauge = "reprise_open_streams", "Streams being written.";
+    allocated_memory: IntGauge = "reprise_allocated_bytes", "Memory allocated and not freed; the rest of what is resident is kept by the allocator, or mapped.";
     resident_memory: IntGauge = "process_resident_memory_bytes", "Resident memory of the process.";
     process_start: Gauge = "process_start_time_seconds", "Start of the process, in seconds since 1970.";
 }

@@ -12,6 +12,7 @@ const FAMILIES: &[&str] = &[
     "process_resident_memory_bytes",
     "process_start_time_seconds",
     "reprise_afterwards_dropped_total",
+    "reprise_allocated_bytes",
     "reprise_build_info",
     "reprise_cache_admissions_total",
     "reprise_cache_byte_budget",
@@ -79,6 +80,7 @@ async fn every_family_is_exported_and_counts() {
     assert_eq!(metrics.sum("reprise_request_duration_seconds_count", &[]), 3.0);
     assert_eq!(metrics.sum("reprise_tier_ready", &[("tier", "small")]), 1.0);
     assert!(metrics.sum("process_resident_memory_bytes", &[]) > 50e6);
+    assert!(metrics.sum("reprise_allocated_bytes", &[]) > 50e6);
     assert!(metrics.sum("reprise_tokens_total", &[("tier", "small"), ("kind", "completion")]) > 0.0);
     assert!(metrics.sum("reprise_stage_duration_seconds_count", &[("stage", "embed")]) >= 1.0);
     assert_eq!(metrics.sum("reprise_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use reprise_tier::TierState;
 
+use crate::allocator;
 use crate::error::ApiError;
 use crate::process;
 use crate::state::{AppState, SharedState};
@@ -18,6 +19,7 @@ pub async fn metrics(State(state): State<SharedState>) -> Result<Response, ApiEr
     metrics.router_load.set(load.load);
     metrics.router_load_bias.set(load.bias);
     metrics.cache_byte_budget.set(i64::try_from(state.config.cache.byte_budget).unwrap_or(i64::MAX));
+    metrics.allocated_memory.set(allocator::allocated_bytes());
     if let Some(resident) = process::resident_bytes() {
         metrics.resident_memory.set(resident);
     }
