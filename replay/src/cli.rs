@@ -191,7 +191,10 @@ pub struct Trace {
     /// Rate each answer with its task score; this teaches the router under every policy, not only under the bandit
     #[arg(long)]
     pub feedback: bool,
-    /// Requests in flight at most; one that has to wait is recorded as late
+    /// Without --arrivals: clients, each of which sends its next request when it has its answer
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "arrivals")]
+    pub clients: u16,
+    /// With --arrivals: requests in flight at most; one that has to wait is recorded as late
     #[arg(long, default_value_t = 64)]
     pub concurrency_cap: usize,
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]

@@ -24,7 +24,11 @@ pub async fn run(args: Trace, cancel: &CancellationToken) -> anyhow::Result<u8> 
         args.sampling.seed,
         args.passes,
         requests.len(),
-        arrivals.is_some(),
+        match &arrivals {
+            Some(_) => "open".to_owned(),
+            None if args.clients == 1 => "closed".to_owned(),
+            None => format!("closed, {} clients", args.clients),
+        },
     );
     run_file.command = RunFile::portable_command(std::env::args());
     for path in args.sampling.requests.iter().chain(&args.arrivals) {
@@ -38,7 +42,7 @@ pub async fn run(args: Trace, cancel: &CancellationToken) -> anyhow::Result<u8> 
         passes: args.passes,
         requests,
         arrivals,
-        concurrency_cap: args.concurrency_cap,
+        concurrency_cap: if args.arrivals.is_some() { args.concurrency_cap } else { args.clients.into() },
         asking: Asking {
             max_tokens: args.max_tokens,
             cache: args.cache.into(),

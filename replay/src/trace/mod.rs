@@ -40,7 +40,8 @@ pub struct Trace {
     pub requests: Vec<Request>,
     /// As many as requests. `None`: closed loop.
     pub arrivals: Option<Arrivals>,
-    /// At most so many requests in flight; one that has to wait for another to end is late, and recorded as such.
+    /// At most so many requests in flight: in a closed loop its clients. With arrivals, a request that has to wait for
+    /// another to end is late, and recorded as such.
     pub concurrency_cap: usize,
     pub asking: Asking,
     pub out: PathBuf,

@@ -19,8 +19,8 @@ pub(super) async fn run(
     summary: &mut Summary,
 ) -> anyhow::Result<()> {
     let begin = Instant::now();
-    // A closed loop is an open one with a single slot, in which nothing can be late.
-    let slots = if trace.arrivals.is_some() { trace.concurrency_cap.max(1) } else { 1 };
+    // A closed loop is an open one in which nothing can be late; each of its clients is a slot.
+    let slots = trace.concurrency_cap.max(1);
     let mut in_flight: JoinSet<Asked> = JoinSet::new();
     let mut finish = |ended: Result<Asked, JoinError>| -> anyhow::Result<()> {
         let asked = ended?;

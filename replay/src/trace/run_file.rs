@@ -13,7 +13,7 @@ use crate::gateway::admin::TierInfo;
 pub struct RunFile {
     pub label: String,
     pub policy: String,
-    /// `open` (recorded arrival times) or `closed` (one request at a time).
+    /// `open` (recorded arrival times), `closed` (one request at a time) or `closed, N clients`.
     #[serde(rename = "loop")]
     pub loop_kind: String,
     /// Arguments, paths cut to their last part.
@@ -52,11 +52,18 @@ pub struct Machine {
 
 impl RunFile {
     #[must_use]
-    pub fn new(label: &str, policy: &str, seed: u64, passes: u32, requests: usize, open_loop: bool) -> Self {
+    pub fn new(
+        label: &str,
+        policy: &str,
+        seed: u64,
+        passes: u32,
+        requests: usize,
+        loop_kind: String,
+    ) -> Self {
         Self {
             label: label.into(),
             policy: policy.into(),
-            loop_kind: if open_loop { "open".into() } else { "closed".into() },
+            loop_kind,
             command: Vec::new(),
             seed,
             passes,

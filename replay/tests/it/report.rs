@@ -17,7 +17,7 @@ struct Entry {
 
 fn run(dir: &Path, policy: &str, entries: &[Entry]) {
     std::fs::create_dir_all(dir).unwrap();
-    let mut file = RunFile::new(policy, policy, 1, 1, entries.len(), false);
+    let mut file = RunFile::new(policy, policy, 1, 1, entries.len(), "closed".into());
     let tier = |name: &str, cost| TierInfo {
         name: name.into(),
         model: format!("model-{name}"),

@@ -30,7 +30,7 @@ fn trace(out: &Path, ids: &[&str], arrivals: Option<Arrivals>) -> Trace {
         label: "mine".into(),
         passes: 1,
         requests: ids.iter().map(|id| request(id)).collect(),
-        concurrency_cap: 8,
+        concurrency_cap: if arrivals.is_some() { 8 } else { 1 },
         asking: Asking {
             max_tokens: 64,
             cache: CacheUse::ReadOnly,
@@ -38,7 +38,14 @@ fn trace(out: &Path, ids: &[&str], arrivals: Option<Arrivals>) -> Trace {
             feedback: false,
             timeout: Duration::from_secs(30),
         },
-        run_file: RunFile::new("mine", "small-examples", 0, 1, ids.len(), arrivals.is_some()),
+        run_file: RunFile::new(
+            "mine",
+            "small-examples",
+            0,
+            1,
+            ids.len(),
+            if arrivals.is_some() { "open" } else { "closed" }.into(),
+        ),
         arrivals,
         out: out.to_owned(),
     }
@@ -110,6 +117,18 @@ async fn an_open_loop_does_not_wait_for_answers() {
     let answered = rows(dir.path());
     assert_eq!(answered.last().unwrap().id, "slow", "it was answered last");
     assert!(answered.iter().all(|row| row.lateness_s >= 0.0));
+}
+
+#[tokio::test]
+async fn each_client_of_a_closed_loop_waits_for_its_own_answer() {
+    // The first answer takes far longer than all others together: with two clients, the other one goes on meanwhile.
+    let fake = Fake::start(|asked| after(if asked.index == 0 { 1500 } else { 0 }, stream("x"))).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut trace = trace(dir.path(), &["slow", "second", "third"], None);
+    trace.concurrency_cap = 2;
+    trace::run(&fake.gateway(), trace, &CancellationToken::new()).await.unwrap();
+    let answered: Vec<String> = rows(dir.path()).into_iter().map(|row| row.id).collect();
+    assert_eq!(answered, ["second", "third", "slow"]);
 }
 
 #[tokio::test]

@@ -32,7 +32,8 @@ pub(super) fn page(title: &str, runs: &[Run], lines: &[Line]) -> String {
         body.push_str("</section>");
     }
     if lines.iter().any(|line| line.pass > 1) {
-        body.push_str("<h2>Pass by pass</h2><p>All sets together. A policy that learns should change from pass to pass; the others only by noise.</p>");
+        body.push_str("<h2>Pass by pass</h2><p>All sets together. A policy that learns should change from pass to pass; the others only by noise, and \
+             in time: a prompt that comes again may find its own beginning in KV memory.</p>");
         let passes: Vec<&Line> = lines.iter().filter(|line| line.set.is_none()).collect();
         body.push_str(&table::lines(&passes, true));
     }

@@ -60,10 +60,10 @@ pub(super) fn section(runs: &[Run]) -> String {
     out.push_str("<h2>Runs</h2>");
     for run in runs {
         let file = &run.file;
-        let kind = if file.loop_kind == "open" {
-            "open loop, recorded arrivals"
-        } else {
-            "closed loop, one request at a time"
+        let kind = match file.loop_kind.as_str() {
+            "open" => "open loop, recorded arrivals".to_owned(),
+            "closed" => "closed loop, one request at a time".to_owned(),
+            other => format!("{other}, each one request at a time"),
         };
         let tiers: Vec<String> = file
             .tiers
