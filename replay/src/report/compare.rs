@@ -22,10 +22,10 @@ pub(super) fn baseline<'a>(runs: &'a [Run], policy: &str) -> Option<&'a Run> {
     runs.iter().find(|run| run.file.policy == policy)
 }
 
-/// `None` if the two share no scored request. A pass the baseline does not have is compared with its last one.
+/// `None` if the two share no scored request. A pass the baseline does not have is compared with the one that its figures are of.
 pub(super) fn paired(run: &Run, baseline: &Run, scope: Scope<'_>) -> Option<Paired> {
-    let baseline_scope = Scope { pass: scope.pass.min(baseline.last_pass()), ..scope };
-    let known = scores(baseline, baseline_scope);
+    let pass = if scope.pass <= baseline.passes() { scope.pass } else { baseline.headline_pass() };
+    let known = scores(baseline, Scope { pass, ..scope });
     let mut ours: Vec<(&str, f64)> = scores(run, scope).into_iter().collect();
     // A fixed order, so that the bootstrap draws the same samples every time.
     ours.sort_by(|a, b| a.0.cmp(b.0));

@@ -6,6 +6,9 @@ use tracing::warn;
 
 use crate::trace::{Row, RunFile};
 
+/// The policy that changes with what it is told.
+const LEARNS: &str = "bandit";
+
 /// One traced run, or the shares of one that was played in several. Rows carry the run's label, which is unique within a
 /// report.
 #[derive(Debug, Clone)]
@@ -50,14 +53,31 @@ impl Run {
         self.rows.extend(other.rows);
     }
 
-    /// The last pass that holds as many rows as any: one that was cut short would compare other requests.
+    /// The pass that the headline figures are of. A run that learns: the last one, after all learning, that holds as
+    /// many rows as any (one that was cut short would compare other requests). Any other gives the same answers in each
+    /// pass, and only in the first one are its prompts new: later ones find their own beginning in KV memory.
     #[must_use]
-    pub fn last_pass(&self) -> u32 {
+    pub fn headline_pass(&self) -> u32 {
         let mut rows: BTreeMap<u32, usize> = BTreeMap::new();
         for row in &self.rows {
             *rows.entry(row.pass).or_default() += 1;
         }
+        if !self.learns() {
+            return rows.into_keys().next().unwrap_or(1);
+        }
         rows.into_iter().max_by_key(|(pass, count)| (*count, *pass)).map_or(1, |(pass, _)| pass)
+    }
+
+    /// The last pass that has rows.
+    #[must_use]
+    pub fn passes(&self) -> u32 {
+        self.rows.iter().map(|row| row.pass).max().unwrap_or(1)
+    }
+
+    /// True if a later pass may answer otherwise: the policy learns, or the cache remembers.
+    fn learns(&self) -> bool {
+        let remembers = self.file.command.windows(2).any(|words| words == ["--cache", "on"]);
+        remembers || self.file.policy == LEARNS
     }
 
     #[must_use]

@@ -1,7 +1,6 @@
 //! What the traces showed: one self-contained HTML page, the merged raw rows, and the summary as CSV and Markdown.
 //!
-//! The headline figures are those of the last pass, the state after all learning; every pass has its own row in the
-//! summary. A request that failed counts as score 0: its user got nothing.
+//! The headline figures of a policy that learns are those of its last pass; every pass has its own row in the summary. A request that failed counts as score 0: its user got nothing.
 
 mod compare;
 mod format;

@@ -14,8 +14,8 @@ pub struct Line {
     /// `None`: all sets together.
     pub set: Option<String>,
     pub pass: u32,
-    /// True for the run's last pass.
-    pub last: bool,
+    /// True for the pass that the run's headline figures are of.
+    pub headline: bool,
     pub measured: Measured,
     /// Beside the run under `large-plain`, and under `small-plain`.
     pub over_large: Option<Paired>,
@@ -30,7 +30,7 @@ pub fn summarise(runs: &[Run]) -> Vec<Line> {
     let mut lines = Vec::new();
     for run in runs {
         for set in std::iter::once(None).chain(sets.iter().copied().map(Some)) {
-            for pass in 1..=run.last_pass() {
+            for pass in 1..=run.passes() {
                 let scope = Scope { set, pass };
                 let measured = Measured::of(run, scope);
                 if measured.requests == 0 {
@@ -45,7 +45,7 @@ pub fn summarise(runs: &[Run]) -> Vec<Line> {
                     policy: run.file.policy.clone(),
                     set: set.map(ToOwned::to_owned),
                     pass,
-                    last: pass == run.last_pass(),
+                    headline: pass == run.headline_pass(),
                     measured,
                     over_large: beside(large),
                     over_small: beside(small),
@@ -96,7 +96,7 @@ const COLUMNS: [&str; 42] = [
     "completion_tokens_mean",
     "score_n",
     "offloaded_n",
-    "last_pass",
+    "headline",
     "baseline",
     "cut",
 ];
@@ -146,13 +146,13 @@ fn fields(line: &Line) -> Vec<String> {
     }
     fields.push(count(measured.score.map(|estimate| estimate.n)));
     fields.push(count(measured.offloaded.map(|estimate| estimate.n)));
-    fields.push(line.last.to_string());
+    fields.push(line.headline.to_string());
     fields.push(large.map(|paired| paired.baseline.clone()).unwrap_or_default());
     fields.push(measured.cut.to_string());
     fields
 }
 
-/// The last pass of every run, one table a set.
+/// The headline figures of every run, one table a set.
 pub(super) fn markdown(lines: &[Line]) -> String {
     let mut sets: Vec<Option<&str>> = Vec::new();
     for line in lines {
@@ -161,7 +161,8 @@ pub(super) fn markdown(lines: &[Line]) -> String {
         }
     }
     let mut out = String::from(
-        "Last pass of each run; in brackets the 95 % interval. A failed request scores 0. Times in seconds.\n",
+        "The last whole pass of a policy that learns, the first of any other; in brackets the 95 % interval. A failed \
+         request scores 0. Times in seconds.\n",
     );
     for set in sets {
         out.push_str(&format!("\n## {}\n\n", set.unwrap_or("All sets")));
@@ -170,7 +171,7 @@ pub(super) fn markdown(lines: &[Line]) -> String {
              | end to end p50 / p99 | examples | example / prompt tokens | overhead p50 / p99, ms | errors / cut |\n\
              |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
         );
-        for line in lines.iter().filter(|line| line.last && line.set.as_deref() == set) {
+        for line in lines.iter().filter(|line| line.headline && line.set.as_deref() == set) {
             let cells = format::cells(line);
             out.push_str(&format!("| {} |\n", cells.join(" | ")));
         }
@@ -189,7 +190,7 @@ mod tests {
             policy: "p".into(),
             set: None,
             pass: 1,
-            last: true,
+            headline: true,
             measured: Measured::default(),
             over_large: None,
             over_small: None,

@@ -47,11 +47,11 @@ pub(super) fn examples_effect(runs: &[Run], set: Option<&str>) -> Vec<(Verdict, 
 }
 
 fn sentence(tier: &str, plain: &Run, with: &Run, set: Option<&str>) -> Option<(Verdict, String)> {
-    let scope = Scope { set, pass: with.last_pass() };
+    let scope = Scope { set, pass: with.headline_pass() };
     let difference = paired(with, plain, scope)?.difference;
     let verdict = Verdict::of(difference);
     let (before, after) =
-        (Measured::of(plain, Scope { set, pass: plain.last_pass() }), Measured::of(with, scope));
+        (Measured::of(plain, Scope { set, pass: plain.headline_pass() }), Measured::of(with, scope));
     let said = match verdict {
         Verdict::Better => "examples made it better",
         Verdict::Worse => "examples made it worse",
@@ -82,7 +82,7 @@ fn sentence(tier: &str, plain: &Run, with: &Run, set: Option<&str>) -> Option<(V
 pub(super) fn headline(lines: &[Line]) -> Vec<(Verdict, String)> {
     lines
         .iter()
-        .filter(|line| line.last && line.set.is_none() && line.policy == "bandit")
+        .filter(|line| line.headline && line.set.is_none() && line.policy == "bandit")
         .filter_map(|line| {
             let paired = line.over_large.as_ref()?;
             let verdict = Verdict::of(paired.difference);

@@ -184,6 +184,17 @@ fn equal_labels_are_told_apart_by_folder_and_the_last_pass_leads() {
 }
 
 #[test]
+fn a_policy_that_does_not_learn_leads_with_the_pass_in_which_its_prompts_were_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let again = Entry { pass: 2, ..entry("a", 1.0, "small", 0.125) };
+    run(&dir.path().join("p"), "small-plain", &[entry("a", 1.0, "small", 2.0), again]);
+    let written = report::write(&[dir.path().join("p")], &dir.path().join("r.html"), "T").unwrap();
+    let markdown = std::fs::read_to_string(written.summary_md).unwrap();
+    assert!(markdown.contains("| 2.00 / 2.00 |") && !markdown.contains("0.125"), "{markdown}");
+    assert!(std::fs::read_to_string(written.html).unwrap().contains("0.125"), "the other pass is shown too");
+}
+
+#[test]
 fn shares_of_one_run_are_put_together_again() {
     let dir = tempfile::tempdir().unwrap();
     run(

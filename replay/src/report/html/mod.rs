@@ -19,16 +19,16 @@ pub(super) fn page(title: &str, runs: &[Run], lines: &[Line]) -> String {
     body.push_str(&sentences(&words::examples_effect(runs, None)));
     body.push_str(&plots::legend(runs));
     body.push_str(&plots::overview(runs, lines));
-    let last = |set: Option<&str>| -> Vec<&Line> {
-        lines.iter().filter(|line| line.last && line.set.as_deref() == set).collect()
+    let headline = |set: Option<&str>| -> Vec<&Line> {
+        lines.iter().filter(|line| line.headline && line.set.as_deref() == set).collect()
     };
-    body.push_str(&table::lines(&last(None), false));
+    body.push_str(&table::lines(&headline(None), false));
     body.push_str("<h2>By set</h2>");
     for set in sets(lines) {
         body.push_str(&format!("<section><h3>{}</h3>", escape(set)));
         body.push_str(&sentences(&words::examples_effect(runs, Some(set))));
         body.push_str(&plots::set(runs, lines, set));
-        body.push_str(&table::lines(&last(Some(set)), false));
+        body.push_str(&table::lines(&headline(Some(set)), false));
         body.push_str("</section>");
     }
     if lines.iter().any(|line| line.pass > 1) {
@@ -52,7 +52,7 @@ fn lead(runs: &[Run]) -> String {
     let shown =
         crate::stats::wilson(errors, rows).map_or(String::new(), |share| format!(" ({})", percent(share)));
     format!(
-        "<p class=\"lead\">{}, {}, {}{shown}. Figures are those of each run's last pass; \
+        "<p class=\"lead\">{}, {}, {}{shown}. Figures are those of the last whole pass of a policy that learns, and of the first of any other; \
          brackets and whiskers are 95 % intervals.</p>",
         counted(runs.len(), "run"),
         counted(rows, "request"),

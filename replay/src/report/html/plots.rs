@@ -31,16 +31,16 @@ pub(super) fn legend(runs: &[Run]) -> String {
 
 /// All sets: score, score against time, the distributions of times, and offload.
 pub(super) fn overview(runs: &[Run], lines: &[Line]) -> String {
-    let last: Vec<&Line> = lines.iter().filter(|line| line.last && line.set.is_none()).collect();
-    let shares: Vec<Bar<'_>> = last
+    let shown: Vec<&Line> = lines.iter().filter(|line| line.headline && line.set.is_none()).collect();
+    let shares: Vec<Bar<'_>> = shown
         .iter()
         .filter_map(|line| {
             Some(Bar { label: &line.run, style: style(runs, &line.run), share: line.measured.offloaded? })
         })
         .collect();
     grid(&[
-        score_dots("Score by run", runs, &last),
-        score_against_time(runs, &last),
+        score_dots("Score by run", runs, &shown),
+        score_against_time(runs, &shown),
         cdf("Time to first token", "seconds (log)", &curves(runs, |row| row.ttft_s)),
         cdf("End-to-end time", "seconds (log)", &curves(runs, |row| row.e2e_s)),
         bars("Offloaded", "answers not from the dearest tier, %", &shares),
@@ -49,9 +49,9 @@ pub(super) fn overview(runs: &[Run], lines: &[Line]) -> String {
 
 /// One set's scores.
 pub(super) fn set(runs: &[Run], lines: &[Line], set: &str) -> String {
-    let last: Vec<&Line> =
-        lines.iter().filter(|line| line.last && line.set.as_deref() == Some(set)).collect();
-    grid(&[score_dots("Score by run", runs, &last), score_against_time(runs, &last)])
+    let shown: Vec<&Line> =
+        lines.iter().filter(|line| line.headline && line.set.as_deref() == Some(set)).collect();
+    grid(&[score_dots("Score by run", runs, &shown), score_against_time(runs, &shown)])
 }
 
 fn score_against_time(runs: &[Run], lines: &[&Line]) -> String {
@@ -83,7 +83,7 @@ fn curves(runs: &[Run], of: fn(&crate::trace::Row) -> Option<f64>) -> Vec<Curve>
     runs.iter()
         .zip(styles(runs))
         .map(|(run, style)| {
-            let scope = Scope { set: None, pass: run.last_pass() };
+            let scope = Scope { set: None, pass: run.headline_pass() };
             let answered = run.rows.iter().filter(|row| scope.holds(row) && row.error.is_none());
             Curve { style, values: answered.filter_map(of).collect() }
         })
