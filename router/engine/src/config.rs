@@ -64,6 +64,15 @@ impl LocalConfig {
         }
     }
 
+    /// The same on `cuda:{ordinal}`.
+    #[cfg(feature = "cuda")]
+    #[must_use]
+    pub fn cuda_options(&self, ordinal: usize, trained_context: usize) -> crate::backend::cuda::CudaOptions {
+        let CpuOptions { rows, kv_blocks, context_length, .. } = self.cpu_options(trained_context);
+        let sequences = self.max_sequences.get();
+        crate::backend::cuda::CudaOptions { ordinal, rows, sequences, kv_blocks, context_length }
+    }
+
     /// As configured, or one per core.
     pub(crate) fn compute_threads(&self) -> NonZeroUsize {
         self.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)

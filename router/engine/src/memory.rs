@@ -17,6 +17,8 @@ pub enum MemoryBound {
     Machine,
     /// The limit of a control group less what it uses and cannot give back.
     ControlGroup,
+    /// What the driver of a GPU calls free.
+    Device,
 }
 
 impl fmt::Display for MemoryBound {
@@ -24,6 +26,7 @@ impl fmt::Display for MemoryBound {
         f.write_str(match self {
             Self::Machine => "of the machine",
             Self::ControlGroup => "under the control group's limit",
+            Self::Device => "of the GPU's own memory",
         })
     }
 }

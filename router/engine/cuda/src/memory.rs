@@ -158,9 +158,10 @@ impl<'a, T: Plain> View<'a, T> {
     pub fn upload(self, device: &Device, numbers: &[T]) -> Result<(), CudaError> {
         self.check(numbers.len())?;
         device.enter()?;
-        device.synchronize()?;
-        // SAFETY: both sides have so many numbers, and no launch uses them now.
-        unsafe { result::memcpy_htod_sync(self.address, numbers) }.tried("copy to the device")
+        // On the stream: a copy outside of it may still be under way when it returns.
+        // SAFETY: both sides have so many numbers, which stay until the copy is done.
+        unsafe { result::memcpy_htod_async(self.address, numbers, device.stream()) }.tried("copy to the device")?;
+        device.synchronize()
     }
 
     /// Waits for all launches before.

@@ -1,5 +1,7 @@
 // From the gate's logits to who computes what: softmax, top k, and the rows of each expert side by side, without the host.
 
+#define MAX_EXPERTS 512
+
 struct Route {
     // [rows][experts]
     const float* logits;
@@ -10,10 +12,9 @@ struct Route {
     int experts, top_k, renormalise;
 };
 
-#define PER_LANE 16
-
 // A warp a row. Of equal logits the lower expert.
-DEVICE void choose(const Route& r, u32 row, int lane) {
+template <int PER_LANE>
+DEVICE void choose_of(const Route& r, u32 row, int lane) {
     const float* from = r.logits + (u64)row * r.experts;
     float logit[PER_LANE];
     float top = NEG_INF;
@@ -57,6 +58,12 @@ DEVICE void choose(const Route& r, u32 row, int lane) {
     if (lane < r.top_k) r.weights[(u64)row * r.top_k + lane] = mine / (r.renormalise ? chosen_mass : mass);
 }
 
+DEVICE void choose(const Route& r, u32 row, int lane) {
+    if (r.experts <= 64) choose_of<2>(r, row, lane);
+    else if (r.experts <= 128) choose_of<4>(r, row, lane);
+    else choose_of<MAX_EXPERTS / 32>(r, row, lane);
+}
+
 extern "C" __global__ void __launch_bounds__(128) top_k(const __grid_constant__ Route r) {
     u32 row = blockIdx.x * 4 + (threadIdx.x >> 5);
     if (row < *r.rows) choose(r, row, threadIdx.x & 31);
@@ -73,8 +80,6 @@ struct Group {
     u32* tile_count;
     int experts, top_k, tile;
 };
-
-#define MAX_EXPERTS 512
 
 // One block of 1024. In which order an expert's parts lie varies; their results do not depend on it.
 DEVICE void group(const Group& g) {

@@ -2,7 +2,7 @@ use super::{Module, TileSize, Tiles, grid, int, launch, module, room};
 use crate::{CudaError, Device, MAX_EXPERTS, MAX_TOP_K, View};
 
 /// Rows from which on choosing is a launch of its own.
-const FEW_ROWS: usize = 128;
+const FEW_ROWS: usize = 16;
 
 pub(super) fn kernels() -> Module {
     module("route.cu", include_str!("../kernels/route.cu"), &["top_k", "group_parts", "route_few"])
