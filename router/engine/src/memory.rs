@@ -102,12 +102,18 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
     field(text, name)?.checked_mul(1024)
 }
 
-/// What a tier's model will take, from the header of its file.
+/// What a tier's model will take of its device's memory, from the header of its file.
 ///
 /// # Errors
 /// The file cannot be read or is no model that is known.
 pub fn predict(config: &LocalConfig) -> Result<MemoryEstimate, EngineError> {
     let checkpoint = Checkpoint::open(&config.gguf)?;
+    #[cfg(feature = "cuda")]
+    if let crate::DeviceKind::Cuda(ordinal) = config.device {
+        let trained_context = checkpoint.plan().sizes.context_length;
+        let options = config.cuda_options(ordinal, trained_context);
+        return crate::backend::cuda::estimate(checkpoint.plan(), &options);
+    }
     Ok(MemoryEstimate::of(checkpoint.plan(), &config.cpu_options(checkpoint.plan().sizes.context_length)))
 }
 

@@ -24,8 +24,8 @@ pub(crate) struct Source {
     pub(crate) defines: &'static [&'static str],
 }
 
-/// Machine code for `sm_{architecture}`.
-pub(crate) fn compile(source: &Source, architecture: i32) -> Result<Vec<u8>, CudaError> {
+/// Machine code for an architecture such as `sm_90a`.
+pub(crate) fn compile(source: &Source, architecture: &str) -> Result<Vec<u8>, CudaError> {
     // SAFETY: only opens the library.
     if !unsafe { sys::is_culib_present() } {
         return Err(CudaError::NoCompiler);
@@ -33,7 +33,7 @@ pub(crate) fn compile(source: &Source, architecture: i32) -> Result<Vec<u8>, Cud
     let (mut major, mut minor) = (0, 0);
     // SAFETY: both pointers are valid.
     unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) };
-    let mut options = vec![format!("--gpu-architecture=sm_{architecture}"), "--std=c++17".into()];
+    let mut options = vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into()];
     options.extend(source.defines.iter().map(|define| format!("--define-macro={define}")));
     let text = format!("{COMMON}\n{}", source.text);
     let cached = cached_path(&text, &options, (major, minor));

@@ -1,7 +1,7 @@
 //! A GPU with its kernels and the one stream that all work of a worker goes through, in order.
 #![expect(unsafe_code, reason = "calls of the driver")]
 
-use std::{collections::HashMap, ffi::CString, ffi::c_void, fmt, sync::Arc};
+use std::{collections::HashMap, ffi::CString, ffi::c_void, fmt, ptr, sync::Arc};
 
 use cudarc::driver::{result, sys};
 
@@ -14,6 +14,9 @@ pub struct Device {
     context: sys::CUcontext,
     stream: sys::CUstream,
     multiprocessors: u32,
+    hopper: bool,
+    /// Whether kernels begin before the last has ended.
+    overlaps: bool,
     kernels: HashMap<&'static str, sys::CUfunction>,
 }
 
@@ -70,13 +73,18 @@ impl Device {
         // SAFETY: the context was just made.
         unsafe { result::ctx::set_current(context) }.tried("enter the GPU")?;
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking).tried("make a stream")?;
-        let mut opened = Self { ordinal, name, context, stream, multiprocessors, kernels: HashMap::new() };
-        opened.load(10 * major + minor)?;
+        let hopper = (major, minor) == (9, 0);
+        // For finding out whether a fault comes of it.
+        let overlaps = hopper && std::env::var_os("REPRISE_CUDA_NO_OVERLAP").is_none();
+        let kernels = HashMap::new();
+        let mut opened = Self { ordinal, name, context, stream, multiprocessors, hopper, overlaps, kernels };
+        // What only Hopper has is named by an architecture of its own.
+        opened.load(&format!("sm_{major}{minor}{}", if hopper { "a" } else { "" }))?;
         Ok(Arc::new(opened))
     }
 
-    fn load(&mut self, architecture: i32) -> Result<(), CudaError> {
-        let modules = ops::modules();
+    fn load(&mut self, architecture: &str) -> Result<(), CudaError> {
+        let modules = ops::modules(self.hopper);
         let compiled: Vec<_> = std::thread::scope(|scope| {
             let compiling: Vec<_> = modules
                 .iter()
@@ -124,6 +132,11 @@ impl Device {
         self.multiprocessors
     }
 
+    /// Whether it runs the kernels that only compute capability 9.0 has.
+    pub(crate) const fn is_hopper(&self) -> bool {
+        self.hopper
+    }
+
     /// Free bytes and all bytes.
     ///
     /// # Errors
@@ -168,8 +181,28 @@ impl Device {
         }
         let function = self.kernels.get(kernel).copied();
         let Some(function) = function else { return Err(CudaError::Shape(format!("no kernel {kernel}"))) };
-        // SAFETY: of the caller.
-        unsafe { result::launch_kernel(function, grid, (threads, 1, 1), shared, self.stream, parameters) }
+        // On Hopper a kernel may begin before the last has ended; all of ours wait for it themselves (`await_previous`).
+        let overlap = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: Default::default(),
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
+        let mut attributes = [overlap];
+        let config = sys::CUlaunchConfig {
+            gridDimX: grid.0,
+            gridDimY: grid.1,
+            gridDimZ: grid.2,
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: shared,
+            hStream: self.stream,
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: u32::from(self.overlaps),
+        };
+        // SAFETY: of the caller; configuration and attributes live until it returns.
+        unsafe { sys::cuLaunchKernelEx(&raw const config, function, parameters.as_mut_ptr(), ptr::null_mut()) }
+            .result()
             .tried(kernel)
     }
 }

@@ -77,6 +77,12 @@ impl Form {
     }
 }
 
+/// Where the code of input `k` of 32 lies: the eight that a lane of a tensor core multiplies are side by side (`gemm.cu`).
+const fn place(k: usize) -> usize {
+    let (step, half, pair, odd) = (k / 16, k / 8 % 2, k % 8 / 2, k % 2);
+    pair * 8 + step * 4 + half * 2 + odd
+}
+
 impl Packed {
     /// `bytes`: `rows` of `inputs` weights as the file holds them.
     ///
@@ -131,12 +137,13 @@ impl Packed {
         let halves = |bytes: &[u8], at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
         (0..self.rows * self.inputs)
             .map(|i| {
+                let at = i / 32 * 32 + place(i % 32);
                 let code = match self.form {
                     Form::Bf16 => {
                         return bf16::from_le_bytes([self.codes[2 * i], self.codes[2 * i + 1]]).to_f32();
                     }
-                    Form::Q4 => self.codes[i / 2] >> (i % 2 * 4) & 15,
-                    Form::Q8 { .. } => self.codes[i],
+                    Form::Q4 => self.codes[at / 2] >> (at % 2 * 4) & 15,
+                    Form::Q8 { .. } => self.codes[at],
                 };
                 let at = (i >> self.form.shift()) * 4;
                 f32::from(code).mul_add(halves(&self.scales, at), halves(&self.scales, at + 2))
@@ -180,6 +187,10 @@ fn pack(format: Format, bytes: &[u8], codes: &mut [u8], scales: &mut [u8]) {
             let written = codes.chunks_exact_mut(code_bytes).zip(scales.chunks_exact_mut(shared * 4));
             for (block, (codes, scales)) in blocks.zip(written) {
                 decode(format, block, &mut block_codes, &mut block_scales);
+                for codes in block_codes[..count].as_chunks_mut::<32>().0 {
+                    let plain = *codes;
+                    plain.iter().enumerate().for_each(|(k, code)| codes[place(k)] = *code);
+                }
                 match form {
                     Form::Q4 => {
                         for (byte, pair) in codes.iter_mut().zip(block_codes.as_chunks::<2>().0) {

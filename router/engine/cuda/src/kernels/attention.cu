@@ -206,6 +206,7 @@ DEVICE float merge(float sum, float keep, float next, float take) {
 // Grid: chunks / 4, KV heads, tokens. A warp has one chunk.
 template <int HD>
 DEVICE void decode(const Attention& a) {
+    begin();
     int token = blockIdx.z, kv_head = blockIdx.y;
     int chunk = blockIdx.x * 4 + (threadIdx.x >> 5);
     int position = a.positions[token];
@@ -232,6 +233,7 @@ DEVICE void decode(const Attention& a) {
 
 // Grid: heads, tokens; a thread for each dimension.
 DEVICE void decode_merge(const Attention& a, int hd) {
+    begin();
     int token = blockIdx.y, head = blockIdx.x, d = threadIdx.x;
     int position = a.positions[token];
     if (position < 0) return;
@@ -253,6 +255,7 @@ DEVICE void decode_merge(const Attention& a, int hd) {
 // Grid: tiles / 4, KV heads. A warp has a tile: some tokens of one sequence.
 template <int HD>
 DEVICE void prefill(const Attention& a) {
+    begin();
     int lane = threadIdx.x & 31, t = lane & 3, r = lane >> 2;
     int kv_head = blockIdx.y, group = a.heads / a.kv_heads;
     // The last tiles have the longest contexts: they begin first.

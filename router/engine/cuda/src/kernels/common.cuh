@@ -8,6 +8,25 @@ typedef unsigned long long u64;
 #define DEVICE static __device__ __forceinline__
 #define NEG_INF __int_as_float(0xff800000)
 
+// Kernels of a tick follow each other so closely that their starts overlap: the next may begin once all blocks of this one have said so, and
+// waits here until this one has written everything. Nothing that another kernel writes is touched before.
+DEVICE void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+DEVICE void await_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+DEVICE void begin() {
+    let_next_begin();
+    await_previous();
+}
+
 DEVICE float bf16_to_f32(u16 x) { return __uint_as_float(((u32)x) << 16); }
 
 // Two floats to two bf16, `lo` in the low half; rounds to nearest even.

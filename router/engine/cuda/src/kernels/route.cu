@@ -65,6 +65,7 @@ DEVICE void choose(const Route& r, u32 row, int lane) {
 }
 
 extern "C" __global__ void __launch_bounds__(128) top_k(const __grid_constant__ Route r) {
+    begin();
     u32 row = blockIdx.x * 4 + (threadIdx.x >> 5);
     if (row < *r.rows) choose(r, row, threadIdx.x & 31);
 }
@@ -123,10 +124,14 @@ DEVICE void group(const Group& g) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(1024) group_parts(const __grid_constant__ Group g) { group(g); }
+extern "C" __global__ void __launch_bounds__(1024) group_parts(const __grid_constant__ Group g) {
+    begin();
+    group(g);
+}
 
 // Both at once for few rows: a launch less.
 extern "C" __global__ void __launch_bounds__(1024) route_few(const __grid_constant__ Route r, const __grid_constant__ Group g) {
+    begin();
     for (u32 row = threadIdx.x >> 5; row < *r.rows; row += 32) choose(r, row, threadIdx.x & 31);
     __syncthreads();
     group(g);

@@ -12,6 +12,7 @@ struct Embed {
 
 // Grid: rows.
 extern "C" __global__ void __launch_bounds__(256) embed(const __grid_constant__ Embed e) {
+    begin();
     u64 token = e.tokens[blockIdx.x];
     float* out = e.out + (u64)blockIdx.x * e.hidden;
     for (int k = threadIdx.x; k < e.hidden; k += blockDim.x) {
@@ -19,9 +20,10 @@ extern "C" __global__ void __launch_bounds__(256) embed(const __grid_constant__ 
         if (e.format == 0) {
             value = bf16_to_f32(((const u16*)e.codes)[token * e.hidden + k]);
         } else {
-            u64 at = token * e.hidden + k;
-            u32 code = e.format == 1 ? e.codes[at >> 1] >> ((k & 1) * 4) & 15 : e.codes[at];
-            u32 pair = ((const u32*)e.scales)[at >> e.group_shift];
+            // Codes of each 32 lie as `place` in weights.rs has them.
+            u64 at = token * e.hidden + (k & ~31) + (k & 7) / 2 * 8 + (k & 31) / 16 * 4 + (k & 15) / 8 * 2 + (k & 1);
+            u32 code = e.format == 1 ? e.codes[at >> 1] >> ((at & 1) * 4) & 15 : e.codes[at];
+            u32 pair = ((const u32*)e.scales)[(token * e.hidden + k) >> e.group_shift];
             value = fmaf((float)code, f16_to_f32((u16)pair), f16_to_f32((u16)(pair >> 16)));
         }
         out[k] = value;
@@ -56,6 +58,7 @@ DEVICE void norm_row(const float* x, const float* weight, u16* out, int width, f
 
 // Grid: rows.
 extern "C" __global__ void __launch_bounds__(256) rms_norm(const __grid_constant__ Norm n) {
+    begin();
     __shared__ float scratch[33];
     u64 row = blockIdx.x;
     u64 from = n.index ? n.index[row] : row;
@@ -85,6 +88,7 @@ struct Rotate {
 
 // Grid: rows. Keys and values of rows without a position go nowhere.
 extern "C" __global__ void __launch_bounds__(256) rotate(const __grid_constant__ Rotate a) {
+    begin();
     __shared__ float scratch[33];
     u64 row = blockIdx.x;
     int position = a.positions[row];
@@ -160,6 +164,7 @@ struct Join {
 
 // Grid: rows.
 extern "C" __global__ void __launch_bounds__(256) join(const __grid_constant__ Join j) {
+    begin();
     __shared__ float scratch[33];
     u64 row = blockIdx.x;
     if (row >= *j.rows) return;
@@ -203,6 +208,7 @@ struct Move {
 
 // Grid: rows.
 extern "C" __global__ void __launch_bounds__(256) move_rows(const __grid_constant__ Move m) {
+    begin();
     u64 here = blockIdx.x, there = m.index[blockIdx.x];
     const float* from = m.from + (m.scatter ? here : there) * m.width;
     float* to = m.to + (m.scatter ? there : here) * m.width;
@@ -217,6 +223,7 @@ struct SiluMul {
 };
 
 extern "C" __global__ void __launch_bounds__(256) silu_mul(const __grid_constant__ SiluMul s) {
+    begin();
     for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < s.count; i += gridDim.x * blockDim.x) {
         float gate = s.gate[i];
         s.out[i] = f32_to_bf16(gate / (1.0f + __expf(-gate)) * s.up[i]);
@@ -225,6 +232,7 @@ extern "C" __global__ void __launch_bounds__(256) silu_mul(const __grid_constant
 
 // Uniform in [-range, range], in bf16: what `weights::random` gives on the host.
 extern "C" __global__ void fill_random(u16* out, u64 count, u64 seed, float range) {
+    begin();
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (u64)gridDim.x * blockDim.x) {
         // No fused multiply-add: the host has none here.
         float unit = __fadd_rn(__fmul_rn((float)(hash_bits(seed, i) >> 8), 1.0f / 8388608.0f), -1.0f);

@@ -12,6 +12,7 @@ DEVICE bool before(float a, u32 i, float b, u32 j) { return a > b || (a == b && 
 
 // The two largest logits of a row, of equal ones the lower token; NaN is passed over. Token 2^32 - 1: there is none. Grid: rows.
 extern "C" __global__ void __launch_bounds__(1024) argmax(const __grid_constant__ Argmax a) {
+    begin();
     __shared__ float tops[2][32];
     __shared__ u32 tokens[2][32];
     const float* from = a.logits + (u64)blockIdx.x * a.vocabulary;

@@ -38,15 +38,15 @@ pub(crate) struct Module {
     pub(crate) kernels: Vec<Kernel>,
 }
 
-pub(crate) fn modules() -> Vec<Module> {
-    let mut modules = product::modules();
+pub(crate) fn modules(hopper: bool) -> Vec<Module> {
+    let mut modules = product::modules(hopper);
     modules.extend([attention::kernels(), rows::kernels(), route::kernels(), sample::kernels()]);
     modules
 }
 
-/// Of any kernel.
+/// Of any kernel that every GPU must run.
 pub(crate) fn most_shared() -> u32 {
-    modules().iter().flat_map(|module| &module.kernels).map(|kernel| kernel.shared).max().unwrap_or(0)
+    modules(false).iter().flat_map(|module| &module.kernels).map(|kernel| kernel.shared).max().unwrap_or(0)
 }
 
 fn module(file: &'static str, text: &'static str, kernels: &[&'static str]) -> Module {

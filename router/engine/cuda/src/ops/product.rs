@@ -212,9 +212,13 @@ struct Variant {
 
 const NARROW: Variant = Variant { rows: 16, tokens: 16, threads: 32, stages: 16 };
 const FEW: Variant = Variant { rows: 64, tokens: 16, threads: 128, stages: 10 };
+const SLIM: Variant = Variant { rows: 16, tokens: 64, threads: 128, stages: 8 };
 const SOME: Variant = Variant { rows: 64, tokens: 64, threads: 128, stages: 6 };
 const MANY: Variant = Variant { rows: 128, tokens: 128, threads: 128, stages: 3 };
-const VARIANTS: [Variant; 4] = [NARROW, FEW, SOME, MANY];
+/// Instead of `MANY` for bf16 on Hopper.
+const MOST: Variant = Variant { rows: 256, tokens: 128, threads: 256, stages: 4 };
+const VARIANTS: [Variant; 5] = [NARROW, FEW, SLIM, SOME, MANY];
+const AT_MANY: usize = 4;
 
 impl Variant {
     const fn shared(self, form: Form) -> u32 {
@@ -228,17 +232,17 @@ impl Variant {
 }
 
 /// As the kernels are named here, by form, gated or not, and variant.
-const NAMES: [[[&str; 4]; 2]; 3] = [
+const NAMES: [[[&str; 5]; 2]; 3] = [
     [
-        ["bf16_narrow", "bf16_few", "bf16_some", "bf16_many"],
-        ["bf16_gated_narrow", "bf16_gated_few", "bf16_gated_some", "bf16_gated_many"],
+        ["bf16_narrow", "bf16_few", "bf16_slim", "bf16_some", "bf16_many"],
+        ["bf16_gated_narrow", "bf16_gated_few", "bf16_gated_slim", "bf16_gated_some", "bf16_gated_many"],
     ],
-    [["q4_narrow", "q4_few", "q4_some", "q4_many"], ["q4_gated_narrow", "q4_gated_few", "q4_gated_some", "q4_gated_many"]],
-    [["q8_narrow", "q8_few", "q8_some", "q8_many"], ["q8_gated_narrow", "q8_gated_few", "q8_gated_some", "q8_gated_many"]],
+    [["q4_narrow", "q4_few", "q4_slim", "q4_some", "q4_many"], ["q4_gated_narrow", "q4_gated_few", "q4_gated_slim", "q4_gated_some", "q4_gated_many"]],
+    [["q8_narrow", "q8_few", "q8_slim", "q8_some", "q8_many"], ["q8_gated_narrow", "q8_gated_few", "q8_gated_slim", "q8_gated_some", "q8_gated_many"]],
 ];
-const SYMBOLS: [[&str; 4]; 2] = [
-    ["gemm_narrow", "gemm_few", "gemm_some", "gemm_many"],
-    ["gated_narrow", "gated_few", "gated_some", "gated_many"],
+const SYMBOLS: [[&str; 5]; 2] = [
+    ["gemm_narrow", "gemm_few", "gemm_slim", "gemm_some", "gemm_many"],
+    ["gated_narrow", "gated_few", "gated_slim", "gated_some", "gated_many"],
 ];
 
 const fn index(form: Form) -> usize {
@@ -249,12 +253,15 @@ const fn index(form: Form) -> usize {
     }
 }
 
-pub(super) fn modules() -> Vec<Module> {
+/// `hopper`: with the kernels that only it runs.
+pub(super) fn modules(hopper: bool) -> Vec<Module> {
     // The stages of `NARROW` and so on.
+    const ON_HOPPER: &[&str] =
+        &["FORMAT_OF_MODULE=BF16", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3", "WARPGROUPS=4"];
     const DEFINES: [&[&str]; 3] = [
-        &["FORMAT_OF_MODULE=BF16", "NARROW=16", "FEW=10", "SOME=6", "MANY=3"],
-        &["FORMAT_OF_MODULE=Q4", "NARROW=16", "FEW=10", "SOME=6", "MANY=3"],
-        &["FORMAT_OF_MODULE=Q8", "NARROW=16", "FEW=10", "SOME=6", "MANY=3"],
+        &["FORMAT_OF_MODULE=BF16", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3"],
+        &["FORMAT_OF_MODULE=Q4", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3"],
+        &["FORMAT_OF_MODULE=Q8", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3"],
     ];
     let forms = [Form::Bf16, Form::Q4, Form::Q8 { shift: 5 }];
     forms
@@ -262,10 +269,17 @@ pub(super) fn modules() -> Vec<Module> {
         .map(|form| {
             let at = index(form);
             let named = NAMES[at].iter().flatten().zip(SYMBOLS.iter().flatten()).zip(VARIANTS.iter().cycle());
-            let kernels = named
+            let mut kernels: Vec<Kernel> = named
                 .map(|((name, symbol), variant)| Kernel { name, symbol, shared: variant.shared(form) })
                 .collect();
-            Module { source: Source { file: "gemm.cu", text: TEXT, defines: DEFINES[at] }, kernels }
+            let mut defines = DEFINES[at];
+            if hopper && form == Form::Bf16 {
+                defines = ON_HOPPER;
+                let shared = MOST.shared(form);
+                kernels.push(Kernel { name: "bf16_most", symbol: "gemm_most", shared });
+                kernels.push(Kernel { name: "bf16_gated_most", symbol: "gated_most", shared });
+            }
+            Module { source: Source { file: "gemm.cu", text: TEXT, defines }, kernels }
         })
         .collect()
 }
@@ -282,6 +296,8 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
         return Err(CudaError::Shape(format!("{groups} matrices of {inputs} inputs")));
     }
     match row_index {
+        // Kernels look at it only behind the tiles.
+        Some(_) if tiles.is_none() => return Err(CudaError::Shape("an index of rows without tiles".into())),
         Some(rows) => room("the index of a product", rows, tokens)?,
         None => room("x of a product", x, tokens * inputs)?,
     }
@@ -314,8 +330,8 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
             room("the count of tiles", tiles.count, 1)?;
             let at = match tiles.size {
                 TileSize::Few => 1,
-                TileSize::Some => 2,
-                TileSize::Many => 3,
+                TileSize::Some => 3,
+                TileSize::Many => AT_MANY,
             };
             (at, tiles.most)
         }
@@ -323,15 +339,16 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
             let blocks = |variant: Variant| rows.div_ceil(variant.rows) * tokens.div_ceil(variant.tokens);
             let at = if tokens <= FEW.tokens {
                 usize::from(blocks(FEW) >= 2 * processors)
-            } else if tokens <= SOME.tokens || blocks(MANY) < processors {
-                2
+            } else if tokens > SOME.tokens && blocks(MANY) >= processors {
+                AT_MANY
             } else {
-                3
+                2 + usize::from(2 * blocks(SOME) > processors)
             };
             (at, tokens.div_ceil(VARIANTS[at].tokens))
         }
     };
-    let variant = VARIANTS[at];
+    let most = at == AT_MANY && form == Form::Bf16 && device.is_hopper();
+    let variant = if most { MOST } else { VARIANTS[at] };
     let raw = Raw {
         first: weights.raw(),
         second: second.map_or(RawWeights { codes: 0, scales: 0 }, Matrix::raw),
@@ -351,7 +368,11 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
         x_pitch: int(inputs),
         add: add.into(),
     };
-    let kernel = NAMES[index(form)][usize::from(gated)][at];
+    let kernel = match (most, gated) {
+        (true, false) => "bf16_most",
+        (true, true) => "bf16_gated_most",
+        (false, _) => NAMES[index(form)][usize::from(gated)][at],
+    };
     let blocks = (grid(rows.div_ceil(variant.rows)), grid(token_tiles), 1);
     launch!(device, kernel, blocks, variant.threads, variant.shared(form), raw)
 }

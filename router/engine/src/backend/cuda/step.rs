@@ -67,8 +67,9 @@ impl CudaBackend {
         if let Some(graph) = self.graphs.get(&sizes) {
             return graph.launch();
         }
+        // A kernel's first launch may load it, which cannot be recorded.
+        self.launch(&sizes)?;
         let graph = LaunchGraph::record(&self.device, || self.launch(&sizes))?;
-        graph.launch()?;
         self.graphs.insert(sizes, graph);
         Ok(())
     }
