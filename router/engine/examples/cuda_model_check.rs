@@ -52,7 +52,8 @@ struct Sequence {
 fn check(model: &str) -> Result<bool> {
     let context = BLOCKS_EACH * BLOCK;
     let kv_blocks = LENGTHS.len() * BLOCKS_EACH;
-    let options = CudaOptions { ordinal: 0, rows: 256, sequences: 256, kv_blocks, context_length: Some(context) };
+    let options =
+        CudaOptions { ordinal: 0, rows: 256, sequences: 256, kv_blocks, context_length: Some(context) };
     let mut gpu = CudaBackend::load(&mut open(model)?, &options, &mut |_| {}, &|| false)?;
     let vocabulary = u32::try_from(gpu.layout().vocabulary)?;
     let sequences: Vec<Sequence> = (0u32..)
@@ -60,7 +61,9 @@ fn check(model: &str) -> Result<bool> {
         .map(|(i, length)| Sequence {
             tokens: (0..length as u32).map(|t| (t * 7919 + i * 104_729 + 11) % vocabulary).collect(),
             // Interleaved.
-            blocks: (0..BLOCKS_EACH).map(|b| BlockId(u32::try_from(b * LENGTHS.len()).unwrap_or(0) + i)).collect(),
+            blocks: (0..BLOCKS_EACH)
+                .map(|b| BlockId(u32::try_from(b * LENGTHS.len()).unwrap_or(0) + i))
+                .collect(),
         })
         .collect();
     let whole = steps(&mut gpu, &sequences, 256, true)?;
@@ -104,16 +107,28 @@ fn report(model: &str, name: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) ->
     let (found, expected) = (bits(found), bits(expected));
     let differ = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
     let same = differ == 0 && found.len() == expected.len();
-    println!("{} {model}, {name}: {differ} of {} logits differ", if same { "ok  " } else { "FAIL" }, expected.len());
+    println!(
+        "{} {model}, {name}: {differ} of {} logits differ",
+        if same { "ok  " } else { "FAIL" },
+        expected.len()
+    );
     same
 }
 
 /// Logits after every token, in order of sequences.
-fn steps(backend: &mut impl Backend, sequences: &[Sequence], chunk: usize, together: bool) -> Result<Vec<Vec<f32>>> {
+fn steps(
+    backend: &mut impl Backend,
+    sequences: &[Sequence],
+    chunk: usize,
+    together: bool,
+) -> Result<Vec<Vec<f32>>> {
     let vocabulary = backend.layout().vocabulary;
     let mut logits: Vec<Vec<Vec<f32>>> = sequences.iter().map(|_| Vec::new()).collect();
-    let groups: Vec<Vec<usize>> =
-        if together { vec![(0..sequences.len()).collect()] } else { (0..sequences.len()).map(|i| vec![i]).collect() };
+    let groups: Vec<Vec<usize>> = if together {
+        vec![(0..sequences.len()).collect()]
+    } else {
+        (0..sequences.len()).map(|i| vec![i]).collect()
+    };
     for group in groups {
         let mut done = vec![0; sequences.len()];
         loop {
@@ -123,7 +138,12 @@ fn steps(backend: &mut impl Backend, sequences: &[Sequence], chunk: usize, toget
                 let end = (done[i] + chunk).min(sequence.tokens.len());
                 for position in done[i]..end {
                     let (token, blocks) = (sequence.tokens[position], &sequence.blocks[..]);
-                    rows.push(StepRow { token, position: u32::try_from(position)?, blocks, head: Head::Logits });
+                    rows.push(StepRow {
+                        token,
+                        position: u32::try_from(position)?,
+                        blocks,
+                        head: Head::Logits,
+                    });
                     owners.push(i);
                 }
                 done[i] = end;

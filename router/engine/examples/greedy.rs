@@ -72,7 +72,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn open(arguments: &Arguments, checkpoint: &mut Checkpoint, options: &CpuOptions) -> Result<Box<dyn Backend>> {
+fn open(
+    arguments: &Arguments,
+    checkpoint: &mut Checkpoint,
+    options: &CpuOptions,
+) -> Result<Box<dyn Backend>> {
     match arguments.device {
         DeviceKind::Cpu => Ok(Box::new(CpuBackend::load(checkpoint, options, &mut |_| {}, &|| false)?)),
         #[cfg(feature = "cuda")]
@@ -186,8 +190,13 @@ impl Arguments {
     fn parse() -> Result<Self> {
         let mut given = std::env::args().skip(1);
         let gguf = given.next().ok_or("usage: greedy GGUF [--generate N] [--threads N] [--chunk N]")?;
-        let mut arguments =
-            Self { gguf, generate: 64, threads: NonZeroUsize::MIN.saturating_add(1), chunk: 64, device: DeviceKind::Cpu };
+        let mut arguments = Self {
+            gguf,
+            generate: 64,
+            threads: NonZeroUsize::MIN.saturating_add(1),
+            chunk: 64,
+            device: DeviceKind::Cpu,
+        };
         while let Some(name) = given.next() {
             let value = given.next().ok_or_else(|| format!("{name} needs a value"))?;
             match name.as_str() {

@@ -49,7 +49,9 @@ impl Engine {
             context_length: None,
             max_sequences: self.batch,
             kv_tokens: None,
-            prefill_chunk: self.prefill_chunk.unwrap_or_else(|| LocalConfig::default_prefill_chunk(self.device)),
+            prefill_chunk: self
+                .prefill_chunk
+                .unwrap_or_else(|| LocalConfig::default_prefill_chunk(self.device)),
         };
         let report = bench_engine(&config, self.prompt, self.generate)?;
         println!("{}", serde_json::to_string(&report)?);

@@ -72,7 +72,8 @@ impl Device {
         let context = unsafe { result::primary_ctx::retain(device) }.tried("open the GPU")?;
         // SAFETY: the context was just made.
         unsafe { result::ctx::set_current(context) }.tried("enter the GPU")?;
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking).tried("make a stream")?;
+        let stream =
+            result::stream::create(result::stream::StreamKind::NonBlocking).tried("make a stream")?;
         let hopper = (major, minor) == (9, 0);
         // For finding out whether a fault comes of it.
         let overlaps = hopper && std::env::var_os("REPRISE_CUDA_NO_OVERLAP").is_none();
@@ -102,10 +103,12 @@ impl Device {
             for kernel in &module.kernels {
                 let symbol = CString::new(kernel.symbol).map_err(|_| wrong("a kernel's name"))?;
                 // SAFETY: the module is loaded.
-                let function = unsafe { result::module::get_function(loaded, symbol) }.tried("find a kernel")?;
+                let function =
+                    unsafe { result::module::get_function(loaded, symbol) }.tried("find a kernel")?;
                 if kernel.shared > 48 * 1024 {
                     let bytes = i32::try_from(kernel.shared).unwrap_or(i32::MAX);
-                    let which = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+                    let which =
+                        sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
                     // SAFETY: the function was found.
                     unsafe { result::function::set_function_attribute(function, which, bytes) }
                         .tried("reserve shared memory")?;
@@ -201,9 +204,11 @@ impl Device {
             numAttrs: u32::from(self.overlaps),
         };
         // SAFETY: of the caller; configuration and attributes live until it returns.
-        unsafe { sys::cuLaunchKernelEx(&raw const config, function, parameters.as_mut_ptr(), ptr::null_mut()) }
-            .result()
-            .tried(kernel)
+        unsafe {
+            sys::cuLaunchKernelEx(&raw const config, function, parameters.as_mut_ptr(), ptr::null_mut())
+        }
+        .result()
+        .tried(kernel)
     }
 }
 

@@ -13,7 +13,9 @@ pub enum CudaError {
     NoCompiler,
     #[error("there is no cuda:{ordinal}: the machine has {count} GPUs")]
     NoDevice { ordinal: usize, count: usize },
-    #[error("cuda:{ordinal} ({name}) has compute capability {major}.{minor}; 8.0 is needed, and {needed} bytes of shared memory a block")]
+    #[error(
+        "cuda:{ordinal} ({name}) has compute capability {major}.{minor}; 8.0 is needed, and {needed} bytes of shared memory a block"
+    )]
     TooOld { ordinal: usize, name: String, major: i32, minor: i32, needed: u32 },
     #[error("cuda: {what}: {source}")]
     Driver { what: &'static str, source: DriverError },

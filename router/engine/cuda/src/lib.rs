@@ -12,6 +12,7 @@
 mod compile;
 mod device;
 mod error;
+mod ggml;
 mod graph;
 mod memory;
 pub mod ops;

@@ -160,7 +160,8 @@ impl<'a, T: Plain> View<'a, T> {
         device.enter()?;
         // On the stream: a copy outside of it may still be under way when it returns.
         // SAFETY: both sides have so many numbers, which stay until the copy is done.
-        unsafe { result::memcpy_htod_async(self.address, numbers, device.stream()) }.tried("copy to the device")?;
+        unsafe { result::memcpy_htod_async(self.address, numbers, device.stream()) }
+            .tried("copy to the device")?;
         device.synchronize()
     }
 
@@ -238,7 +239,8 @@ impl<T: Plain> Pinned<T> {
     pub fn new(device: &Arc<Device>, len: usize) -> Result<Self, CudaError> {
         device.enter()?;
         // SAFETY: used within its length, and freed once.
-        let at = unsafe { result::malloc_host((len * size_of::<T>()).max(16), 0) }.tried("allocate on the host")?;
+        let at = unsafe { result::malloc_host((len * size_of::<T>()).max(16), 0) }
+            .tried("allocate on the host")?;
         let mut pinned = Self { device: Arc::clone(device), at, len, of: PhantomData };
         pinned.as_mut_slice().fill(T::default());
         Ok(pinned)

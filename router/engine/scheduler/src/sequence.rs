@@ -74,6 +74,11 @@ impl Sequence {
         self.tokens.len() - self.issued
     }
 
+    /// True from its first place on: inactive then means that it lost its KV. (The first tick is 1.)
+    pub(crate) fn was_active(&self) -> bool {
+        self.served > 0
+    }
+
     /// Drops all progress but the tokens. The caller takes the blocks before.
     pub(crate) fn reset(&mut self) {
         self.active = false;

@@ -163,11 +163,14 @@ impl Shape {
                 (Part::FeedForwardNorm, vec![hidden]),
                 (Part::ExpertGate, vec![self.experts, hidden]),
             ];
-            let name = |part| format!("{}.weight", names::layer(folder, family.experts.as_ref(), layer, part));
+            let name =
+                |part| format!("{}.weight", names::layer(folder, family.experts.as_ref(), layer, part));
             tensors.extend(parts.into_iter().map(|(part, shape)| (name(part), shape)));
             let Some(names_of) = &family.experts else { continue };
             for expert in 0..self.experts {
-                for (part, shape) in [vec![width, hidden], vec![width, hidden], vec![hidden, width]].into_iter().enumerate() {
+                for (part, shape) in
+                    [vec![width, hidden], vec![width, hidden], vec![hidden, width]].into_iter().enumerate()
+                {
                     tensors.push((names::expert(folder, names_of, layer, expert, part), shape));
                 }
             }

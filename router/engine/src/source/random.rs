@@ -46,9 +46,9 @@ impl TensorSource for RandomWeights {
     fn random(&self, name: &str) -> Option<(u64, f32)> {
         let [_, inputs] = self.tensors.get(name)?.shape[..] else { return None };
         // FNV-1a: any name, any seed.
-        let seed = name
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         Some((seed, (3.0 / inputs as f32).sqrt()))
     }
 }

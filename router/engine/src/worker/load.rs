@@ -85,10 +85,17 @@ fn open_cuda(
     _: &dyn Fn() -> bool,
 ) -> Result<Box<dyn Backend>, EngineError> {
     let value = config.device.to_string();
-    Err(EngineError::Unsupported { what: "device", value, supported: "cpu (this binary was built without the feature `cuda`)" })
+    Err(EngineError::Unsupported {
+        what: "device",
+        value,
+        supported: "cpu (this binary was built without the feature `cuda`)",
+    })
 }
 
-pub(crate) fn pipeline(config: &LocalConfig, backend: &(impl Backend + ?Sized)) -> Result<Pipeline, EngineError> {
+pub(crate) fn pipeline(
+    config: &LocalConfig,
+    backend: &(impl Backend + ?Sized),
+) -> Result<Pipeline, EngineError> {
     let wrong = |error: ConfigError| EngineError::Inconsistent(error.to_string());
     Pipeline::new(config.ticks(), backend.layout()).map_err(wrong)
 }

@@ -103,7 +103,9 @@ fn one(
     for first in (0..run).step_by(most) {
         tiles.push(PrefillTile { first: first as u32, count: most.min(run - first) as u32 }.raw());
     }
-    tiles.extend((run..tokens).filter(|i| positions[*i] >= 0).map(|i| PrefillTile { first: i as u32, count: 1 }.raw()));
+    tiles.extend(
+        (run..tokens).filter(|i| positions[*i] >= 0).map(|i| PrefillTile { first: i as u32, count: 1 }.raw()),
+    );
     let count = tiles.len();
     let tiles = Buffer::from_slice(device, &tiles)?;
     attention_prefill(device, &Attention { out: out.view(), ..attention }, tiles.view(), count)?;

@@ -14,7 +14,11 @@ impl Checks {
         let norm = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();
         let off = norm(&mut found.iter().zip(expected).map(|(a, b)| f64::from(*a) - b));
         let off = off / norm(&mut expected.iter().copied()).max(1e-30);
-        self.note(name, found.len() == expected.len() && off <= tolerance, &format!("{off:.2e} <= {tolerance:.0e}"));
+        self.note(
+            name,
+            found.len() == expected.len() && off <= tolerance,
+            &format!("{off:.2e} <= {tolerance:.0e}"),
+        );
     }
 
     pub fn same<T: PartialEq>(&mut self, name: &str, found: &[T], expected: &[T]) {

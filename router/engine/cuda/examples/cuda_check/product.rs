@@ -12,7 +12,12 @@ use reprise_kernels::matrix::Format;
 use crate::check::{Checks, Random, to_bf16, widened};
 
 /// Random rows in a format, and the weights that the kernels see.
-pub fn weights(random: &mut Random, format: Format, rows: usize, inputs: usize) -> Result<(Packed, Vec<f32>), CudaError> {
+pub fn weights(
+    random: &mut Random,
+    format: Format,
+    rows: usize,
+    inputs: usize,
+) -> Result<(Packed, Vec<f32>), CudaError> {
     let bytes = match format {
         Format::BF16 => {
             to_bf16(&random.numbers(rows * inputs, 1.0)).0.iter().flat_map(|x| x.to_le_bytes()).collect()
@@ -96,7 +101,7 @@ fn dense(
         expected.iter_mut().zip(base).for_each(|(sum, more)| *sum += more);
         checks.close(&format!("{name}, added"), &out.to_vec()?[..compared * rows], &expected, 1e-5);
 
-        if rows % 8 == 0 {
+        if rows.is_multiple_of(8) {
             let out = Buffer::from_slice(device, &vec![bf16::NAN; tokens * rows])?;
             product.out = Outcome::Gated { second: &second, out: out.view() };
             multiply(device, &product)?;
@@ -105,7 +110,11 @@ fn dense(
             checks.close(&format!("{name}, gated"), &widened(&found[..compared * rows]), &expected, 4e-3);
             let alone = gated_alone.get_or_insert_with(|| found[..rows].to_vec());
             checks.same(&format!("{name}, gated: the first as alone"), &found[..rows], &alone[..]);
-            checks.same(&format!("{name}, gated: all written"), &[found.iter().any(|x| x.is_nan())], &[false]);
+            checks.same(
+                &format!("{name}, gated: all written"),
+                &[found.iter().any(|x| x.is_nan())],
+                &[false],
+            );
         }
     }
     Ok(())

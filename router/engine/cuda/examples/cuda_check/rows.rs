@@ -4,8 +4,8 @@ use half::{bf16, f16};
 use reprise_cuda::{
     BLOCK_TOKENS, Buffer, CudaError, Device,
     ops::{
-        Embedding, Grouping, Join, Matrix, Norm, Rotation, Routing, SharedPart, TileSize, Tiles, argmax, embed,
-        fill_random, gather_rows, group_parts, join, rms_norm, rotate, route, scatter_rows, silu_mul,
+        Embedding, Grouping, Join, Matrix, Norm, Rotation, Routing, SharedPart, TileSize, Tiles, argmax,
+        embed, fill_random, gather_rows, group_parts, join, rms_norm, rotate, route, scatter_rows, silu_mul,
     },
     reference,
 };
@@ -51,25 +51,43 @@ fn small(device: &Arc<Device>, checks: &mut Checks, random: &mut Random) -> Resu
         let at = Buffer::from_slice(device, &index)?;
         let out = Buffer::from_slice(device, &vec![bf16::NAN; 2 * width])?;
         let (x_view, out_view) = (from.view(), out.view());
-        let norm = Norm { x: x_view, index: Some(at.view()), weight: scale.view(), out: out_view, rows: 2, eps: 1e-5 };
+        let norm = Norm {
+            x: x_view,
+            index: Some(at.view()),
+            weight: scale.view(),
+            out: out_view,
+            rows: 2,
+            eps: 1e-5,
+        };
         rms_norm(device, &norm)?;
-        let picked: Vec<f32> = index.iter().flat_map(|i| x[*i as usize * width..][..width].to_vec()).collect();
-        checks.close(&format!("norm of {width}"), &widened(&out.to_vec()?), &reference::rms_norm(&picked, &weight, 1e-5), 3e-3);
+        let picked: Vec<f32> =
+            index.iter().flat_map(|i| x[*i as usize * width..][..width].to_vec()).collect();
+        checks.close(
+            &format!("norm of {width}"),
+            &widened(&out.to_vec()?),
+            &reference::rms_norm(&picked, &weight, 1e-5),
+            3e-3,
+        );
 
         let (rows, back) = (Buffer::<f32>::new(device, 2 * width)?, Buffer::<f32>::new(device, 5 * width)?);
         gather_rows(device, from.view(), at.view(), rows.view(), width)?;
         checks.same(&format!("gather of {width}"), &rows.to_vec()?, &picked);
         scatter_rows(device, rows.view(), at.view(), back.view(), width)?;
         let mut expected = vec![0.0; 5 * width];
-        index.iter().for_each(|i| expected[*i as usize * width..][..width].copy_from_slice(&x[*i as usize * width..][..width]));
+        index.iter().for_each(|i| {
+            expected[*i as usize * width..][..width].copy_from_slice(&x[*i as usize * width..][..width]);
+        });
         checks.same(&format!("scatter of {width}"), &back.to_vec()?, &expected);
     }
     let (gate, up) = (random.numbers(5000, 4.0), random.numbers(5000, 4.0));
     let (g, u) = (Buffer::from_slice(device, &gate)?, Buffer::from_slice(device, &up)?);
     let out = Buffer::from_slice(device, &[bf16::NAN; 5000])?;
     silu_mul(device, g.view(), u.view(), out.view())?;
-    let expected: Vec<f64> =
-        gate.iter().zip(&up).map(|(g, u)| f64::from(*g) / (1.0 + f64::from(-g).exp()) * f64::from(*u)).collect();
+    let expected: Vec<f64> = gate
+        .iter()
+        .zip(&up)
+        .map(|(g, u)| f64::from(*g) / (1.0 + f64::from(-g).exp()) * f64::from(*u))
+        .collect();
     checks.close("silu times up", &widened(&out.to_vec()?), &expected, 3e-3);
 
     let out = Buffer::from_slice(device, &[bf16::NAN; 4096])?;
@@ -99,7 +117,13 @@ fn rotation(
     let frequencies: Vec<f32> =
         (0..head_dim / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / head_dim as f32)).collect();
     let turns: Vec<[f32; 2]> = (0..64)
-        .flat_map(|p| frequencies.iter().map(move |f| (p as f32 * f).sin_cos()).map(|(sin, cos)| [cos, sin]).collect::<Vec<_>>())
+        .flat_map(|p| {
+            frequencies
+                .iter()
+                .map(move |f| (p as f32 * f).sin_cos())
+                .map(|(sin, cos)| [cos, sin])
+                .collect::<Vec<_>>()
+        })
         .collect();
     let (q_width, kv_width) = (heads * head_dim, kv_heads * head_dim);
     let lengths = if norm == 2 { (q_width, kv_width) } else { (head_dim, head_dim) };
@@ -111,24 +135,27 @@ fn rotation(
     let (qkv_here, turns) = (Buffer::from_slice(device, &qkv)?, Buffer::from_slice(device, &turns)?);
     let on_device = Buffer::from_slice(device, &positions)?;
     let (starts, all_tables) = (Buffer::from_slice(device, &table_of)?, Buffer::from_slice(device, &tables)?);
-    rotate(device, &Rotation {
-        qkv: qkv_here.view(),
-        norms: (norm > 0).then(|| (q_here.view(), k_here.view())),
-        turns: turns.view(),
-        positions: on_device.view(),
-        table_of: starts.view(),
-        tables: all_tables.view(),
-        q: q.view(),
-        keys: keys.view(),
-        values: values.view(),
-        heads,
-        kv_heads,
-        head_dim,
-        interleaved,
-        eps,
-        scale,
-        rows,
-    })?;
+    rotate(
+        device,
+        &Rotation {
+            qkv: qkv_here.view(),
+            norms: (norm > 0).then(|| (q_here.view(), k_here.view())),
+            turns: turns.view(),
+            positions: on_device.view(),
+            table_of: starts.view(),
+            tables: all_tables.view(),
+            q: q.view(),
+            keys: keys.view(),
+            values: values.view(),
+            heads,
+            kv_heads,
+            head_dim,
+            interleaved,
+            eps,
+            scale,
+            rows,
+        },
+    )?;
     let (q, keys, values) = (q.to_vec()?, keys.to_vec()?, values.to_vec()?);
     let (mut found, mut expected) = (Vec::new(), Vec::new());
     for row in [0, 2] {
@@ -137,7 +164,9 @@ fn rotation(
         let mut turned = |x: &[f32], weight: &[f32], factor: f64| {
             let x: Vec<f64> = match norm {
                 0 => x.iter().map(|x| f64::from(*x)).collect(),
-                1 => x.chunks_exact(head_dim).flat_map(|head| reference::rms_norm(head, weight, eps)).collect(),
+                1 => {
+                    x.chunks_exact(head_dim).flat_map(|head| reference::rms_norm(head, weight, eps)).collect()
+                }
                 _ => reference::rms_norm(x, weight, eps),
             };
             for head in x.chunks_exact(head_dim) {
@@ -155,7 +184,12 @@ fn rotation(
         found.extend((0..kv_width).map(|i| keys[first(i) + slot * head_dim + i % head_dim].to_f32()));
         found.extend((0..kv_width).map(|i| values[first(i) + i % head_dim * BLOCK_TOKENS + slot].to_f32()));
     }
-    checks.close(&format!("rotation of {heads}+{kv_heads} heads of {head_dim}, norm {norm}"), &found, &expected, 1e-3);
+    checks.close(
+        &format!("rotation of {heads}+{kv_heads} heads of {head_dim}, norm {norm}"),
+        &found,
+        &expected,
+        1e-3,
+    );
     let written = keys.iter().filter(|x| x.to_f32() != 0.0).count();
     checks.same("rotation: nothing else written", &[written <= 2 * kv_width], &[true]);
     Ok(())
@@ -171,10 +205,13 @@ fn routing(
 ) -> Result<(), CudaError> {
     let hidden = 128;
     // Steps of an eighth: some are equal.
-    let logits: Vec<f32> = random.numbers(rows * experts, 4.0).iter().map(|x| (x * 8.0).round() / 8.0).collect();
+    let logits: Vec<f32> =
+        random.numbers(rows * experts, 4.0).iter().map(|x| (x * 8.0).round() / 8.0).collect();
     let here = Buffer::from_slice(device, &logits)?;
-    let (chosen, weights) = (Buffer::<u32>::new(device, rows * top_k)?, Buffer::<f32>::new(device, rows * top_k)?);
-    let (part_of, row_of) = (Buffer::<u32>::new(device, rows * top_k)?, Buffer::<u32>::new(device, rows * top_k)?);
+    let (chosen, weights) =
+        (Buffer::<u32>::new(device, rows * top_k)?, Buffer::<f32>::new(device, rows * top_k)?);
+    let (part_of, row_of) =
+        (Buffer::<u32>::new(device, rows * top_k)?, Buffer::<u32>::new(device, rows * top_k)?);
     let size = TileSize::for_groups(rows * top_k, experts);
     let most = size.most(rows * top_k, experts);
     let (tiles, tile_count) = (Buffer::<[u32; 4]>::new(device, most)?, Buffer::<u32>::new(device, 1)?);
@@ -191,7 +228,8 @@ fn routing(
         top_k,
     };
     for renormalise in [false, true] {
-        let routing = Routing { logits: here.view(), chosen: chosen.view(), weights: weights.view(), renormalise };
+        let routing =
+            Routing { logits: here.view(), chosen: chosen.view(), weights: weights.view(), renormalise };
         route(device, &routing, &grouping)?;
         let (experts_found, weights_found) = (chosen.to_vec()?, weights.to_vec()?);
         let (mut expected, mut expected_weights) = (Vec::new(), Vec::new());
@@ -206,34 +244,47 @@ fn routing(
         check_groups(checks, &name, &expected, &grouping, &part_of, &row_of, &tiles, &tile_count)?;
     }
     group_parts(device, chosen.view(), &grouping)?;
-    check_groups(checks, "grouping alone", &chosen.to_vec()?[..real * top_k], &grouping, &part_of, &row_of, &tiles, &tile_count)?;
+    check_groups(
+        checks,
+        "grouping alone",
+        &chosen.to_vec()?[..real * top_k],
+        &grouping,
+        &part_of,
+        &row_of,
+        &tiles,
+        &tile_count,
+    )?;
 
     let parts = random.numbers(rows * top_k * hidden, 1.0);
     let (shared, gates) = (random.numbers(rows * hidden, 1.0), random.numbers(rows, 2.0));
     let (x, norm) = (random.numbers(rows * hidden, 1.0), random.numbers(hidden, 1.0));
     let (places, share) = (part_of.to_vec()?, weights.to_vec()?);
     let parts_here = Buffer::from_slice(device, &parts)?;
-    let (shared_here, gates_here) = (Buffer::from_slice(device, &shared)?, Buffer::from_slice(device, &gates)?);
+    let (shared_here, gates_here) =
+        (Buffer::from_slice(device, &shared)?, Buffer::from_slice(device, &gates)?);
     let norm_here = Buffer::from_slice(device, &norm)?;
     let normed = Buffer::<bf16>::new(device, rows * hidden)?;
     for renormalised in [false, true] {
         let x_here = Buffer::from_slice(device, &x)?;
         let with_shared = !renormalised;
-        join(device, &Join {
-            x: x_here.view(),
-            index: None,
-            parts: parts_here.view(),
-            part_of: part_of.view(),
-            weights: weights.view(),
-            shared: with_shared.then(|| SharedPart { part: shared_here.view(), gate: gates_here.view() }),
-            norm: Some((norm_here.view(), normed.view())),
-            count: count.view(),
-            rows,
-            hidden,
-            top_k,
-            renormalised,
-            eps: 1e-5,
-        })?;
+        join(
+            device,
+            &Join {
+                x: x_here.view(),
+                index: None,
+                parts: parts_here.view(),
+                part_of: part_of.view(),
+                weights: weights.view(),
+                shared: with_shared.then(|| SharedPart { part: shared_here.view(), gate: gates_here.view() }),
+                norm: Some((norm_here.view(), normed.view())),
+                count: count.view(),
+                rows,
+                hidden,
+                top_k,
+                renormalised,
+                eps: 1e-5,
+            },
+        )?;
         let found = x_here.to_vec()?;
         let mut expected = Vec::new();
         for row in 0..real {
@@ -244,10 +295,20 @@ fn routing(
             let gain = reference::join(&of_row, &share[row * top_k..][..top_k], own);
             expected.extend(gain.iter().zip(&x[row * hidden..]).map(|(gain, x)| gain + f64::from(*x)));
         }
-        checks.close(&format!("join of {real} rows, renormalised {renormalised}"), &found[..real * hidden], &expected, 1e-5);
+        checks.close(
+            &format!("join of {real} rows, renormalised {renormalised}"),
+            &found[..real * hidden],
+            &expected,
+            1e-5,
+        );
         checks.same("join: no other row", &found[real * hidden..], &x[real * hidden..]);
         let expected = reference::rms_norm(&found[..real * hidden], &norm, 1e-5);
-        checks.close("join: the norm behind it", &widened(&normed.to_vec()?[..real * hidden]), &expected, 3e-3);
+        checks.close(
+            "join: the norm behind it",
+            &widened(&normed.to_vec()?[..real * hidden]),
+            &expected,
+            3e-3,
+        );
     }
     Ok(())
 }
@@ -272,7 +333,11 @@ fn check_groups(
     let mut taken: Vec<u32> = places[..chosen.len()].to_vec();
     taken.sort_unstable();
     taken.dedup();
-    checks.same(&format!("{name}: each part in its expert's place"), &[placed, taken.len() == chosen.len()], &[true, true]);
+    checks.same(
+        &format!("{name}: each part in its expert's place"),
+        &[placed, taken.len() == chosen.len()],
+        &[true, true],
+    );
     let mut expected = Vec::new();
     for expert in 0..grouping.experts {
         for begin in (bounds[expert]..bounds[expert + 1]).step_by(grouping.tiles.size.tokens()) {
@@ -284,7 +349,12 @@ fn check_groups(
     Ok(())
 }
 
-fn choices(device: &Arc<Device>, checks: &mut Checks, random: &mut Random, vocabulary: usize) -> Result<(), CudaError> {
+fn choices(
+    device: &Arc<Device>,
+    checks: &mut Checks,
+    random: &mut Random,
+    vocabulary: usize,
+) -> Result<(), CudaError> {
     let rows = 5;
     let mut logits = random.numbers(rows * vocabulary, 10.0);
     logits[3] = f32::NAN;

@@ -6,8 +6,9 @@ use half::{bf16, f16};
 use reprise_cuda::{
     BLOCK_TOKENS, Buffer, CHUNK_TOKENS, CudaError, Device, Timer,
     ops::{
-        Attention, Grouping, Join, Matrix, Norm, Outcome, PrefillTile, Product, Rotation, Routing, TileSize, Tiles,
-        argmax, attention_decode, attention_prefill, fill_random, join, multiply, rms_norm, rotate, route,
+        Attention, Grouping, Join, Matrix, Norm, Outcome, PrefillTile, Product, Rotation, Routing, TileSize,
+        Tiles, argmax, attention_decode, attention_prefill, fill_random, join, multiply, rms_norm, rotate,
+        route,
     },
     weights::Form,
 };
@@ -29,8 +30,24 @@ struct Shape {
 }
 
 const SHAPES: [Shape; 2] = [
-    Shape { name: "olmoe-1b-7b", hidden: 2048, heads: 16, kv_heads: 16, experts: 64, width: 1024, vocabulary: 50_304 },
-    Shape { name: "qwen3-30b-a3b", hidden: 2048, heads: 32, kv_heads: 4, experts: 128, width: 768, vocabulary: 151_936 },
+    Shape {
+        name: "olmoe-1b-7b",
+        hidden: 2048,
+        heads: 16,
+        kv_heads: 16,
+        experts: 64,
+        width: 1024,
+        vocabulary: 50_304,
+    },
+    Shape {
+        name: "qwen3-30b-a3b",
+        hidden: 2048,
+        heads: 32,
+        kv_heads: 4,
+        experts: 128,
+        width: 768,
+        vocabulary: 151_936,
+    },
 ];
 const TOP_K: usize = 8;
 const HEAD_DIM: usize = 128;
@@ -108,26 +125,34 @@ impl Bench<'_> {
     fn dense(&self, rows: usize) -> Result<(), CudaError> {
         let Shape { hidden, heads, kv_heads, vocabulary, .. } = *self.shape;
         let (q, qkv) = (heads * HEAD_DIM, (heads + 2 * kv_heads) * HEAD_DIM);
-        let kinds = [("qkv product", qkv, hidden, 8), ("output product", hidden, q, 8), ("head product", vocabulary, hidden, 1)];
+        let kinds = [
+            ("qkv product", qkv, hidden, 8),
+            ("output product", hidden, q, 8),
+            ("head product", vocabulary, hidden, 1),
+        ];
         for (name, outputs, inputs, copies) in kinds {
             // Several, so that the cache does not hold them.
-            let matrices = (0..copies).map(|_| self.matrix(1, outputs, inputs)).collect::<Result<Vec<_>, _>>()?;
+            let matrices =
+                (0..copies).map(|_| self.matrix(1, outputs, inputs)).collect::<Result<Vec<_>, _>>()?;
             let rows = if name == "head product" { rows.min(128) } else { rows };
             let x = self.random(rows * inputs)?;
             let out = Buffer::<f32>::new(self.device, rows * outputs)?;
             let bytes = 2.0 * (outputs * inputs + rows * inputs) as f64 + 4.0 * (rows * outputs) as f64;
             let operations = 2.0 * (rows * outputs * inputs) as f64;
             self.time(name, rows, bytes, operations, |round| {
-                multiply(self.device, &Product {
-                    weights: &matrices[round % copies],
-                    x: x.view(),
-                    rows: None,
-                    tiles: None,
-                    bias: None,
-                    out: Outcome::Replace(out.view()),
-                    pitch: outputs,
-                    tokens: rows,
-                })
+                multiply(
+                    self.device,
+                    &Product {
+                        weights: &matrices[round % copies],
+                        x: x.view(),
+                        rows: None,
+                        tiles: None,
+                        bias: None,
+                        out: Outcome::Replace(out.view()),
+                        pitch: outputs,
+                        tokens: rows,
+                    },
+                )
             })?;
         }
         let x = Buffer::<f32>::new(self.device, rows * hidden)?;
@@ -151,11 +176,14 @@ impl Bench<'_> {
         let (gate, up) = (self.matrix(experts, width, hidden)?, self.matrix(experts, width, hidden)?);
         let down = self.matrix(experts, hidden, width)?;
         let logits = Buffer::from_slice(self.device, &Random::new(2).numbers(rows * experts, 2.0))?;
-        let (chosen, weights) = (Buffer::<u32>::new(self.device, parts)?, Buffer::<f32>::new(self.device, parts)?);
-        let (part_of, row_of) = (Buffer::<u32>::new(self.device, parts)?, Buffer::<u32>::new(self.device, parts)?);
+        let (chosen, weights) =
+            (Buffer::<u32>::new(self.device, parts)?, Buffer::<f32>::new(self.device, parts)?);
+        let (part_of, row_of) =
+            (Buffer::<u32>::new(self.device, parts)?, Buffer::<u32>::new(self.device, parts)?);
         let size = TileSize::for_groups(parts, experts);
         let most = size.most(parts, experts);
-        let (tiles, tile_count) = (Buffer::<[u32; 4]>::new(self.device, most)?, Buffer::<u32>::new(self.device, 1)?);
+        let (tiles, tile_count) =
+            (Buffer::<[u32; 4]>::new(self.device, most)?, Buffer::<u32>::new(self.device, 1)?);
         let count = Buffer::from_slice(self.device, &[rows as u32])?;
         let tiles = Tiles { size, tiles: tiles.view(), count: tile_count.view(), most };
         let grouping = Grouping {
@@ -168,8 +196,12 @@ impl Bench<'_> {
             top_k: TOP_K,
         };
         self.time("routing", rows, 4.0 * (rows * experts) as f64, 0.0, |_| {
-            let routing =
-                Routing { logits: logits.view(), chosen: chosen.view(), weights: weights.view(), renormalise: true };
+            let routing = Routing {
+                logits: logits.view(),
+                chosen: chosen.view(),
+                weights: weights.view(),
+                renormalise: true,
+            };
             route(self.device, &routing, &grouping)
         })?;
         let mut seen: Vec<u32> = chosen.to_vec()?;
@@ -182,49 +214,58 @@ impl Bench<'_> {
         let operations = 2.0 * (parts * width * hidden) as f64;
         let bytes = 2.0 * matrix_bytes + 2.0 * (rows * hidden + parts * width) as f64;
         self.time("experts' gate and up", rows, bytes, 2.0 * operations, |_| {
-            multiply(self.device, &Product {
-                weights: &gate,
-                x: x.view(),
-                rows: Some(row_of.view()),
-                tiles: Some(tiles),
-                bias: None,
-                out: Outcome::Gated { second: &up, out: middle.view() },
-                pitch: width,
-                tokens: parts,
-            })
+            multiply(
+                self.device,
+                &Product {
+                    weights: &gate,
+                    x: x.view(),
+                    rows: Some(row_of.view()),
+                    tiles: Some(tiles),
+                    bias: None,
+                    out: Outcome::Gated { second: &up, out: middle.view() },
+                    pitch: width,
+                    tokens: parts,
+                },
+            )
         })?;
         let bytes = matrix_bytes + 2.0 * (parts * width) as f64 + 4.0 * (parts * hidden) as f64;
         self.time("experts' down", rows, bytes, operations, |_| {
-            multiply(self.device, &Product {
-                weights: &down,
-                x: middle.view(),
-                rows: None,
-                tiles: Some(tiles),
-                bias: None,
-                out: Outcome::Replace(out.view()),
-                pitch: hidden,
-                tokens: parts,
-            })
+            multiply(
+                self.device,
+                &Product {
+                    weights: &down,
+                    x: middle.view(),
+                    rows: None,
+                    tiles: Some(tiles),
+                    bias: None,
+                    out: Outcome::Replace(out.view()),
+                    pitch: hidden,
+                    tokens: parts,
+                },
+            )
         })?;
         let state = Buffer::<f32>::new(self.device, rows * hidden)?;
         let norm = Buffer::from_slice(self.device, &vec![1.0f32; hidden])?;
         let bytes = 4.0 * (parts * hidden) as f64 + 10.0 * (rows * hidden) as f64;
         self.time("join and norm", rows, bytes, 0.0, |_| {
-            join(self.device, &Join {
-                x: state.view(),
-                index: None,
-                parts: out.view(),
-                part_of: part_of.view(),
-                weights: weights.view(),
-                shared: None,
-                norm: Some((norm.view(), x.view())),
-                count: count.view(),
-                rows,
-                hidden,
-                top_k: TOP_K,
-                renormalised: true,
-                eps: 1e-5,
-            })
+            join(
+                self.device,
+                &Join {
+                    x: state.view(),
+                    index: None,
+                    parts: out.view(),
+                    part_of: part_of.view(),
+                    weights: weights.view(),
+                    shared: None,
+                    norm: Some((norm.view(), x.view())),
+                    count: count.view(),
+                    rows,
+                    hidden,
+                    top_k: TOP_K,
+                    renormalised: true,
+                    eps: 1e-5,
+                },
+            )
         })
     }
 
@@ -253,7 +294,9 @@ impl Bench<'_> {
         self.with_attention(rows, &positions, &starts, rows / BLOCK_TOKENS, |attention, keys| {
             let Shape { heads, kv_heads, .. } = *self.shape;
             let most = PrefillTile::most(heads / kv_heads);
-            let tile = |first: usize| PrefillTile { first: first as u32, count: most.min(rows - first) as u32 }.raw();
+            let tile = |first: usize| {
+                PrefillTile { first: first as u32, count: most.min(rows - first) as u32 }.raw()
+            };
             let tiles: Vec<[u32; 4]> = (0..rows).step_by(most).map(tile).collect();
             let tiles = Buffer::from_slice(self.device, &tiles)?;
             let bytes = 4.0 * (rows * (heads + kv_heads) * HEAD_DIM) as f64;
@@ -279,7 +322,8 @@ impl Bench<'_> {
         let kv = (0..copies)
             .map(|_| {
                 // Halves of small random bf16 are small halves.
-                let (keys, values) = (Buffer::<f16>::new(self.device, size)?, Buffer::<f16>::new(self.device, size)?);
+                let (keys, values) =
+                    (Buffer::<f16>::new(self.device, size)?, Buffer::<f16>::new(self.device, size)?);
                 for half in [&keys, &values] {
                     fill_random(self.device, half.view().cast()?, 3, 1e-3)?;
                 }
@@ -312,24 +356,27 @@ impl Bench<'_> {
         let (keys, values) = (Buffer::<f16>::new(self.device, size)?, Buffer::<f16>::new(self.device, size)?);
         let scratch = Buffer::<f16>::new(self.device, rows * heads * HEAD_DIM)?;
         self.time("rotation and KV", rows, bytes, 0.0, |_| {
-            rotate(self.device, &Rotation {
-                qkv: qkv.view(),
-                norms: Some((norm.view(), norm.view())),
-                turns: turns.view(),
-                positions: positions.view(),
-                table_of: starts.view(),
-                tables: tables.view(),
-                q: scratch.view(),
-                keys: keys.view(),
-                values: values.view(),
-                heads,
-                kv_heads,
-                head_dim: HEAD_DIM,
-                interleaved: false,
-                eps: 1e-6,
-                scale: 0.1,
-                rows,
-            })
+            rotate(
+                self.device,
+                &Rotation {
+                    qkv: qkv.view(),
+                    norms: Some((norm.view(), norm.view())),
+                    turns: turns.view(),
+                    positions: positions.view(),
+                    table_of: starts.view(),
+                    tables: tables.view(),
+                    q: scratch.view(),
+                    keys: keys.view(),
+                    values: values.view(),
+                    heads,
+                    kv_heads,
+                    head_dim: HEAD_DIM,
+                    interleaved: false,
+                    eps: 1e-6,
+                    scale: 0.1,
+                    rows,
+                },
+            )
         })?;
         work(attention, &kv)
     }

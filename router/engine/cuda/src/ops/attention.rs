@@ -157,7 +157,8 @@ pub fn attention_prefill(
 ) -> Result<(), CudaError> {
     room("tiles of attention", tiles, count)?;
     let raw = Raw { tiles: tiles.address(), tile_count: int(count), ..attention.raw()? };
-    let kernel = attention.kernel(["attention_prefill_32", "attention_prefill_64", "attention_prefill_128"])?;
+    let kernel =
+        attention.kernel(["attention_prefill_32", "attention_prefill_64", "attention_prefill_128"])?;
     launch!(device, kernel, (grid(count.div_ceil(4)), grid(attention.kv_heads), 1), 128, 0, raw)
 }
 

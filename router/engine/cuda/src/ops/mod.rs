@@ -3,24 +3,24 @@
 #![expect(unsafe_code, reason = "launches of kernels")]
 
 mod attention;
+mod join;
+mod matrix;
 mod product;
+mod rotation;
 mod route;
 mod rows;
 mod sample;
 
 pub use attention::{Attention, PrefillTile, attention_decode, attention_prefill};
-pub use product::{Matrix, Outcome, Product, TileSize, Tiles, multiply};
+pub use join::{Join, SharedPart, join};
+pub use matrix::Matrix;
+pub use product::{Outcome, Product, TileSize, Tiles, multiply};
+pub use rotation::{Rotation, rotate};
 pub use route::{Grouping, Routing, group_parts, route};
-pub use rows::{
-    Embedding, Join, Norm, Rotation, SharedPart, embed, fill_random, gather_rows, join, rms_norm, rotate,
-    scatter_rows, silu_mul,
-};
+pub use rows::{Embedding, Norm, embed, fill_random, gather_rows, rms_norm, scatter_rows, silu_mul};
 pub use sample::argmax;
 
-use crate::{
-    CudaError, Plain, View,
-    compile::Source,
-};
+use crate::{CudaError, Plain, View, compile::Source};
 
 /// A kernel under the name by which it is launched.
 #[derive(Debug, Clone, Copy)]

@@ -1,102 +1,13 @@
 use half::bf16;
 
-use super::{Kernel, Module, address, grid, int, launch, room};
-use crate::{
-    Buffer, CudaError, Device, View,
-    compile::Source,
-    weights::{Form, Packed},
+use super::{
+    Kernel, Module, address, grid, int, launch,
+    matrix::{Matrix, RawWeights},
+    room,
 };
-use std::sync::Arc;
+use crate::{CudaError, Device, View, compile::Source, weights::Form};
 
 const TEXT: &str = include_str!("../kernels/gemm.cu");
-
-/// One or several matrices of one shape on the device, row by row.
-#[derive(Debug)]
-pub struct Matrix {
-    form: Form,
-    /// Of each matrix.
-    rows: usize,
-    inputs: usize,
-    groups: usize,
-    codes: Buffer<u8>,
-    scales: Buffer<u8>,
-}
-
-impl Matrix {
-    /// All codes 0 at first.
-    ///
-    /// # Errors
-    /// There is no room.
-    pub fn new(
-        device: &Arc<Device>,
-        form: Form,
-        groups: usize,
-        rows: usize,
-        inputs: usize,
-    ) -> Result<Self, CudaError> {
-        let codes = Buffer::new(device, form.code_bytes(groups * rows, inputs))?;
-        let scales = Buffer::new(device, form.scale_bytes(groups * rows, inputs))?;
-        Ok(Self { form, rows, inputs, groups, codes, scales })
-    }
-
-    /// # Errors
-    /// There is no room.
-    pub fn from_packed(device: &Arc<Device>, packed: &Packed) -> Result<Self, CudaError> {
-        let matrix = Self::new(device, packed.form, 1, packed.rows, packed.inputs)?;
-        matrix.write(device, 0, packed)?;
-        Ok(matrix)
-    }
-
-    /// Writes rows from `row` on, counted over all groups.
-    ///
-    /// # Errors
-    /// They are of another shape or form, or beyond the end.
-    pub fn write(&self, device: &Device, row: usize, packed: &Packed) -> Result<(), CudaError> {
-        if (packed.form, packed.inputs) != (self.form, self.inputs) {
-            return Err(CudaError::Shape("rows of another form than their matrix".into()));
-        }
-        let place = |bytes: fn(Form, usize, usize) -> usize| {
-            let begin = bytes(self.form, row, self.inputs);
-            begin..begin + bytes(self.form, packed.rows, self.inputs)
-        };
-        self.codes.range(place(Form::code_bytes))?.upload(device, &packed.codes)?;
-        self.scales.range(place(Form::scale_bytes))?.upload(device, &packed.scales)
-    }
-
-    #[must_use]
-    pub const fn form(&self) -> Form {
-        self.form
-    }
-
-    #[must_use]
-    pub const fn rows(&self) -> usize {
-        self.rows
-    }
-
-    #[must_use]
-    pub const fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.codes.bytes() + self.scales.bytes()
-    }
-
-    #[must_use]
-    pub const fn codes(&self) -> View<'_, u8> {
-        self.codes.view()
-    }
-
-    #[must_use]
-    pub const fn scales(&self) -> View<'_, u8> {
-        self.scales.view()
-    }
-
-    const fn raw(&self) -> RawWeights {
-        RawWeights { codes: self.codes.view().address(), scales: self.scales.view().address() }
-    }
-}
 
 /// How many tokens share a tile of a product. Results do not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +61,10 @@ pub enum Outcome<'a> {
     Replace(View<'a, f32>),
     Add(View<'a, f32>),
     /// `silu(x . weights) * (x . second)` in bf16.
-    Gated { second: &'a Matrix, out: View<'a, bf16> },
+    Gated {
+        second: &'a Matrix,
+        out: View<'a, bf16>,
+    },
 }
 
 /// `out[t] = weights . x[t]`.
@@ -170,13 +84,6 @@ pub struct Product<'a> {
     pub pitch: usize,
     /// With tiles: the most.
     pub tokens: usize,
-}
-
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-struct RawWeights {
-    codes: u64,
-    scales: u64,
 }
 
 #[repr(C)]
@@ -237,8 +144,14 @@ const NAMES: [[[&str; 5]; 2]; 3] = [
         ["bf16_narrow", "bf16_few", "bf16_slim", "bf16_some", "bf16_many"],
         ["bf16_gated_narrow", "bf16_gated_few", "bf16_gated_slim", "bf16_gated_some", "bf16_gated_many"],
     ],
-    [["q4_narrow", "q4_few", "q4_slim", "q4_some", "q4_many"], ["q4_gated_narrow", "q4_gated_few", "q4_gated_slim", "q4_gated_some", "q4_gated_many"]],
-    [["q8_narrow", "q8_few", "q8_slim", "q8_some", "q8_many"], ["q8_gated_narrow", "q8_gated_few", "q8_gated_slim", "q8_gated_some", "q8_gated_many"]],
+    [
+        ["q4_narrow", "q4_few", "q4_slim", "q4_some", "q4_many"],
+        ["q4_gated_narrow", "q4_gated_few", "q4_gated_slim", "q4_gated_some", "q4_gated_many"],
+    ],
+    [
+        ["q8_narrow", "q8_few", "q8_slim", "q8_some", "q8_many"],
+        ["q8_gated_narrow", "q8_gated_few", "q8_gated_slim", "q8_gated_some", "q8_gated_many"],
+    ],
 ];
 const SYMBOLS: [[&str; 5]; 2] = [
     ["gemm_narrow", "gemm_few", "gemm_slim", "gemm_some", "gemm_many"],

@@ -2,9 +2,7 @@
 #[must_use]
 pub fn multiply(weights: &[f32], x: &[f32], inputs: usize) -> Vec<f64> {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-    x.chunks_exact(inputs)
-        .flat_map(|x| weights.chunks_exact(inputs).map(move |row| dot(row, x)))
-        .collect()
+    x.chunks_exact(inputs).flat_map(|x| weights.chunks_exact(inputs).map(move |row| dot(row, x))).collect()
 }
 
 /// `silu(x . gate) * (x . up)`.
@@ -30,7 +28,8 @@ mod tests {
     fn products_are_those_of_the_cpu() {
         let (rows, inputs, tokens) = (24, 64, 5);
         let mut random = SmallRng::seed_from_u64(3);
-        let mut numbers = |count: usize| -> Vec<f32> { (0..count).map(|_| random.random_range(-1.0..1.0)).collect() };
+        let mut numbers =
+            |count: usize| -> Vec<f32> { (0..count).map(|_| random.random_range(-1.0..1.0)).collect() };
         let (gate, up, x) = (numbers(rows * inputs), numbers(rows * inputs), numbers(tokens * inputs));
         let pack = |weights: &[f32]| {
             let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();

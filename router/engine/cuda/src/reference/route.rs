@@ -6,8 +6,11 @@ pub fn choose(logits: &[f32], top_k: usize, renormalise: bool) -> (Vec<u32>, Vec
     order.truncate(top_k);
     let top = f64::from(logits[order[0]]);
     let weight = |expert: usize| (f64::from(logits[expert]) - top).exp();
-    let mass: f64 =
-        if renormalise { order.iter().map(|e| weight(*e)).sum() } else { (0..logits.len()).map(weight).sum() };
+    let mass: f64 = if renormalise {
+        order.iter().map(|e| weight(*e)).sum()
+    } else {
+        (0..logits.len()).map(weight).sum()
+    };
     let weights = order.iter().map(|expert| weight(*expert) / mass).collect();
     (order.into_iter().map(|expert| expert as u32).collect(), weights)
 }

@@ -74,7 +74,8 @@ impl Inputs {
             return Err(wrong("more than there is room for"));
         }
         let tables_at = 3 * rows + sequences + 1;
-        let mut found = find(tokens, PrefillTile::most(self.heads_per_kv_head), self.tiles_host.as_mut_slice());
+        let mut found =
+            find(tokens, PrefillTile::most(self.heads_per_kv_head), self.tiles_host.as_mut_slice());
         let host = self.host.as_mut_slice();
         let (fixed, tables) = host.split_at_mut(tables_at);
         let (of_rows, others) = fixed.split_at_mut(3 * rows);

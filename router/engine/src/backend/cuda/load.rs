@@ -86,7 +86,8 @@ impl Loading<'_> {
     ) -> Result<ExpertsLayer, EngineError> {
         let norm = self.vector(&layer.norm)?;
         let router = self.weight(&layer.gate)?;
-        let all = |of: fn(&graph::Mlp<MatrixPlan>) -> &MatrixPlan| layer.experts.iter().map(of).collect::<Vec<_>>();
+        let all =
+            |of: fn(&graph::Mlp<MatrixPlan>) -> &MatrixPlan| layer.experts.iter().map(of).collect::<Vec<_>>();
         let (gates, ups, downs) = (all(|mlp| &mlp.gate), all(|mlp| &mlp.up), all(|mlp| &mlp.down));
         if let Some(biased) = gates.iter().chain(&ups).chain(&downs).find(|plan| plan.bias.is_some()) {
             return Err(EngineError::Unsupported {

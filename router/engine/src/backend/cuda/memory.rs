@@ -1,4 +1,7 @@
-use reprise_cuda::{BLOCK_TOKENS, Device, MAX_EXPERTS, MAX_TOP_K, weights::{Form, STEP}};
+use reprise_cuda::{
+    BLOCK_TOKENS, Device, MAX_EXPERTS, MAX_TOP_K,
+    weights::{Form, STEP},
+};
 use reprise_scheduler::{ModelLayout, SubLayerKind};
 
 use super::{
@@ -27,10 +30,7 @@ pub fn estimate(plan: &Plan, options: &CudaOptions) -> Result<MemoryEstimate, En
     };
     let mut vectors = 0;
     let mut matrices = 0;
-    plan.visit(
-        |matrix| matrices += one(matrix, Form::of(matrix.format)),
-        |vector| vectors += 4 * vector.len,
-    );
+    plan.visit(|matrix| matrices += one(matrix, Form::of(matrix.format)), |vector| vectors += 4 * vector.len);
     // Experts of several forms are widened to one.
     for layer in &plan.sub_layers {
         if let SubLayer::Experts(layer) = layer {

@@ -95,7 +95,16 @@ impl CudaBackend {
         let work = Work::new(device, &model, &layout, options)?;
         let inputs = Inputs::new(device, &layout, options, model.sizes.heads / model.sizes.kv_heads)?;
         let arena = pieces::Arena::default();
-        Ok(Self { graphs: HashMap::new(), device: Arc::clone(device), layout, model, turns, work, inputs, arena })
+        Ok(Self {
+            graphs: HashMap::new(),
+            device: Arc::clone(device),
+            layout,
+            model,
+            turns,
+            work,
+            inputs,
+            arena,
+        })
     }
 
     #[must_use]

@@ -89,7 +89,10 @@ impl CudaBackend {
     fn experts_layer(&self, sub_layer: SubLayerId) -> Result<&ExpertsLayer, CudaError> {
         match self.layer(sub_layer)? {
             Layer::Experts(layer) => Ok(layer),
-            other => Err(CudaError::Shape(format!("experts of sub-layer {sub_layer}, which is {:?}", other.role()))),
+            other => Err(CudaError::Shape(format!(
+                "experts of sub-layer {sub_layer}, which is {:?}",
+                other.role()
+            ))),
         }
     }
 
@@ -110,10 +113,8 @@ impl CudaBackend {
         sub_layer: SubLayerId,
         rows: &[AttentionRow<'_>],
     ) -> Result<(), CudaError> {
-        let tokens: Vec<Placed<'_>> = rows
-            .iter()
-            .map(|row| Placed { token: 0, position: row.position, blocks: row.blocks })
-            .collect();
+        let tokens: Vec<Placed<'_>> =
+            rows.iter().map(|row| Placed { token: 0, position: row.position, blocks: row.blocks }).collect();
         let found = self.inputs.fill(&self.device, &tokens, rows.len(), std::iter::empty())?;
         // What was queued for upload stays as it is until then.
         self.device.synchronize()?;
@@ -207,26 +208,32 @@ impl CudaBackend {
         arena.places.view().upload(device, &slots)?;
         let width = layer.gate.rows();
         let middle = work.middle.range(0..count * width)?;
-        multiply(device, &Product {
-            weights: &layer.gate,
-            x: arena.normed.view(),
-            rows: Some(arena.index.view()),
-            tiles: Some(grouping.tiles),
-            bias: None,
-            out: Outcome::Gated { second: &layer.up, out: middle },
-            pitch: width,
-            tokens: count,
-        })?;
-        multiply(device, &Product {
-            weights: &layer.down,
-            x: middle,
-            rows: None,
-            tiles: Some(grouping.tiles),
-            bias: None,
-            out: Outcome::Replace(work.parts.view()),
-            pitch: hidden,
-            tokens: count,
-        })?;
+        multiply(
+            device,
+            &Product {
+                weights: &layer.gate,
+                x: arena.normed.view(),
+                rows: Some(arena.index.view()),
+                tiles: Some(grouping.tiles),
+                bias: None,
+                out: Outcome::Gated { second: &layer.up, out: middle },
+                pitch: width,
+                tokens: count,
+            },
+        )?;
+        multiply(
+            device,
+            &Product {
+                weights: &layer.down,
+                x: middle,
+                rows: None,
+                tiles: Some(grouping.tiles),
+                bias: None,
+                out: Outcome::Replace(work.parts.view()),
+                pitch: hidden,
+                tokens: count,
+            },
+        )?;
         scatter_rows(device, work.parts.view(), arena.places.range(0..count)?, arena.parts.view(), hidden)
     }
 
@@ -238,7 +245,8 @@ impl CudaBackend {
         let index: Vec<u32> = rows.iter().map(|row| row.0).collect();
         let of_row = |row: &Row| row.0 as usize * arena.top_k..row.0 as usize * arena.top_k + top_k;
         let places: Vec<u32> = rows.iter().flat_map(|row| of_row(row).map(|place| place as u32)).collect();
-        let weights: Vec<f32> = rows.iter().flat_map(|row| arena.weights[of_row(row)].iter().copied()).collect();
+        let weights: Vec<f32> =
+            rows.iter().flat_map(|row| arena.weights[of_row(row)].iter().copied()).collect();
         arena.index.view().upload(device, &index)?;
         arena.places.view().upload(device, &places)?;
         arena.call_weights.view().upload(device, &weights)?;
@@ -247,21 +255,24 @@ impl CudaBackend {
         let (from, to) = (arena.normed.view().cast::<f32>()?, work.normed.view().cast::<f32>()?);
         gather_rows(device, from, at, to, hidden / 2)?;
         let shared = self.shared(layer, count, work.normed.view())?;
-        join(device, &Join {
-            x: arena.states.view(),
-            index: Some(at),
-            parts: arena.parts.view(),
-            part_of: arena.places.view(),
-            weights: arena.call_weights.view(),
-            shared,
-            norm: None,
-            count: inputs.count()?,
-            rows: count,
-            hidden,
-            top_k,
-            renormalised: layer.renormalise,
-            eps: model.sizes.norm_eps,
-        })
+        join(
+            device,
+            &Join {
+                x: arena.states.view(),
+                index: Some(at),
+                parts: arena.parts.view(),
+                part_of: arena.places.view(),
+                weights: arena.call_weights.view(),
+                shared,
+                norm: None,
+                count: inputs.count()?,
+                rows: count,
+                hidden,
+                top_k,
+                renormalised: layer.renormalise,
+                eps: model.sizes.norm_eps,
+            },
+        )
     }
 
     pub(super) fn logits_rows(&self, rows: &[Row], logits: &mut Vec<f32>) -> Result<(), CudaError> {

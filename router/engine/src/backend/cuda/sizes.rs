@@ -21,7 +21,12 @@ pub(super) struct StepSizes {
 impl StepSizes {
     /// For a tick of `rows` tokens that all stand alone and want their logits: rounded up, so that few sizes are recorded. `None`: it is too
     /// large for that.
-    pub(super) fn recorded(rows: usize, longest: usize, most_rows: usize, most_chunks: usize) -> Option<Self> {
+    pub(super) fn recorded(
+        rows: usize,
+        longest: usize,
+        most_rows: usize,
+        most_chunks: usize,
+    ) -> Option<Self> {
         let rounded = rows.next_power_of_two();
         let rows = if rounded <= most_rows { rounded } else { most_rows };
         if rows > MOST_RECORDED {
@@ -43,6 +48,10 @@ mod tests {
         assert_eq!(sizes(70, 1000).map(|sizes| (sizes.rows, sizes.chunks)), Some((100, 16)));
         assert_eq!(StepSizes::recorded(257, 9, 2048, 128), None);
         assert_eq!(sizes(1, 8192).map(|sizes| sizes.chunks), Some(128));
-        assert_eq!(StepSizes::recorded(1, 100, 8, 2).map(|sizes| sizes.chunks), Some(4), "as wide as a block of warps");
+        assert_eq!(
+            StepSizes::recorded(1, 100, 8, 2).map(|sizes| sizes.chunks),
+            Some(4),
+            "as wide as a block of warps"
+        );
     }
 }

@@ -49,7 +49,11 @@ impl CudaBackend {
         let recorded = StepSizes::recorded(count, longest, most, most_chunks).filter(|_| alone);
         let padded = recorded.map_or(count, |sizes| sizes.rows);
         // Padding reads the first row.
-        let heads = wanted.iter().copied().chain(std::iter::repeat(0)).take(if alone { padded } else { wanted.len() });
+        let heads = wanted.iter().copied().chain(std::iter::repeat(0)).take(if alone {
+            padded
+        } else {
+            wanted.len()
+        });
         let found = self.inputs.fill(&self.device, tokens, padded, heads)?;
         Ok(match recorded {
             Some(sizes) if found.alone == count => Ok(sizes),
@@ -74,7 +78,12 @@ impl CudaBackend {
         Ok(())
     }
 
-    fn collect(&mut self, rows: &[StepRow<'_>], wanted: &[usize], heads: &mut Heads) -> Result<(), CudaError> {
+    fn collect(
+        &mut self,
+        rows: &[StepRow<'_>],
+        wanted: &[usize],
+        heads: &mut Heads,
+    ) -> Result<(), CudaError> {
         let vocabulary = self.layout.vocabulary;
         for (at, row) in wanted.iter().enumerate() {
             if rows[*row].head == Head::Greedy {
@@ -141,16 +150,19 @@ impl CudaBackend {
         let index = Some(rows);
         rms_norm(device, &Norm { x, index, weight, out, rows: count, eps: model.sizes.norm_eps })?;
         let (weights, bias) = model.head();
-        multiply(device, &Product {
-            weights,
-            x: out,
-            rows: None,
-            tiles: None,
-            bias,
-            out: Outcome::Replace(work.logits.view()),
-            pitch: self.layout.vocabulary,
-            tokens: count,
-        })
+        multiply(
+            device,
+            &Product {
+                weights,
+                x: out,
+                rows: None,
+                tiles: None,
+                bias,
+                out: Outcome::Replace(work.logits.view()),
+                pitch: self.layout.vocabulary,
+                tokens: count,
+            },
+        )
     }
 
     /// From the normed states on: `x += attention`.
@@ -174,24 +186,27 @@ impl CudaBackend {
         let (keys, values) = &work.kv[at];
         let (positions, table_of) = (inputs.positions()?, inputs.table_of()?);
         let scale = std::f32::consts::LOG2_E / (of.head_dim as f32).sqrt();
-        rotate(device, &Rotation {
-            qkv: work.qkv.view(),
-            norms: layer.qk_norm.as_ref().map(|(q, k)| (q.view(), k.view())),
-            turns: self.turns.view(),
-            positions,
-            table_of,
-            tables: inputs.tables()?,
-            q: work.q.view(),
-            keys: keys.view(),
-            values: values.view(),
-            heads: of.heads,
-            kv_heads: of.kv_heads,
-            head_dim: of.head_dim,
-            interleaved: model.rope.pairing == Pairing::Interleaved,
-            eps: of.norm_eps,
-            scale,
-            rows,
-        })?;
+        rotate(
+            device,
+            &Rotation {
+                qkv: work.qkv.view(),
+                norms: layer.qk_norm.as_ref().map(|(q, k)| (q.view(), k.view())),
+                turns: self.turns.view(),
+                positions,
+                table_of,
+                tables: inputs.tables()?,
+                q: work.q.view(),
+                keys: keys.view(),
+                values: values.view(),
+                heads: of.heads,
+                kv_heads: of.kv_heads,
+                head_dim: of.head_dim,
+                interleaved: model.rope.pairing == Pairing::Interleaved,
+                eps: of.norm_eps,
+                scale,
+                rows,
+            },
+        )?;
         let attention = Attention {
             q: work.q.view(),
             keys: keys.view(),
@@ -245,42 +260,51 @@ impl CudaBackend {
         route(device, &routing, &Grouping { part_of, row_of, tiles, count, rows, experts, top_k })?;
         let width = layer.gate.rows();
         let middle = work.middle.range(0..rows * top_k * width)?;
-        multiply(device, &Product {
-            weights: &layer.gate,
-            x: normed,
-            rows: Some(row_of),
-            tiles: Some(tiles),
-            bias: None,
-            out: Outcome::Gated { second: &layer.up, out: middle },
-            pitch: width,
-            tokens: rows * top_k,
-        })?;
-        multiply(device, &Product {
-            weights: &layer.down,
-            x: middle,
-            rows: None,
-            tiles: Some(tiles),
-            bias: None,
-            out: Outcome::Replace(work.parts.view()),
-            pitch: hidden,
-            tokens: rows * top_k,
-        })?;
+        multiply(
+            device,
+            &Product {
+                weights: &layer.gate,
+                x: normed,
+                rows: Some(row_of),
+                tiles: Some(tiles),
+                bias: None,
+                out: Outcome::Gated { second: &layer.up, out: middle },
+                pitch: width,
+                tokens: rows * top_k,
+            },
+        )?;
+        multiply(
+            device,
+            &Product {
+                weights: &layer.down,
+                x: middle,
+                rows: None,
+                tiles: Some(tiles),
+                bias: None,
+                out: Outcome::Replace(work.parts.view()),
+                pitch: hidden,
+                tokens: rows * top_k,
+            },
+        )?;
         let shared = self.shared(layer, rows, normed)?;
-        join(device, &Join {
-            x,
-            index: None,
-            parts: work.parts.view(),
-            part_of,
-            weights,
-            shared,
-            norm: next_norm.map(|weight| (weight, normed)),
-            count,
-            rows,
-            hidden,
-            top_k,
-            renormalised: layer.renormalise,
-            eps: model.sizes.norm_eps,
-        })
+        join(
+            device,
+            &Join {
+                x,
+                index: None,
+                parts: work.parts.view(),
+                part_of,
+                weights,
+                shared,
+                norm: next_norm.map(|weight| (weight, normed)),
+                count,
+                rows,
+                hidden,
+                top_k,
+                renormalised: layer.renormalise,
+                eps: model.sizes.norm_eps,
+            },
+        )
     }
 
     pub(super) fn shared(
