@@ -45,6 +45,10 @@ fn memory(config: &Config) -> anyhow::Result<()> {
     let mut all = 0;
     for tier in &config.tiers {
         let TierPlan::Local(plan) = tier else { continue };
+        if plan.device != DeviceKind::Cpu && !cfg!(feature = "cuda") {
+            println!("tier {}: this binary has no GPU backend, so {} is not for it", plan.name, plan.device);
+            continue;
+        }
         match file(plan, &puller) {
             Some(gguf) => {
                 let estimate = predict(&engine_config(plan, &plan.name, gguf))

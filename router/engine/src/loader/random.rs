@@ -97,8 +97,11 @@ const SHAPES: [Shape; 4] = [
     },
 ];
 
-/// The settings of a shape, and the names and shapes of its tensors.
-pub(super) fn random(name: &str) -> Result<(Config, Vec<(String, Vec<usize>)>), EngineError> {
+/// Names and shapes.
+type Tensors = Vec<(String, Vec<usize>)>;
+
+/// The settings of a shape, and its tensors.
+pub(super) fn random(name: &str) -> Result<(Config, Tensors), EngineError> {
     let unknown = || EngineError::Unsupported {
         what: "random shape",
         value: name.to_owned(),
@@ -140,7 +143,7 @@ pub(super) fn random(name: &str) -> Result<(Config, Vec<(String, Vec<usize>)>), 
 }
 
 impl Shape {
-    fn tensors(&self, family: &'static Family) -> Vec<(String, Vec<usize>)> {
+    fn tensors(&self, family: &'static Family) -> Tensors {
         let Self { hidden, vocabulary, width, .. } = *self;
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let folder = Container::Folder;
@@ -176,5 +179,43 @@ impl Shape {
             }
         }
         tensors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::{Checkpoint, Plan};
+
+    fn weights(plan: &Plan) -> usize {
+        let (mut matrices, mut vectors) = (0, 0);
+        plan.visit(|matrix| matrices += matrix.outputs * matrix.inputs, |vector| vectors += vector.len);
+        matrices + vectors
+    }
+
+    #[test]
+    fn shapes_have_the_weights_of_the_released_models() {
+        for (name, billions) in [("olmoe-1b-7b", 6.92), ("qwen3-30b-a3b", 30.53)] {
+            let checkpoint = Checkpoint::random(name).expect("known");
+            let found = weights(checkpoint.plan()) as f64 / 1e9;
+            assert!((found - billions).abs() < 0.01, "{name}: {found}");
+        }
+        assert!(Checkpoint::random("gpt-5").is_err());
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn memory_on_a_gpu_is_predicted_from_shapes() {
+        use crate::backend::cuda::{CudaOptions, estimate};
+        let options =
+            |kv_blocks| CudaOptions { ordinal: 0, rows: 256, sequences: 64, kv_blocks, context_length: Some(4096) };
+        let checkpoint = Checkpoint::random("olmoe-1b-7b").expect("known");
+        let few = estimate(checkpoint.plan(), &options(1000)).expect("computes it");
+        let bytes = 2 * weights(checkpoint.plan());
+        assert!(few.weights >= bytes && few.weights < bytes + bytes / 100, "{} beside {bytes}", few.weights);
+        // 16 layers, keys and values of 2,048 halves.
+        assert_eq!(few.kv, 1000 * 32 * 16 * 2 * 2048 * 2);
+        let more = estimate(checkpoint.plan(), &options(2000)).expect("computes it");
+        assert_eq!((more.kv, more.scratch), (2 * few.kv, few.scratch));
     }
 }

@@ -54,7 +54,7 @@ impl Loading<'_> {
                 norm: self.vector(&layer.norm)?,
                 mlp: self.mlp(&layer.mlp)?,
             }),
-            SubLayer::Experts(layer) => Layer::Experts(self.experts(layer)?),
+            SubLayer::Experts(layer) => Layer::Experts(Box::new(self.experts(layer)?)),
         })
     }
 

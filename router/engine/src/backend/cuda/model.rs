@@ -22,7 +22,7 @@ pub(super) struct Model {
 pub(super) enum Layer {
     Attention(AttentionLayer),
     FeedForward(FeedForwardLayer),
-    Experts(ExpertsLayer),
+    Experts(Box<ExpertsLayer>),
 }
 
 #[derive(Debug)]
@@ -142,7 +142,7 @@ impl Model {
 
     pub(super) fn experts(&self) -> impl Iterator<Item = &ExpertsLayer> {
         self.layers.iter().filter_map(|layer| match layer {
-            Layer::Experts(layer) => Some(layer),
+            Layer::Experts(layer) => Some(&**layer),
             Layer::Attention(_) | Layer::FeedForward(_) => None,
         })
     }

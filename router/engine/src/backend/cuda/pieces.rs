@@ -88,7 +88,7 @@ impl CudaBackend {
 
     fn experts_layer(&self, sub_layer: SubLayerId) -> Result<&ExpertsLayer, CudaError> {
         match self.layer(sub_layer)? {
-            Layer::Experts(layer) => Ok(layer),
+            Layer::Experts(layer) => Ok(&**layer),
             other => Err(CudaError::Shape(format!(
                 "experts of sub-layer {sub_layer}, which is {:?}",
                 other.role()
