@@ -1,7 +1,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
-use reprise_engine::memory::{AvailableMemory, predict};
+use reprise_engine::{
+    DeviceKind,
+    memory::{AvailableMemory, predict},
+};
 use reprise_models::{Presence, Puller};
 
 use crate::boot::{engine_config, puller};
@@ -42,12 +45,21 @@ fn memory(config: &Config) -> anyhow::Result<()> {
     let mut all = 0;
     for tier in &config.tiers {
         let TierPlan::Local(plan) = tier else { continue };
+        if plan.device != DeviceKind::Cpu && !cfg!(feature = "cuda") {
+            println!("tier {}: this binary has no GPU backend, so {} is not for it", plan.name, plan.device);
+            continue;
+        }
         match file(plan, &puller) {
             Some(gguf) => {
                 let estimate = predict(&engine_config(plan, &plan.name, gguf))
                     .with_context(|| format!("the model of the tier {}", plan.name))?;
-                all += estimate.total() as u64;
-                println!("tier {}: {estimate}", plan.name);
+                // A GPU's memory is its own; the tier looks at it when it loads.
+                if plan.device == DeviceKind::Cpu {
+                    all += estimate.total() as u64;
+                    println!("tier {}: {estimate}", plan.name);
+                } else {
+                    println!("tier {} on {}: {estimate}", plan.name, plan.device);
+                }
             }
             None => println!("tier {}: its model is not here yet, so its memory is not known", plan.name),
         }

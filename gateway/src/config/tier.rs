@@ -116,6 +116,7 @@ fn local(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<Tie
     let device = raw.device.as_deref().map_or(Ok(DeviceKind::Cpu), str::parse);
     let device = device.map_err(|error: EngineError| ConfigError::value(at("device"), error.to_string()))?;
     let context_length = raw.context_length;
+    let max_sequences = max_sequences.unwrap_or_else(|| LocalConfig::default_max_sequences(device));
     Ok(TierPlan::Local(LocalPlan {
         name: raw.name,
         weights,
@@ -124,9 +125,9 @@ fn local(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<Tie
         queue,
         threads,
         device,
-        max_sequences: max_sequences.unwrap_or(LocalConfig::MAX_SEQUENCES),
+        max_sequences,
         kv_tokens,
-        prefill_chunk: prefill_chunk.unwrap_or(LocalConfig::PREFILL_CHUNK),
+        prefill_chunk: prefill_chunk.unwrap_or_else(|| LocalConfig::default_prefill_chunk(device)),
     }))
 }
 

@@ -1,7 +1,7 @@
 //! Greedy text through the backend alone, one sequence at a time: our side of `bench/llama_cpp/greedy.py`.
 //!
 //! ```text
-//! greedy GGUF [--generate 64] [--threads 2] [--chunk 64] < prompts.jsonl > tokens.jsonl
+//! greedy GGUF [--generate 64] [--threads 2] [--chunk 64] [--device cpu] < prompts.jsonl > tokens.jsonl
 //! ```
 //!
 //! In: `{"id", "prompt"}`, a user's message. Out: `{"id", "prompt_tokens": [..], "generated": [[token, logit, second, its logit], ..]}`; the
@@ -15,13 +15,15 @@ use std::{
 };
 
 use reprise_engine::{
-    ChatTemplate, Vocabulary,
+    ChatTemplate, DeviceKind, Vocabulary,
     backend::{CpuBackend, CpuOptions},
     inspect::Gguf,
     loader::Checkpoint,
 };
 use reprise_kernels::attention::KvFormat;
-use reprise_scheduler::{AttentionRow, Backend, BlockId, ExpertId, PartWork, Row, SubLayerKind};
+use reprise_scheduler::{
+    AttentionRow, Backend, BlockId, ExpertId, Head, Heads, PartWork, Row, StepRow, SubLayerKind,
+};
 use reprise_tier::{Message, Role};
 use serde::Deserialize;
 
@@ -41,6 +43,7 @@ struct Arguments {
     generate: usize,
     threads: NonZeroUsize,
     chunk: usize,
+    device: DeviceKind,
 }
 
 fn main() -> Result<()> {
@@ -56,24 +59,43 @@ fn main() -> Result<()> {
         context_length: Some(CONTEXT),
     };
     let mut checkpoint = Checkpoint::from_gguf(gguf)?;
-    let mut backend = CpuBackend::load(&mut checkpoint, &options, &mut |_| {}, &|| false)?;
+    let mut backend = open(&arguments, &mut checkpoint, &options)?;
     let mut out = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
         let Prompt { id, prompt } = serde_json::from_str(&line?)?;
         let text = template.render(&[Message::new(Role::User, prompt)], true)?;
         let tokens = vocabulary.encode_with_controls(&text)?;
-        let generated = greedy(&mut backend, &tokens, &arguments, &|token| vocabulary.is_end(token))?;
+        let generated = greedy(&mut *backend, &tokens, &arguments, &|token| vocabulary.is_end(token))?;
         let answer = serde_json::json!({ "id": id, "prompt_tokens": tokens, "generated": generated });
         writeln!(out, "{answer}")?;
     }
     Ok(())
 }
 
+fn open(
+    arguments: &Arguments,
+    checkpoint: &mut Checkpoint,
+    options: &CpuOptions,
+) -> Result<Box<dyn Backend>> {
+    match arguments.device {
+        DeviceKind::Cpu => Ok(Box::new(CpuBackend::load(checkpoint, options, &mut |_| {}, &|| false)?)),
+        #[cfg(feature = "cuda")]
+        DeviceKind::Cuda(ordinal) => {
+            use reprise_engine::backend::cuda::{CudaBackend, CudaOptions};
+            let CpuOptions { rows, kv_blocks, context_length, .. } = *options;
+            let options = CudaOptions { ordinal, rows, sequences: 1, kv_blocks, context_length };
+            Ok(Box::new(CudaBackend::load(checkpoint, &options, &mut |_| {}, &|| false)?))
+        }
+        #[cfg(not(feature = "cuda"))]
+        DeviceKind::Cuda(_) => Err("built without the feature `cuda`".into()),
+    }
+}
+
 /// Token and logit of the first and of the second choice.
 type Step = (u32, f32, u32, f32);
 
 fn greedy(
-    backend: &mut impl Backend,
+    backend: &mut dyn Backend,
     prompt: &[u32],
     arguments: &Arguments,
     is_end: &dyn Fn(u32) -> bool,
@@ -101,12 +123,25 @@ fn greedy(
 
 /// Tokens of one sequence from `position` on; leaves the logits of the last in `logits`.
 fn forward(
-    backend: &mut impl Backend,
+    backend: &mut dyn Backend,
     tokens: &[u32],
     position: u32,
     blocks: &[BlockId],
     logits: &mut Vec<f32>,
 ) -> Result<()> {
+    let last = tokens.len().saturating_sub(1);
+    let head = |i: usize| if i == last { Head::Logits } else { Head::Nothing };
+    let step: Vec<StepRow<'_>> = tokens
+        .iter()
+        .zip(position..)
+        .enumerate()
+        .map(|(i, (token, position))| StepRow { token: *token, position, blocks, head: head(i) })
+        .collect();
+    let mut heads = Heads::default();
+    if backend.step(&step, &mut heads)? {
+        *logits = heads.logits;
+        return Ok(());
+    }
     let rows: Vec<Row> = (0..).map(Row).take(tokens.len()).collect();
     let attending: Vec<AttentionRow<'_>> = rows
         .iter()
@@ -155,14 +190,20 @@ impl Arguments {
     fn parse() -> Result<Self> {
         let mut given = std::env::args().skip(1);
         let gguf = given.next().ok_or("usage: greedy GGUF [--generate N] [--threads N] [--chunk N]")?;
-        let mut arguments =
-            Self { gguf, generate: 64, threads: NonZeroUsize::MIN.saturating_add(1), chunk: 64 };
+        let mut arguments = Self {
+            gguf,
+            generate: 64,
+            threads: NonZeroUsize::MIN.saturating_add(1),
+            chunk: 64,
+            device: DeviceKind::Cpu,
+        };
         while let Some(name) = given.next() {
             let value = given.next().ok_or_else(|| format!("{name} needs a value"))?;
             match name.as_str() {
                 "--generate" => arguments.generate = value.parse()?,
                 "--threads" => arguments.threads = value.parse()?,
                 "--chunk" => arguments.chunk = value.parse()?,
+                "--device" => arguments.device = value.parse()?,
                 _ => return Err(format!("unknown argument {name}").into()),
             }
         }

@@ -3,7 +3,7 @@ use std::{num::NonZeroUsize, time::Instant};
 use reprise_scheduler::{Backend, Finished, Moment, NewSequence, Pipeline, Priority};
 use serde::Serialize;
 
-use crate::{EngineError, LocalConfig, gguf::Gguf, worker};
+use crate::{EngineError, LocalConfig, loader::Checkpoint, worker};
 
 /// Speeds of one model on this machine.
 #[derive(Debug, Clone, Serialize)]
@@ -26,7 +26,8 @@ pub struct BenchReport {
 
 /// Loads the model on the calling thread and measures, after one unmeasured pass, the prefill of `prompt_tokens`
 /// tokens and then the decode of `generate_tokens`, of as many sequences at once as the configuration computes. The prompts
-/// differ, so that nothing is shared. Sampling is left out.
+/// differ, so that nothing is shared. Tokens are chosen greedily, where that is part of the backend, and then replaced by others. A
+/// `model_id` of `random:NAME` takes [`Checkpoint::random`] instead of a file.
 ///
 /// # Errors
 /// If the model does not load, or both together exceed its context or the KV memory.
@@ -42,10 +43,15 @@ pub fn bench_engine(
         NonZeroUsize::new(batch.saturating_mul((prompt_tokens + generate_tokens).next_multiple_of(32) + 32))
     });
     let begun = Instant::now();
-    let mut backend = worker::open(&config, Gguf::open(&config.gguf)?, &|| false)?;
+    let checkpoint = match config.model_id.strip_prefix("random:") {
+        Some(shape) => Checkpoint::random(shape)?,
+        None => Checkpoint::open(&config.gguf)?,
+    };
+    let mut backend = worker::open(&config, checkpoint, &|| false)?;
     let load_seconds = begun.elapsed().as_secs_f64();
 
-    run(&config, &mut backend, prompt_tokens.min(config.prefill_chunk.get()), 1)?;
+    // Two steps: on a GPU the first of a size is recorded.
+    run(&config, &mut backend, prompt_tokens.min(config.prefill_chunk.get()), 2)?;
     let (prefill, decode) = run(&config, &mut backend, prompt_tokens, generate_tokens)?;
     Ok(BenchReport {
         model: config.model_id.clone(),
@@ -79,6 +85,7 @@ fn run(
             priority: Priority::Interactive,
             deadline: None,
             scope: sequence.into(),
+            greedy: true,
         };
         pipeline.start(new).map_err(|error| EngineError::Inconsistent(error.to_string()))?;
     }
@@ -87,15 +94,16 @@ fn run(
     let begun = Instant::now();
     while ready.len() < batch as usize {
         turn(&mut pipeline, backend, &mut out)?;
-        ready.extend(&out.logits_of);
+        ready.extend(out.ready());
     }
     let prefill = begun.elapsed().as_secs_f64();
     let begun = Instant::now();
     for step in 0..u32::try_from(generate).unwrap_or(u32::MAX) {
-        ready.drain(..).for_each(|id| pipeline.push(id, token(step)));
+        // Each another token: equal ones would go to the same experts.
+        ready.drain(..).zip(0..).for_each(|(id, i)| pipeline.push(id, token(step + i * 31)));
         while ready.len() < batch as usize {
             turn(&mut pipeline, backend, &mut out)?;
-            ready.extend(&out.logits_of);
+            ready.extend(out.ready());
         }
     }
     Ok((prefill, begun.elapsed().as_secs_f64()))

@@ -36,6 +36,25 @@ impl LocalConfig {
     /// Long enough to fill the kernels, short enough to bound the wait between two tokens of others.
     pub const PREFILL_CHUNK: NonZeroUsize = NonZeroUsize::MIN.saturating_add(127);
     pub const KV_TOKENS_PER_SEQUENCE: usize = 1024;
+    /// A GPU reads its weights as fast for many as for one.
+    const MAX_SEQUENCES_ON_GPU: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
+    const PREFILL_CHUNK_ON_GPU: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
+
+    #[must_use]
+    pub const fn default_max_sequences(device: DeviceKind) -> NonZeroUsize {
+        match device {
+            DeviceKind::Cpu => Self::MAX_SEQUENCES,
+            DeviceKind::Cuda(_) => Self::MAX_SEQUENCES_ON_GPU,
+        }
+    }
+
+    #[must_use]
+    pub const fn default_prefill_chunk(device: DeviceKind) -> NonZeroUsize {
+        match device {
+            DeviceKind::Cpu => Self::PREFILL_CHUNK,
+            DeviceKind::Cuda(_) => Self::PREFILL_CHUNK_ON_GPU,
+        }
+    }
 
     /// KV blocks for a model of this context, and the context that they leave: no sequence may need more than all of them.
     pub(crate) fn kv_blocks(&self, context_length: usize, block_tokens: usize) -> (usize, usize) {
@@ -62,6 +81,15 @@ impl LocalConfig {
             kv_format: KvFormat::F16,
             context_length: Some(context_length),
         }
+    }
+
+    /// The same on `cuda:{ordinal}`.
+    #[cfg(feature = "cuda")]
+    #[must_use]
+    pub fn cuda_options(&self, ordinal: usize, trained_context: usize) -> crate::backend::cuda::CudaOptions {
+        let CpuOptions { rows, kv_blocks, context_length, .. } = self.cpu_options(trained_context);
+        let sequences = self.max_sequences.get();
+        crate::backend::cuda::CudaOptions { ordinal, rows, sequences, kv_blocks, context_length }
     }
 
     /// As configured, or one per core.

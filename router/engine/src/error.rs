@@ -39,6 +39,9 @@ pub enum EngineError {
     UnknownDevice(String),
     #[error("the model takes {}; only {} are available ({})", predicted, megabytes(available.bytes), available.bound)]
     Memory { predicted: MemoryEstimate, available: AvailableMemory },
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Cuda(#[from] reprise_cuda::CudaError),
     #[error("shut down while loading")]
     Stopped,
     #[error("compute: {0}")]

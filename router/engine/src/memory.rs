@@ -17,6 +17,8 @@ pub enum MemoryBound {
     Machine,
     /// The limit of a control group less what it uses and cannot give back.
     ControlGroup,
+    /// What the driver of a GPU calls free.
+    Device,
 }
 
 impl fmt::Display for MemoryBound {
@@ -24,6 +26,7 @@ impl fmt::Display for MemoryBound {
         f.write_str(match self {
             Self::Machine => "of the machine",
             Self::ControlGroup => "under the control group's limit",
+            Self::Device => "of the GPU's own memory",
         })
     }
 }
@@ -99,12 +102,18 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
     field(text, name)?.checked_mul(1024)
 }
 
-/// What a tier's model will take, from the header of its file.
+/// What a tier's model will take of its device's memory, from the header of its file.
 ///
 /// # Errors
 /// The file cannot be read or is no model that is known.
 pub fn predict(config: &LocalConfig) -> Result<MemoryEstimate, EngineError> {
     let checkpoint = Checkpoint::open(&config.gguf)?;
+    #[cfg(feature = "cuda")]
+    if let crate::DeviceKind::Cuda(ordinal) = config.device {
+        let trained_context = checkpoint.plan().sizes.context_length;
+        let options = config.cuda_options(ordinal, trained_context);
+        return crate::backend::cuda::estimate(checkpoint.plan(), &options);
+    }
     Ok(MemoryEstimate::of(checkpoint.plan(), &config.cpu_options(checkpoint.plan().sizes.context_length)))
 }
 

@@ -8,7 +8,8 @@ use crate::boot::{gguf, puller};
 
 #[derive(Debug, clap::Args)]
 pub struct Engine {
-    /// A model of the manifest, fetched if it is not there, or a GGUF file.
+    /// A model of the manifest, fetched if it is not there, a GGUF file, a folder of safetensors, or random weights in a known shape:
+    /// `random:olmoe-1b-7b`, `random:qwen3-30b-a3b`.
     #[arg(long)]
     model: String,
     /// All cores if left out.
@@ -26,6 +27,9 @@ pub struct Engine {
     /// Tokens to generate.
     #[arg(long, default_value_t = 64)]
     generate: usize,
+    /// The most prompt tokens computed at once; what suits the device if left out.
+    #[arg(long)]
+    prefill_chunk: Option<NonZeroUsize>,
     /// One JSON object on standard output; there is no other form.
     #[arg(long = "json")]
     _json: bool,
@@ -45,7 +49,9 @@ impl Engine {
             context_length: None,
             max_sequences: self.batch,
             kv_tokens: None,
-            prefill_chunk: LocalConfig::PREFILL_CHUNK,
+            prefill_chunk: self
+                .prefill_chunk
+                .unwrap_or_else(|| LocalConfig::default_prefill_chunk(self.device)),
         };
         let report = bench_engine(&config, self.prompt, self.generate)?;
         println!("{}", serde_json::to_string(&report)?);
@@ -53,7 +59,8 @@ impl Engine {
     }
 
     fn file(&self) -> anyhow::Result<PathBuf> {
-        if self.model.ends_with(".gguf") {
+        // Random weights come from no file.
+        if self.model.ends_with(".gguf") || self.model.starts_with("random:") || self.model.contains('/') {
             return Ok(PathBuf::from(&self.model));
         }
         let runtime =

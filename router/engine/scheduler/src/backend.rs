@@ -58,6 +58,38 @@ pub struct PartWork {
     pub expert: ExpertId,
 }
 
+/// What is wanted of a row behind the last sub-layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Head {
+    /// Only its KV.
+    #[default]
+    Nothing,
+    /// The token with the largest logit.
+    Greedy,
+    /// All logits.
+    Logits,
+}
+
+/// A token that passes the whole model in one call.
+#[derive(Debug, Clone, Copy)]
+pub struct StepRow<'a> {
+    pub token: u32,
+    /// 0-based; the token sees positions 0 to `position`, its own included.
+    pub position: u32,
+    /// Its sequence's blocks in order; `blocks[position / kv_block_tokens]` exists.
+    pub blocks: &'a [BlockId],
+    pub head: Head,
+}
+
+/// What a step leaves, in order of its rows.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// Of rows with [`Head::Greedy`], of equal ones the lowest; none: no logit is a number above minus infinity.
+    pub greedy: Vec<Option<u32>>,
+    /// Of rows with [`Head::Logits`], `vocabulary` each.
+    pub logits: Vec<f32>,
+}
+
 /// A failure of the device or of the model, never of a request.
 #[derive(Debug, Error)]
 #[error("{0}")]
@@ -103,4 +135,55 @@ pub trait Backend {
 
     /// Final norm and output head: `logits` becomes `[rows.len() * vocabulary]`, row by row.
     fn logits(&mut self, rows: &[Row], logits: &mut Vec<f32>) -> Result<(), BackendError>;
+
+    /// The whole model for some rows in one call, where the backend is faster so than sub-layer by sub-layer: experts need not be
+    /// known to the host, and a greedy choice is all that comes back of a row's logits. False, as by default: it is not, and nothing
+    /// was computed. Rows of one sequence stand side by side in ascending order of position; the arena is left alone.
+    fn step(&mut self, rows: &[StepRow<'_>], heads: &mut Heads) -> Result<bool, BackendError> {
+        let _ = (rows, heads);
+        Ok(false)
+    }
+}
+
+impl<B: Backend + ?Sized> Backend for Box<B> {
+    fn layout(&self) -> &ModelLayout {
+        (**self).layout()
+    }
+
+    fn embed(&mut self, rows: &[Row], tokens: &[u32]) -> Result<(), BackendError> {
+        (**self).embed(rows, tokens)
+    }
+
+    fn attention(&mut self, sub_layer: SubLayerId, rows: &[AttentionRow<'_>]) -> Result<(), BackendError> {
+        (**self).attention(sub_layer, rows)
+    }
+
+    fn feed_forward(&mut self, sub_layer: SubLayerId, rows: &[Row]) -> Result<(), BackendError> {
+        (**self).feed_forward(sub_layer, rows)
+    }
+
+    fn gate(
+        &mut self,
+        sub_layer: SubLayerId,
+        rows: &[Row],
+        experts: &mut Vec<ExpertId>,
+    ) -> Result<(), BackendError> {
+        (**self).gate(sub_layer, rows, experts)
+    }
+
+    fn experts(&mut self, sub_layer: SubLayerId, parts: &[PartWork]) -> Result<(), BackendError> {
+        (**self).experts(sub_layer, parts)
+    }
+
+    fn join(&mut self, sub_layer: SubLayerId, rows: &[Row]) -> Result<(), BackendError> {
+        (**self).join(sub_layer, rows)
+    }
+
+    fn logits(&mut self, rows: &[Row], logits: &mut Vec<f32>) -> Result<(), BackendError> {
+        (**self).logits(rows, logits)
+    }
+
+    fn step(&mut self, rows: &[StepRow<'_>], heads: &mut Heads) -> Result<bool, BackendError> {
+        (**self).step(rows, heads)
+    }
 }

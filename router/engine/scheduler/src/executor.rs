@@ -1,8 +1,8 @@
 //! Moves rows through the micro-queues of a worker and has the backend compute one queue at a time.
 
 use crate::{
-    AttentionRow, Backend, BackendError, BlockId, ExpertId, ModelLayout, Moment, PartWork, PlannedRow, Row,
-    SequenceId, SubLayerId, SubLayerKind,
+    AttentionRow, Backend, BackendError, BlockId, ExpertId, Head, Heads, ModelLayout, Moment, PartWork,
+    PlannedRow, Row, SequenceId, StepRow, SubLayerId, SubLayerKind,
     queues::{Item, JoinPool, MicroQueues, Order},
     schedule::{Queues, Schedule, Stage},
 };
@@ -27,6 +27,8 @@ pub struct Finished {
     pub logits_of: Vec<SequenceId>,
     /// `[logits_of.len() * vocabulary]`.
     pub logits: Vec<f32>,
+    /// Sequences of which the backend chose the next token itself; none: no logit is a number.
+    pub chosen: Vec<(SequenceId, Option<u32>)>,
 }
 
 impl Finished {
@@ -34,6 +36,12 @@ impl Finished {
         self.rows.clear();
         self.logits_of.clear();
         self.logits.clear();
+        self.chosen.clear();
+    }
+
+    /// Sequences that are to go on or to end: those whose logits came and those whose token did.
+    pub fn ready(&self) -> impl Iterator<Item = SequenceId> {
+        self.logits_of.iter().copied().chain(self.chosen.iter().map(|(id, _)| *id))
     }
 
     /// Each sequence whose logits came, with them, one number per vocabulary entry.
@@ -69,6 +77,7 @@ struct RowState {
     token: u32,
     position: u32,
     logits: bool,
+    greedy: bool,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +87,7 @@ struct Scratch {
     tokens: Vec<u32>,
     experts: Vec<ExpertId>,
     parts: Vec<PartWork>,
+    heads: Heads,
 }
 
 impl Arena {
@@ -91,7 +101,7 @@ impl Executor {
     #[must_use]
     pub fn new(layout: &ModelLayout, experts_per_group: u16, schedule: Box<dyn Schedule>) -> Self {
         let kinds = layout.sub_layers.clone();
-        let none = RowState { sequence: SequenceId(0), token: 0, position: 0, logits: false };
+        let none = RowState { sequence: SequenceId(0), token: 0, position: 0, logits: false, greedy: false };
         let rows = u32::try_from(layout.rows).unwrap_or(u32::MAX);
         Self {
             last_attention: kinds.iter().rposition(|kind| *kind == SubLayerKind::Attention),
@@ -127,8 +137,8 @@ impl Executor {
         debug_assert!(rows.len() <= self.arena.free.len(), "more rows than there is room for");
         for planned in rows {
             let Some(row) = self.arena.free.pop() else { return };
-            let PlannedRow { sequence, token, position, logits } = *planned;
-            self.arena.states[row.0 as usize] = RowState { sequence, token, position, logits };
+            let PlannedRow { sequence, token, position, logits, greedy } = *planned;
+            self.arena.states[row.0 as usize] = RowState { sequence, token, position, logits, greedy };
             self.order.enter(sequence, position);
             self.queues.push(self.queues.embed(), Item::row(row, now));
         }
@@ -182,13 +192,64 @@ impl Executor {
         scratch.rows.clear();
         scratch.rows.extend(scratch.items.iter().map(|item| item.part.row));
         let outcome = match stage {
-            Stage::Embed => self.embed(backend, &mut scratch, now, finished),
+            Stage::Embed => match self.step(backend, tables, &mut scratch, finished) {
+                Ok(true) => Ok(()),
+                Ok(false) => self.embed(backend, &mut scratch, now, finished),
+                Err(error) => Err(error),
+            },
             Stage::SubLayer(at) => self.sub_layer(backend, tables, at, &mut scratch, now, finished),
             Stage::Experts { sub_layer, .. } => self.experts(backend, sub_layer, &mut scratch, now, finished),
             Stage::Head => self.head(backend, &scratch, finished),
         };
         self.scratch = scratch;
         outcome.map(|()| true)
+    }
+
+    /// All of the model at once, if schedule and backend do that and no other row is under way.
+    fn step<B: Backend + ?Sized>(
+        &mut self,
+        backend: &mut B,
+        tables: &impl BlockTables,
+        scratch: &mut Scratch,
+        finished: &mut Finished,
+    ) -> Result<bool, BackendError> {
+        if !self.schedule.fuses() || scratch.rows.len() != self.in_flight() {
+            return Ok(false);
+        }
+        let row = |row: &Row| {
+            let RowState { sequence, token, position, logits, greedy } = *self.arena.state(*row);
+            let head = match (logits, greedy) {
+                (false, _) => Head::Nothing,
+                (true, true) => Head::Greedy,
+                (true, false) => Head::Logits,
+            };
+            StepRow { token, position, blocks: tables.blocks(sequence), head }
+        };
+        let rows: Vec<_> = scratch.rows.iter().map(row).collect();
+        let heads = &mut scratch.heads;
+        heads.greedy.clear();
+        heads.logits.clear();
+        if !backend.step(&rows, heads)? {
+            return Ok(false);
+        }
+        let wanted = rows.iter().filter(|row| row.head == Head::Greedy).count();
+        if heads.greedy.len() != wanted {
+            return Err(BackendError(format!("a step chose {} tokens, not {wanted}", heads.greedy.len())));
+        }
+        let heads_of: Vec<Head> = rows.iter().map(|row| row.head).collect();
+        drop(rows);
+        let mut greedy = heads.greedy.iter();
+        for (row, head) in scratch.rows.iter().zip(heads_of) {
+            let sequence = self.arena.state(*row).sequence;
+            match head {
+                Head::Nothing => {}
+                Head::Greedy => finished.chosen.extend(greedy.next().map(|token| (sequence, *token))),
+                Head::Logits => finished.logits_of.push(sequence),
+            }
+            self.release(*row, finished);
+        }
+        finished.logits.append(&mut heads.logits);
+        Ok(true)
     }
 
     fn embed<B: Backend + ?Sized>(

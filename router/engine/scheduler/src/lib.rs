@@ -21,8 +21,8 @@ mod time;
 mod waiting;
 
 pub use backend::{
-    AttentionRow, Backend, BackendError, BlockId, ExpertId, ModelLayout, PartWork, Row, SubLayerId,
-    SubLayerKind,
+    AttentionRow, Backend, BackendError, BlockId, ExpertId, Head, Heads, ModelLayout, PartWork, Row, StepRow,
+    SubLayerId, SubLayerKind,
 };
 pub use core::{ConfigError, Core, CoreConfig, Counts, Plan, PlannedRow, StartError};
 pub use executor::{BlockTables, Executor, Finished};

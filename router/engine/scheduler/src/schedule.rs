@@ -47,6 +47,12 @@ pub trait Schedule: Debug + Send {
 
     /// True if rows of a further tick may enter while so many are in flight.
     fn admits(&self, in_flight: usize) -> bool;
+
+    /// True if all rows of a tick pass all sub-layers together, whatever the queues hold: then the backend may compute a tick in one
+    /// call ([`Backend::step`](crate::Backend::step)).
+    fn fuses(&self) -> bool {
+        false
+    }
 }
 
 /// A barrier: all rows of a tick pass a sub-layer before any passes the next, and the next tick waits for the end of this
@@ -61,5 +67,9 @@ impl Schedule for Lockstep {
 
     fn admits(&self, in_flight: usize) -> bool {
         in_flight == 0
+    }
+
+    fn fuses(&self) -> bool {
+        true
     }
 }

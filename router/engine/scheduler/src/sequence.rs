@@ -23,6 +23,8 @@ pub struct NewSequence {
     pub deadline: Option<Moment>,
     /// Sequences of different scopes share no KV, not even by timing: one scope per tenant.
     pub scope: u64,
+    /// Each next token is that of the largest logit, so that a backend may choose it.
+    pub greedy: bool,
 }
 
 /// What the core knows of a sequence.
@@ -36,6 +38,7 @@ pub(crate) struct Sequence {
     pub(crate) priority: Priority,
     pub(crate) deadline: Option<Moment>,
     pub(crate) scope: u64,
+    pub(crate) greedy: bool,
     /// False before its start and after a preemption: it has no KV then.
     pub(crate) active: bool,
     pub(crate) computed: usize,
@@ -55,6 +58,7 @@ impl Sequence {
             priority: new.priority,
             deadline: new.deadline,
             scope: new.scope,
+            greedy: new.greedy,
             active: false,
             computed: 0,
             issued: 0,
@@ -68,6 +72,11 @@ impl Sequence {
     /// Tokens that are not given to the executor yet.
     pub(crate) fn remaining(&self) -> usize {
         self.tokens.len() - self.issued
+    }
+
+    /// True from its first place on: inactive then means that it lost its KV. (The first tick is 1.)
+    pub(crate) fn was_active(&self) -> bool {
+        self.served > 0
     }
 
     /// Drops all progress but the tokens. The caller takes the blocks before.

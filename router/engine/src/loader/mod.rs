@@ -7,6 +7,7 @@ mod config;
 mod families;
 mod names;
 mod planner;
+mod random;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use crate::{
     EngineError,
     gguf::Gguf,
     graph::{Graph, Layout},
-    source::{Safetensors, TensorSource},
+    source::{RandomWeights, Safetensors, TensorSource},
 };
 use config::Config;
 
@@ -86,6 +87,16 @@ impl Checkpoint {
         } else {
             Self::from_gguf(Gguf::open(path)?)
         }
+    }
+
+    /// A known shape with random weights in bf16: `olmoe-1b-7b`, `qwen3-30b-a3b`, `olmoe-tiny`, `qwen3-moe-tiny`. For measuring speed; what
+    /// it generates means nothing.
+    ///
+    /// # Errors
+    /// There is no such shape.
+    pub fn random(name: &str) -> Result<Self, EngineError> {
+        let (config, tensors) = random::random(name)?;
+        Self::new(PathBuf::from(format!("random:{name}")), &config, Box::new(RandomWeights::new(tensors)))
     }
 
     /// # Errors

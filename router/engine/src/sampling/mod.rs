@@ -88,6 +88,27 @@ impl Sampler {
         self
     }
 
+    /// True if each next token is that of the largest logit and nothing else of the logits matters: then whoever has them may choose, and
+    /// tell by [`Self::accept_greedy`].
+    #[must_use]
+    pub fn is_greedy(&self) -> bool {
+        self.temperature < GREEDY_BELOW
+            && self.bias.is_empty()
+            && self.logprobs.is_none()
+            && self.penalties.is_none()
+            && self.mask.is_none()
+    }
+
+    /// The token that was chosen for this sampler; none: no logit was a number.
+    ///
+    /// # Errors
+    /// There is no token.
+    pub fn accept_greedy(&mut self, token: Option<u32>) -> Result<Chosen, SamplingError> {
+        let token = token.ok_or(SamplingError::NoNumber)?;
+        self.step += 1;
+        Ok(Chosen { token, logprobs: None })
+    }
+
     /// The next token. `logits`, one for each token of the vocabulary, are left changed.
     ///
     /// # Errors

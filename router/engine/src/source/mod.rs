@@ -2,12 +2,14 @@
 //! bytes is its own affair.
 
 pub(crate) mod gguf;
+mod random;
 mod safetensors;
 
 use std::{fmt, ops::Range};
 
 use reprise_kernels::matrix::Format;
 
+pub(crate) use random::RandomWeights;
 pub use safetensors::Safetensors;
 pub(crate) use safetensors::read_json;
 
@@ -32,6 +34,13 @@ pub trait TensorSource: fmt::Debug + Send {
     /// # Errors
     /// There is no such tensor, it has fewer bytes, or the file cannot be read.
     fn read(&mut self, name: &str, range: Range<usize>, into: &mut Vec<u8>) -> Result<(), EngineError>;
+
+    /// Seed and range of a tensor of random weights, which a device may make itself (`reprise_cuda::weights::random`); none, as by
+    /// default: it has to be read.
+    fn random(&self, name: &str) -> Option<(u64, f32)> {
+        let _ = name;
+        None
+    }
 }
 
 impl TensorInfo {

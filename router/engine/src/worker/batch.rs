@@ -92,13 +92,14 @@ impl<'a, B: Backend> Batch<'a, B> {
         let (priority, scope) = (priority(&job), job.request.scope);
         let deadline = job.request.deadline.map(|deadline| self.shared.queue.moment(deadline));
         let mut running = Running::new(job, &prepared, self.loaded);
+        let greedy = running.is_greedy();
         let (tokens, max_new) = (prepared.tokens, prepared.limit);
         if max_new == 0 {
             running.begin();
             running.finish(FinishReason::Length);
             return;
         }
-        match self.pipeline.start(NewSequence { tokens, max_new, priority, deadline, scope }) {
+        match self.pipeline.start(NewSequence { tokens, max_new, priority, deadline, scope, greedy }) {
             Ok(id) => {
                 self.running.insert(id, running);
                 // Whoever reads the event finds it counted.
@@ -160,22 +161,14 @@ impl<'a, B: Backend> Batch<'a, B> {
             self.depth += DEPTH_ALPHA * (self.pipeline.executor().mean_depth() - self.depth);
         }
         let mut out = std::mem::take(&mut self.out);
-        if !out.logits_of.is_empty() {
+        if out.ready().next().is_some() {
             self.report();
         }
         for (id, logits) in out.each_mut() {
-            self.panics = 0;
-            let Some(running) = self.running.get_mut(&id) else {
-                self.pipeline.end(id);
-                continue;
-            };
-            match running.logits(logits) {
-                Then::Token(token) => self.pipeline.push(id, token),
-                Then::Over(generated) => {
-                    self.shared.meter.measured_completion(generated);
-                    self.end(id, None);
-                }
-            }
+            self.next_token(id, |running| running.logits(logits));
+        }
+        for (id, token) in &out.chosen {
+            self.next_token(*id, |running| running.greedy(*token));
         }
         self.out = out;
         // Sampling belongs to a tick's time. Ticks that overlap are not measured: whose time would it be?
@@ -184,6 +177,21 @@ impl<'a, B: Backend> Batch<'a, B> {
         {
             let seconds = begun.elapsed().as_secs_f64();
             self.shared.meter.measured_tick(turn.decode_rows, turn.prefill_rows, seconds);
+        }
+    }
+
+    fn next_token(&mut self, id: SequenceId, choose: impl FnOnce(&mut Running<'a>) -> Then) {
+        self.panics = 0;
+        let Some(running) = self.running.get_mut(&id) else {
+            self.pipeline.end(id);
+            return;
+        };
+        match choose(running) {
+            Then::Token(token) => self.pipeline.push(id, token),
+            Then::Over(generated) => {
+                self.shared.meter.measured_completion(generated);
+                self.end(id, None);
+            }
         }
     }
 

@@ -15,13 +15,13 @@ use crate::{
 };
 
 /// Reads the model file and makes everything ready that the worker needs.
-pub(super) fn load(shared: &Shared) -> Result<(CpuBackend, Pipeline), EngineError> {
+pub(super) fn load(shared: &Shared) -> Result<(Box<dyn Backend>, Pipeline), EngineError> {
     let config = &shared.config;
     let gguf = Gguf::open(&config.gguf)?;
     let prompts = PromptBuilder::from_gguf(&gguf)?;
-    let mut backend = open(config, gguf, &|| shared.stopping.load(Relaxed))?;
+    let mut backend = open(config, Checkpoint::from_gguf(gguf)?, &|| shared.stopping.load(Relaxed))?;
     let layout = backend.layout().clone();
-    warm_up(&mut backend, config, &shared.meter)?;
+    warm_up(&mut *backend, config, &shared.meter)?;
     let pipeline = pipeline(config, &backend)?;
     let info = TierInfo {
         name: config.name.clone(),
@@ -38,26 +38,70 @@ pub(super) fn load(shared: &Shared) -> Result<(CpuBackend, Pipeline), EngineErro
 /// The model on its device.
 pub(crate) fn open(
     config: &LocalConfig,
-    gguf: Gguf,
+    mut checkpoint: Checkpoint,
     stop: &dyn Fn() -> bool,
-) -> Result<CpuBackend, EngineError> {
-    if config.device != DeviceKind::Cpu {
-        let value = config.device.to_string();
-        return Err(EngineError::Unsupported { what: "device", value, supported: "cpu" });
+) -> Result<Box<dyn Backend>, EngineError> {
+    match config.device {
+        DeviceKind::Cpu => {
+            let options = config.cpu_options(checkpoint.plan().sizes.context_length);
+            memory::check_fit(&MemoryEstimate::of(checkpoint.plan(), &options), AvailableMemory::now())?;
+            Ok(Box::new(CpuBackend::load(&mut checkpoint, &options, &mut |_| {}, stop)?))
+        }
+        DeviceKind::Cuda(ordinal) => open_cuda(config, ordinal, &mut checkpoint, stop),
     }
-    let mut checkpoint = Checkpoint::from_gguf(gguf)?;
-    let options = config.cpu_options(checkpoint.plan().sizes.context_length);
-    memory::check_fit(&MemoryEstimate::of(checkpoint.plan(), &options), AvailableMemory::now())?;
-    CpuBackend::load(&mut checkpoint, &options, &mut |_| {}, stop)
 }
 
-pub(crate) fn pipeline(config: &LocalConfig, backend: &impl Backend) -> Result<Pipeline, EngineError> {
+#[cfg(feature = "cuda")]
+fn open_cuda(
+    config: &LocalConfig,
+    ordinal: usize,
+    checkpoint: &mut Checkpoint,
+    stop: &dyn Fn() -> bool,
+) -> Result<Box<dyn Backend>, EngineError> {
+    use crate::backend::{Progress, cuda};
+
+    let options = config.cuda_options(ordinal, checkpoint.plan().sizes.context_length);
+    let predicted = cuda::estimate(checkpoint.plan(), &options)?;
+    let device = reprise_cuda::Device::open(ordinal)?;
+    memory::check_fit(&predicted, Some(cuda::available(&device)?))?;
+    tracing::info!(tier = %config.name, gpu = device.name(), memory = %predicted, "loading to the GPU");
+    let mut told = 0;
+    let mut progress = |Progress { done, all }: Progress| {
+        let tenth = 10 * done / all.max(1);
+        if tenth > told {
+            told = tenth;
+            tracing::info!(tier = %config.name, percent = 10 * tenth, "loading");
+        }
+    };
+    let backend = cuda::CudaBackend::load_on(&device, checkpoint, &options, &mut progress, stop)?;
+    Ok(Box::new(backend))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(
+    config: &LocalConfig,
+    _: usize,
+    _: &mut Checkpoint,
+    _: &dyn Fn() -> bool,
+) -> Result<Box<dyn Backend>, EngineError> {
+    let value = config.device.to_string();
+    Err(EngineError::Unsupported {
+        what: "device",
+        value,
+        supported: "cpu (this binary was built without the feature `cuda`)",
+    })
+}
+
+pub(crate) fn pipeline(
+    config: &LocalConfig,
+    backend: &(impl Backend + ?Sized),
+) -> Result<Pipeline, EngineError> {
     let wrong = |error: ConfigError| EngineError::Inconsistent(error.to_string());
     Pipeline::new(config.ticks(), backend.layout()).map_err(wrong)
 }
 
 /// Touches all weights, and measures first speeds: of a short prompt and of a few tokens, one sequence alone.
-fn warm_up(backend: &mut CpuBackend, config: &LocalConfig, meter: &Meter) -> Result<(), EngineError> {
+fn warm_up(backend: &mut dyn Backend, config: &LocalConfig, meter: &Meter) -> Result<(), EngineError> {
     let context_length = backend.layout().context_length;
     let prompt = 32.min(context_length / 2);
     let steps = 4.min(context_length / 4);
@@ -70,6 +114,7 @@ fn warm_up(backend: &mut CpuBackend, config: &LocalConfig, meter: &Meter) -> Res
             priority: Priority::Interactive,
             deadline: None,
             scope: 0,
+            greedy: true,
         };
         let inconsistent = |error: &dyn std::fmt::Display| EngineError::Inconsistent(error.to_string());
         let id = pipeline.start(new).map_err(|error| inconsistent(&error))?;
@@ -77,7 +122,7 @@ fn warm_up(backend: &mut CpuBackend, config: &LocalConfig, meter: &Meter) -> Res
         for _ in 0..=steps {
             let begun = Instant::now();
             let (mut decode, mut prefill) = (0, 0);
-            while out.logits_of.is_empty() {
+            while out.ready().next().is_none() {
                 let turn = pipeline.turn(backend, Moment::default(), &mut out);
                 let turn = turn.map_err(|error| inconsistent(&error))?;
                 decode += turn.decode_rows;

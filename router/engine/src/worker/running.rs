@@ -4,7 +4,7 @@ use reprise_tier::{Event, Finish, FinishReason, TierError, Timings, Usage};
 
 use super::{Job, Loaded, count, queue::Prepared};
 use crate::{
-    sampling::Sampler,
+    sampling::{Chosen, Sampler, SamplingError},
     text::{AnswerBuilder, Piece},
 };
 
@@ -59,10 +59,25 @@ impl<'a> Running<'a> {
         self.generated
     }
 
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.sampler.is_greedy()
+    }
+
     /// Draws the next token from its logits.
     pub(crate) fn logits(&mut self, logits: &mut [f32]) -> Then {
+        let outcome = self.sampler.sample(logits);
+        self.chosen(outcome)
+    }
+
+    /// Takes the token that the backend chose.
+    pub(crate) fn greedy(&mut self, token: Option<u32>) -> Then {
+        let outcome = self.sampler.accept_greedy(token);
+        self.chosen(outcome)
+    }
+
+    fn chosen(&mut self, outcome: Result<Chosen, SamplingError>) -> Then {
         self.first_token.get_or_insert_with(Instant::now);
-        let chosen = match self.sampler.sample(logits) {
+        let chosen = match outcome {
             Ok(chosen) => chosen,
             Err(error) => {
                 self.fail(TierError::Internal { message: error.to_string() });

@@ -68,6 +68,7 @@ fn run(backend: &mut CpuBackend, config: CoreConfig, jobs: &[Job]) -> (Vec<Trace
         if between {
             for (index, job) in jobs.iter().enumerate().filter(|(_, job)| job.arrival == tick) {
                 let new = NewSequence {
+                    greedy: false,
                     tokens: job.prompt.clone(),
                     max_new: job.count,
                     priority: job.priority,

@@ -1,22 +1,37 @@
 use super::{Core, Plan};
-use crate::{
-    BlockId, SequenceId,
-    kv::Prefix,
-    sequence::{Priority, Sequence},
-};
+use crate::{BlockId, SequenceId, kv::Prefix, sequence::Priority};
+
+/// What those ahead in line will take.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ahead {
+    sequences: usize,
+    blocks: usize,
+}
 
 impl Core {
     /// True if the next plan would make a sequence active that starts now with these tokens.
     #[must_use]
     pub fn has_room(&self, priority: Priority, scope: u64, tokens: &[u32]) -> bool {
-        let ahead = |sequence: &Sequence| !sequence.active && sequence.priority >= priority;
+        // Those that started since the last plan become active with the next, each with a place and its blocks; who lost its KV
+        // waits for room, and so do all behind it.
+        let mut ahead = Ahead::default();
+        for sequence in self.sequences.values().filter(|sequence| !sequence.active) {
+            if sequence.priority < priority {
+                continue;
+            }
+            if sequence.was_active() {
+                return false;
+            }
+            ahead.sequences += 1;
+            ahead.blocks += self.blocks_of(sequence.tokens.len());
+        }
         // Without a place it is no use to look for blocks.
-        if self.sequences.values().any(ahead) || !self.admissible(priority, 0) {
+        if !self.admissible_behind(ahead, priority, 0) {
             return false;
         }
         let known = self.known(scope, tokens);
         let held = known.iter().filter(|(block, _)| self.kv.holders(*block) > 0).count();
-        self.admissible(priority, self.blocks_of(tokens.len()) - held)
+        self.admissible_behind(ahead, priority, self.blocks_of(tokens.len()) - held)
     }
 
     /// The published blocks that a sequence of these tokens begins with, without its last token: that one is always
@@ -60,6 +75,10 @@ impl Core {
 
     /// Room for a sequence that needs so many blocks, preempting batch sequences for an interactive one.
     fn admissible(&self, priority: Priority, blocks: usize) -> bool {
+        self.admissible_behind(Ahead::default(), priority, blocks)
+    }
+
+    fn admissible_behind(&self, ahead: Ahead, priority: Priority, blocks: usize) -> bool {
         let (mut active, mut preemptible, mut held) = (0, 0, 0);
         for (_, sequence) in self.active() {
             active += 1;
@@ -69,8 +88,8 @@ impl Core {
             }
         }
         // One block for each that may need its next one soon: a start that is taken back at once is work for nothing.
-        let headroom = active - preemptible;
-        active - preemptible < self.config.max_sequences && blocks + headroom <= self.kv.free() + held
+        let staying = active - preemptible + ahead.sequences;
+        staying < self.config.max_sequences && blocks + ahead.blocks + staying <= self.kv.free() + held
     }
 
     /// Takes a place and the rest of the blocks.

@@ -25,6 +25,8 @@ pub struct PlannedRow {
     pub position: u32,
     /// It is the sequence's last token: the next one is drawn from its logits.
     pub logits: bool,
+    /// Of these logits the largest is enough.
+    pub greedy: bool,
 }
 
 impl Core {
@@ -144,6 +146,7 @@ impl Core {
                 // A context is far below 2^32.
                 position: u32::try_from(position).unwrap_or(u32::MAX),
                 logits: position == last,
+                greedy: sequence.greedy,
             }
         }));
         sequence.issued += count;

@@ -98,3 +98,36 @@ fn the_queue_is_bounded() {
     let refused = simulation.outcomes.iter().flatten().filter(|outcome| outcome.end == End::Refused).count();
     assert_eq!(refused, 6);
 }
+
+/// A tick takes in as many as there are places and blocks for, not one.
+#[test]
+fn several_start_in_one_tick() {
+    let config = CoreConfig { max_sequences: 4, prefill_chunk: 32, max_rows: 36 };
+    let fake = Fake::new("af", config.max_rows, 20, 4);
+    let mut core = Core::new(config, fake.layout()).expect("valid");
+    let new = |tokens: usize, scope| NewSequence {
+        tokens: vec![1; tokens],
+        max_new: 4,
+        priority: Priority::Interactive,
+        deadline: None,
+        scope,
+        greedy: false,
+    };
+    let mut started = Vec::new();
+    while core.has_room(Priority::Interactive, 9, &[1; 8]) {
+        started.push(core.start(new(8, started.len() as u64)).expect("fits"));
+    }
+    assert_eq!(started.len(), 4, "as many as there are places");
+    let mut plan = Plan::default();
+    core.plan(36, &mut plan);
+    assert!(started.iter().all(|id| !core.blocks(*id).is_empty()), "all of them became active");
+
+    // Three of seven blocks each find no room for a fourth block beside them: two start.
+    let mut core = Core::new(config, fake.layout()).expect("valid");
+    let mut count = 0;
+    while core.has_room(Priority::Interactive, 9, &[1; 28]) {
+        core.start(new(28, count)).expect("fits");
+        count += 1;
+    }
+    assert_eq!(count, 2);
+}

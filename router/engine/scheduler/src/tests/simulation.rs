@@ -174,6 +174,7 @@ impl Simulation {
         while let Some(entry) = self.waiting.front() {
             let job = &self.jobs[entry.item];
             let new = NewSequence {
+                greedy: false,
                 tokens: job.prompt.clone(),
                 max_new: job.max_new,
                 priority: job.priority,

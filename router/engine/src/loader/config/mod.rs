@@ -59,7 +59,7 @@ impl ExpertConfig {
 }
 
 impl Config {
-    fn check(mut self) -> Result<Self, EngineError> {
+    pub(super) fn check(mut self) -> Result<Self, EngineError> {
         self.sizes = self.sizes.check()?;
         if self.layers == 0 || self.layers > 4096 {
             return Err(EngineError::Inconsistent(format!("{} layers", self.layers)));

@@ -1,0 +1,291 @@
+use half::bf16;
+
+use super::{
+    Kernel, Module, address, grid, int, launch,
+    matrix::{Matrix, RawWeights},
+    room,
+};
+use crate::{CudaError, Device, View, compile::Source, weights::Form};
+
+const TEXT: &str = include_str!("../kernels/gemm.cu");
+
+/// How many tokens share a tile of a product. Results do not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TileSize {
+    Few,
+    Some,
+    Many,
+}
+
+impl TileSize {
+    #[must_use]
+    pub const fn tokens(self) -> usize {
+        match self {
+            Self::Few => 16,
+            Self::Some => 64,
+            Self::Many => 128,
+        }
+    }
+
+    /// For `parts` tokens over `groups` matrices.
+    #[must_use]
+    pub const fn for_groups(parts: usize, groups: usize) -> Self {
+        match parts / groups {
+            0..=8 => Self::Few,
+            9..=64 => Self::Some,
+            _ => Self::Many,
+        }
+    }
+
+    /// The most tiles that `parts` tokens over `groups` matrices need.
+    #[must_use]
+    pub const fn most(self, parts: usize, groups: usize) -> usize {
+        let begun = if parts < groups { parts } else { groups };
+        begun + parts / self.tokens()
+    }
+}
+
+/// Which tokens go to which matrix: what `group_parts` leaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Tiles<'a> {
+    pub size: TileSize,
+    pub tiles: View<'a, [u32; 4]>,
+    pub count: View<'a, u32>,
+    /// The most that there may be.
+    pub most: usize,
+}
+
+/// Where a product goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome<'a> {
+    Replace(View<'a, f32>),
+    Add(View<'a, f32>),
+    /// `silu(x . weights) * (x . second)` in bf16.
+    Gated {
+        second: &'a Matrix,
+        out: View<'a, bf16>,
+    },
+}
+
+/// `out[t] = weights . x[t]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Product<'a> {
+    pub weights: &'a Matrix,
+    /// [tokens, inputs]
+    pub x: View<'a, bf16>,
+    /// Which row of `x` is token `i`; none: row `i`.
+    pub rows: Option<View<'a, u32>>,
+    /// None: one matrix for all.
+    pub tiles: Option<Tiles<'a>>,
+    /// `[outputs]`
+    pub bias: Option<View<'a, f32>>,
+    pub out: Outcome<'a>,
+    /// Elements from one token's output to the next.
+    pub pitch: usize,
+    /// With tiles: the most.
+    pub tokens: usize,
+}
+
+#[repr(C)]
+#[derive(Debug)]
+struct Raw {
+    first: RawWeights,
+    second: RawWeights,
+    group_codes: u64,
+    group_scales: u64,
+    x: u64,
+    index: u64,
+    tiles: u64,
+    tile_count: u64,
+    out: u64,
+    bias: u64,
+    rows: i32,
+    k: i32,
+    tokens: i32,
+    group_shift: i32,
+    out_pitch: i32,
+    x_pitch: i32,
+    add: i32,
+}
+
+/// Kernels of one form differ in their tile.
+#[derive(Debug, Clone, Copy)]
+struct Variant {
+    rows: usize,
+    tokens: usize,
+    threads: u32,
+    stages: u32,
+}
+
+const NARROW: Variant = Variant { rows: 16, tokens: 16, threads: 32, stages: 16 };
+const FEW: Variant = Variant { rows: 64, tokens: 16, threads: 128, stages: 10 };
+const SLIM: Variant = Variant { rows: 16, tokens: 64, threads: 128, stages: 8 };
+const SOME: Variant = Variant { rows: 64, tokens: 64, threads: 128, stages: 6 };
+const MANY: Variant = Variant { rows: 128, tokens: 128, threads: 128, stages: 3 };
+/// Instead of `MANY` for bf16 on Hopper.
+const MOST: Variant = Variant { rows: 256, tokens: 128, threads: 256, stages: 4 };
+const VARIANTS: [Variant; 5] = [NARROW, FEW, SLIM, SOME, MANY];
+const AT_MANY: usize = 4;
+
+impl Variant {
+    const fn shared(self, form: Form) -> u32 {
+        let (codes, scales) = match form {
+            Form::Bf16 => (128, 0),
+            Form::Q4 => (32, 8),
+            Form::Q8 { .. } => (64, 16),
+        };
+        (self.rows * (codes + scales) + self.tokens * 128) as u32 * self.stages
+    }
+}
+
+/// As the kernels are named here, by form, gated or not, and variant.
+const NAMES: [[[&str; 5]; 2]; 3] = [
+    [
+        ["bf16_narrow", "bf16_few", "bf16_slim", "bf16_some", "bf16_many"],
+        ["bf16_gated_narrow", "bf16_gated_few", "bf16_gated_slim", "bf16_gated_some", "bf16_gated_many"],
+    ],
+    [
+        ["q4_narrow", "q4_few", "q4_slim", "q4_some", "q4_many"],
+        ["q4_gated_narrow", "q4_gated_few", "q4_gated_slim", "q4_gated_some", "q4_gated_many"],
+    ],
+    [
+        ["q8_narrow", "q8_few", "q8_slim", "q8_some", "q8_many"],
+        ["q8_gated_narrow", "q8_gated_few", "q8_gated_slim", "q8_gated_some", "q8_gated_many"],
+    ],
+];
+const SYMBOLS: [[&str; 5]; 2] = [
+    ["gemm_narrow", "gemm_few", "gemm_slim", "gemm_some", "gemm_many"],
+    ["gated_narrow", "gated_few", "gated_slim", "gated_some", "gated_many"],
+];
+
+const fn index(form: Form) -> usize {
+    match form {
+        Form::Bf16 => 0,
+        Form::Q4 => 1,
+        Form::Q8 { .. } => 2,
+    }
+}
+
+/// `hopper`: with the kernels that only it runs.
+pub(super) fn modules(hopper: bool) -> Vec<Module> {
+    // The stages of `NARROW` and so on.
+    const ON_HOPPER: &[&str] =
+        &["FORMAT_OF_MODULE=BF16", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3", "WARPGROUPS=4"];
+    const DEFINES: [&[&str]; 3] = [
+        &["FORMAT_OF_MODULE=BF16", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3"],
+        &["FORMAT_OF_MODULE=Q4", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3"],
+        &["FORMAT_OF_MODULE=Q8", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3"],
+    ];
+    let forms = [Form::Bf16, Form::Q4, Form::Q8 { shift: 5 }];
+    forms
+        .into_iter()
+        .map(|form| {
+            let at = index(form);
+            let named = NAMES[at].iter().flatten().zip(SYMBOLS.iter().flatten()).zip(VARIANTS.iter().cycle());
+            let mut kernels: Vec<Kernel> = named
+                .map(|((name, symbol), variant)| Kernel { name, symbol, shared: variant.shared(form) })
+                .collect();
+            let mut defines = DEFINES[at];
+            if hopper && form == Form::Bf16 {
+                defines = ON_HOPPER;
+                let shared = MOST.shared(form);
+                kernels.push(Kernel { name: "bf16_most", symbol: "gemm_most", shared });
+                kernels.push(Kernel { name: "bf16_gated_most", symbol: "gated_most", shared });
+            }
+            Module { source: Source { file: "gemm.cu", text: TEXT, defines }, kernels }
+        })
+        .collect()
+}
+
+/// # Errors
+/// Shapes do not fit, or the launch failed.
+pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError> {
+    let Product { weights, x, rows: row_index, tiles, bias, out, pitch, tokens } = *product;
+    let Matrix { form, rows, inputs, groups, .. } = *weights;
+    if tokens == 0 || rows == 0 {
+        return Ok(());
+    }
+    if !inputs.is_multiple_of(crate::weights::STEP) || (tiles.is_none() && groups != 1) {
+        return Err(CudaError::Shape(format!("{groups} matrices of {inputs} inputs")));
+    }
+    match row_index {
+        // Kernels look at it only behind the tiles.
+        Some(_) if tiles.is_none() => return Err(CudaError::Shape("an index of rows without tiles".into())),
+        Some(rows) => room("the index of a product", rows, tokens)?,
+        None => room("x of a product", x, tokens * inputs)?,
+    }
+    let (gated, second, out, add) = match out {
+        Outcome::Replace(out) => (false, None, out, false),
+        Outcome::Add(out) => (false, None, out, true),
+        Outcome::Gated { second, out } => {
+            if (second.form, second.rows, second.inputs, second.groups) != (form, rows, inputs, groups)
+                || !rows.is_multiple_of(8)
+                || bias.is_some()
+            {
+                return Err(CudaError::Shape(format!("a gate of {rows} rows and an up that differs")));
+            }
+            room("the outcome of a gated product", out, (tokens - 1) * pitch + rows)?;
+            // Its kernel writes bf16.
+            (true, Some(second), out.as_any(), false)
+        }
+    };
+    if !gated {
+        room("the outcome of a product", out, (tokens - 1) * pitch + rows)?;
+    }
+    if let Some(bias) = bias {
+        room("a bias", bias, rows)?;
+    }
+    let rows = if gated { 2 * rows } else { rows };
+    let processors = device.multiprocessors() as usize;
+    let (at, token_tiles) = match tiles {
+        Some(tiles) => {
+            room("tiles", tiles.tiles, tiles.most)?;
+            room("the count of tiles", tiles.count, 1)?;
+            let at = match tiles.size {
+                TileSize::Few => 1,
+                TileSize::Some => 3,
+                TileSize::Many => AT_MANY,
+            };
+            (at, tiles.most)
+        }
+        None => {
+            let blocks = |variant: Variant| rows.div_ceil(variant.rows) * tokens.div_ceil(variant.tokens);
+            let at = if tokens <= FEW.tokens {
+                usize::from(blocks(FEW) >= 2 * processors)
+            } else if tokens > SOME.tokens && blocks(MANY) >= processors {
+                AT_MANY
+            } else {
+                2 + usize::from(2 * blocks(SOME) > processors)
+            };
+            (at, tokens.div_ceil(VARIANTS[at].tokens))
+        }
+    };
+    let most = at == AT_MANY && form == Form::Bf16 && device.is_hopper();
+    let variant = if most { MOST } else { VARIANTS[at] };
+    let raw = Raw {
+        first: weights.raw(),
+        second: second.map_or(RawWeights { codes: 0, scales: 0 }, Matrix::raw),
+        group_codes: form.code_bytes(weights.rows, inputs) as u64,
+        group_scales: form.scale_bytes(weights.rows, inputs) as u64,
+        x: x.address(),
+        index: address(row_index),
+        tiles: address(tiles.map(|tiles| tiles.tiles)),
+        tile_count: address(tiles.map(|tiles| tiles.count)),
+        out: out.address(),
+        bias: address(bias),
+        rows: int(rows),
+        k: int(inputs),
+        tokens: int(tokens),
+        group_shift: form.shift().into(),
+        out_pitch: int(pitch),
+        x_pitch: int(inputs),
+        add: add.into(),
+    };
+    let kernel = match (most, gated) {
+        (true, false) => "bf16_most",
+        (true, true) => "bf16_gated_most",
+        (false, _) => NAMES[index(form)][usize::from(gated)][at],
+    };
+    let blocks = (grid(rows.div_ceil(variant.rows)), grid(token_tiles), 1);
+    launch!(device, kernel, blocks, variant.threads, variant.shared(form), raw)
+}

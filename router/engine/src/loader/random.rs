@@ -1,0 +1,221 @@
+//! Models of known shapes with random weights, for measuring speed where no checkpoint is at hand.
+
+use reprise_kernels::rope::Pairing;
+
+use super::{
+    config::{Config, Container, ExpertConfig},
+    families::Family,
+    names::{self, Outer, Part},
+};
+use crate::{
+    EngineError,
+    graph::{RopeScaling, Sizes},
+};
+
+struct Shape {
+    name: &'static str,
+    family: &'static str,
+    layers: usize,
+    hidden: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocabulary: usize,
+    context_length: usize,
+    experts: usize,
+    top_k: usize,
+    width: usize,
+    renormalise: bool,
+    rope_base: f64,
+}
+
+/// As the released checkpoints' `config.json` have them, and a small one for tests.
+const SHAPES: [Shape; 4] = [
+    Shape {
+        name: "olmoe-1b-7b",
+        family: "olmoe",
+        layers: 16,
+        hidden: 2048,
+        heads: 16,
+        kv_heads: 16,
+        head_dim: 128,
+        vocabulary: 50_304,
+        context_length: 4096,
+        experts: 64,
+        top_k: 8,
+        width: 1024,
+        renormalise: false,
+        rope_base: 10_000.0,
+    },
+    Shape {
+        name: "qwen3-30b-a3b",
+        family: "qwen3_moe",
+        layers: 48,
+        hidden: 2048,
+        heads: 32,
+        kv_heads: 4,
+        head_dim: 128,
+        vocabulary: 151_936,
+        context_length: 40_960,
+        experts: 128,
+        top_k: 8,
+        width: 768,
+        renormalise: true,
+        rope_base: 1_000_000.0,
+    },
+    Shape {
+        name: "olmoe-tiny",
+        family: "olmoe",
+        layers: 2,
+        hidden: 256,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        vocabulary: 512,
+        context_length: 512,
+        experts: 8,
+        top_k: 2,
+        width: 128,
+        renormalise: false,
+        rope_base: 10_000.0,
+    },
+    Shape {
+        name: "qwen3-moe-tiny",
+        family: "qwen3_moe",
+        layers: 2,
+        hidden: 256,
+        heads: 8,
+        kv_heads: 2,
+        head_dim: 128,
+        vocabulary: 512,
+        context_length: 512,
+        experts: 16,
+        top_k: 4,
+        width: 64,
+        renormalise: true,
+        rope_base: 1_000_000.0,
+    },
+];
+
+/// Names and shapes.
+type Tensors = Vec<(String, Vec<usize>)>;
+
+/// The settings of a shape, and its tensors.
+pub(super) fn random(name: &str) -> Result<(Config, Tensors), EngineError> {
+    let unknown = || EngineError::Unsupported {
+        what: "random shape",
+        value: name.to_owned(),
+        supported: "olmoe-1b-7b, qwen3-30b-a3b, olmoe-tiny, qwen3-moe-tiny",
+    };
+    let shape = SHAPES.iter().find(|shape| shape.name == name).ok_or_else(unknown)?;
+    let family = Family::by_name(shape.family).ok_or_else(unknown)?;
+    let config = Config {
+        container: Container::Folder,
+        family,
+        layers: shape.layers,
+        sizes: Sizes {
+            hidden: shape.hidden,
+            vocabulary: shape.vocabulary,
+            context_length: shape.context_length,
+            heads: shape.heads,
+            kv_heads: shape.kv_heads,
+            head_dim: shape.head_dim,
+            norm_eps: 1e-6,
+        },
+        width: shape.width,
+        rope_base: shape.rope_base,
+        rope_scaling: RopeScaling::None,
+        pairing: Pairing::Halves,
+        qkv_bias: family.qkv_bias,
+        tied: Some(false),
+        experts: Some(ExpertConfig {
+            count: shape.experts,
+            top_k: shape.top_k,
+            width: shape.width,
+            shared_width: None,
+            renormalise: shape.renormalise,
+            layers: Some(vec![true; shape.layers]),
+        }),
+    }
+    .check()?;
+    let tensors = shape.tensors(family);
+    Ok((config, tensors))
+}
+
+impl Shape {
+    fn tensors(&self, family: &'static Family) -> Tensors {
+        let Self { hidden, vocabulary, width, .. } = *self;
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let folder = Container::Folder;
+        let whole = self.family == "olmoe";
+        let norms = if whole { (q, kv) } else { (self.head_dim, self.head_dim) };
+        let mut tensors = vec![
+            (names::outer(folder, Outer::Embedding).to_owned(), vec![vocabulary, hidden]),
+            (names::outer(folder, Outer::FinalNorm).to_owned(), vec![hidden]),
+            (names::outer(folder, Outer::Output).to_owned(), vec![vocabulary, hidden]),
+        ];
+        for layer in 0..self.layers {
+            let parts = [
+                (Part::AttentionNorm, vec![hidden]),
+                (Part::Q, vec![q, hidden]),
+                (Part::K, vec![kv, hidden]),
+                (Part::V, vec![kv, hidden]),
+                (Part::QNorm, vec![norms.0]),
+                (Part::KNorm, vec![norms.1]),
+                (Part::AttentionOutput, vec![hidden, q]),
+                (Part::FeedForwardNorm, vec![hidden]),
+                (Part::ExpertGate, vec![self.experts, hidden]),
+            ];
+            let name =
+                |part| format!("{}.weight", names::layer(folder, family.experts.as_ref(), layer, part));
+            tensors.extend(parts.into_iter().map(|(part, shape)| (name(part), shape)));
+            let Some(names_of) = &family.experts else { continue };
+            for expert in 0..self.experts {
+                for (part, shape) in
+                    [vec![width, hidden], vec![width, hidden], vec![hidden, width]].into_iter().enumerate()
+                {
+                    tensors.push((names::expert(folder, names_of, layer, expert, part), shape));
+                }
+            }
+        }
+        tensors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::{Checkpoint, Plan};
+
+    fn weights(plan: &Plan) -> usize {
+        let (mut matrices, mut vectors) = (0, 0);
+        plan.visit(|matrix| matrices += matrix.outputs * matrix.inputs, |vector| vectors += vector.len);
+        matrices + vectors
+    }
+
+    #[test]
+    fn shapes_have_the_weights_of_the_released_models() {
+        for (name, billions) in [("olmoe-1b-7b", 6.92), ("qwen3-30b-a3b", 30.53)] {
+            let checkpoint = Checkpoint::random(name).expect("known");
+            let found = weights(checkpoint.plan()) as f64 / 1e9;
+            assert!((found - billions).abs() < 0.01, "{name}: {found}");
+        }
+        assert!(Checkpoint::random("gpt-5").is_err());
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn memory_on_a_gpu_is_predicted_from_shapes() {
+        use crate::backend::cuda::{CudaOptions, estimate};
+        let options =
+            |kv_blocks| CudaOptions { ordinal: 0, rows: 256, sequences: 64, kv_blocks, context_length: Some(4096) };
+        let checkpoint = Checkpoint::random("olmoe-1b-7b").expect("known");
+        let few = estimate(checkpoint.plan(), &options(1000)).expect("computes it");
+        let bytes = 2 * weights(checkpoint.plan());
+        assert!(few.weights >= bytes && few.weights < bytes + bytes / 100, "{} beside {bytes}", few.weights);
+        // 16 layers, keys and values of 2,048 halves.
+        assert_eq!(few.kv, 1000 * 32 * 16 * 2 * 2048 * 2);
+        let more = estimate(checkpoint.plan(), &options(2000)).expect("computes it");
+        assert_eq!((more.kv, more.scratch), (2 * few.kv, few.scratch));
+    }
+}
