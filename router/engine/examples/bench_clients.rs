@@ -48,7 +48,7 @@ struct Answer {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse()?;
-    let tier = load(&arguments)?;
+    let tier = load(&arguments).await?;
     read("warm", 0, submit(&tier, 0, &arguments)?).await?;
     let mut answers = Vec::new();
     let mut alone = one_by_one("alone before", &tier, &arguments, &mut answers).await?;
@@ -68,7 +68,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-fn load(arguments: &Arguments) -> Result<LocalTier> {
+async fn load(arguments: &Arguments) -> Result<LocalTier> {
     let tier = LocalTier::load(LocalConfig {
         name: "small".into(),
         model_id: "small".into(),
@@ -85,7 +85,7 @@ fn load(arguments: &Arguments) -> Result<LocalTier> {
     loop {
         match tier.state() {
             TierState::Ready => return Ok(tier),
-            TierState::Loading => std::thread::sleep(Duration::from_millis(20)),
+            TierState::Loading => tokio::time::sleep(Duration::from_millis(20)).await,
             TierState::Failed { reason } => return Err(reason.into()),
         }
     }
@@ -157,6 +157,8 @@ fn csv(answers: &[Answer]) -> Result<String> {
     Ok(out)
 }
 
+type Column = fn(&Answer) -> f64;
+
 fn summary(answers: &[Answer], alone: Duration, together: Duration) -> Result<String> {
     let of = |together: bool| answers.iter().filter(move |answer| (answer.phase == "together") == together);
     let tokens = |together| of(together).map(|answer| f64::from(answer.tokens)).sum::<f64>();
@@ -167,7 +169,7 @@ fn summary(answers: &[Answer], alone: Duration, together: Duration) -> Result<St
         of(true).count(),
         all / one
     );
-    let columns: [(&str, fn(&Answer) -> f64); 3] = [
+    let columns: [(&str, Column); 3] = [
         ("to the first text", |answer| answer.first),
         ("to the end", |answer| answer.end),
         ("longest wait between two texts", |answer| answer.longest_gap),

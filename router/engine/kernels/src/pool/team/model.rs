@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 
 /// Regions of a caller and one worker, in any order of their steps: each index runs once, alone with what belongs to it, and what it wrote is seen by
-/// the caller; no wake-up is lost; the worker ends.
+/// the caller; the worker ends. A lost wake-up would not show: the caller takes the index of a worker that sleeps.
 fn regions(count: usize) {
     let team = Arc::new(Team::new(1));
     let worker = loom::thread::spawn({
