@@ -1,9 +1,8 @@
 //! BERT's encoder (Devlin et al. 2019), post-norm, on the engine's kernels.
 
 use reprise_kernels::{
-    activation::gelu,
     attention::{BLOCK_TOKENS, KvCache, KvCacheError, KvFormat, Query, attend},
-    matrix::{Input, InputForm, Matrix, multiply, multiply_add},
+    matrix::{Input, InputForm, Matrix, multiply, multiply_add, multiply_gelu},
     norm::layer_norm,
     pool::Pool,
 };
@@ -242,8 +241,7 @@ impl Layer {
         self.attention_norm.apply(pool, states, normed);
 
         input.fill(pool, InputForm::F32, normed, hidden);
-        multiply(pool, input, &mut [(&self.intermediate, &mut *wide)]);
-        gelu(pool, wide);
+        multiply_gelu(pool, input, &self.intermediate, wide);
         input.fill(pool, InputForm::F32, wide, config.intermediate_size);
         multiply_add(pool, input, &self.output, normed);
         self.output_norm.apply(pool, normed, states);

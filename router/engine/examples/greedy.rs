@@ -1,11 +1,12 @@
 //! Greedy text through the backend alone, one sequence at a time: our side of `bench/llama_cpp/greedy.py`.
 //!
 //! ```text
-//! greedy GGUF [--generate 64] [--threads 2] [--chunk 64] [--device cpu] < prompts.jsonl > tokens.jsonl
+//! greedy GGUF [--generate 64] [--threads 2] [--chunk 64] [--kv f32|f16] [--device cpu] < prompts.jsonl > tokens.jsonl
 //! ```
 //!
-//! In: `{"id", "prompt"}`, a user's message. Out: `{"id", "prompt_tokens": [..], "generated": [[token, logit, second, its logit], ..]}`; the
-//! prompt went through the model's own chat template, and generation ends after `--generate` tokens or an end token.
+//! In: `{"id", "prompt"}`, a user's message. Out: `{"id", "prompt_tokens": [..], "generated": [[[token, logit], ..], ..]}`, at each step
+//! the eight likeliest tokens, of which the first was taken; the prompt went through the model's own chat template, and generation
+//! ends after `--generate` tokens or an end token.
 
 use std::{
     error::Error,
@@ -31,6 +32,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const CONTEXT: usize = 2048;
 const BLOCK: usize = 32;
+/// Tokens that are told of a step.
+const CANDIDATES: usize = 8;
 
 #[derive(Deserialize)]
 struct Prompt {
@@ -44,6 +47,7 @@ struct Arguments {
     threads: NonZeroUsize,
     chunk: usize,
     device: DeviceKind,
+    kv_format: KvFormat,
 }
 
 fn main() -> Result<()> {
@@ -55,7 +59,7 @@ fn main() -> Result<()> {
         threads: arguments.threads,
         rows: arguments.chunk,
         kv_blocks: CONTEXT / BLOCK,
-        kv_format: KvFormat::F32,
+        kv_format: arguments.kv_format,
         context_length: Some(CONTEXT),
     };
     let mut checkpoint = Checkpoint::from_gguf(gguf)?;
@@ -91,8 +95,8 @@ fn open(
     }
 }
 
-/// Token and logit of the first and of the second choice.
-type Step = (u32, f32, u32, f32);
+/// Tokens and their logits, the likeliest first.
+type Step = Vec<(u32, f32)>;
 
 fn greedy(
     backend: &mut dyn Backend,
@@ -111,12 +115,13 @@ fn greedy(
         position += u32::try_from(chunk.len())?;
     }
     loop {
-        let step = best(&logits);
+        let step = likeliest(&logits);
+        let (token, _) = *step.first().ok_or("no logits")?;
         steps.push(step);
-        if steps.len() == arguments.generate || is_end(step.0) {
+        if steps.len() == arguments.generate || is_end(token) {
             return Ok(steps);
         }
-        forward(backend, &[step.0], position, &blocks, &mut logits)?;
+        forward(backend, &[token], position, &blocks, &mut logits)?;
         position += 1;
     }
 }
@@ -173,29 +178,32 @@ fn forward(
     Ok(())
 }
 
-fn best(logits: &[f32]) -> Step {
-    let (mut first, mut second) = ((0, f32::NEG_INFINITY), (0, f32::NEG_INFINITY));
+/// Of equal logits the one with the lower token is first.
+fn likeliest(logits: &[f32]) -> Step {
+    let mut found = Step::with_capacity(CANDIDATES + 1);
     for (token, logit) in (0_u32..).zip(logits) {
-        if *logit > first.1 {
-            second = first;
-            first = (token, *logit);
-        } else if *logit > second.1 {
-            second = (token, *logit);
+        let place = found.partition_point(|(_, other)| other >= logit);
+        if place < CANDIDATES {
+            found.insert(place, (token, *logit));
+            found.truncate(CANDIDATES);
         }
     }
-    (first.0, first.1, second.0, second.1)
+    found
 }
 
 impl Arguments {
     fn parse() -> Result<Self> {
         let mut given = std::env::args().skip(1);
-        let gguf = given.next().ok_or("usage: greedy GGUF [--generate N] [--threads N] [--chunk N]")?;
+        let usage = "usage: greedy GGUF [--generate N] [--threads N] [--chunk N] [--kv f32|f16] [--device cpu|cuda:N]";
+        let gguf = given.next().ok_or(usage)?;
+        let threads = NonZeroUsize::MIN.saturating_add(1);
         let mut arguments = Self {
             gguf,
             generate: 64,
-            threads: NonZeroUsize::MIN.saturating_add(1),
+            threads,
             chunk: 64,
             device: DeviceKind::Cpu,
+            kv_format: KvFormat::F32,
         };
         while let Some(name) = given.next() {
             let value = given.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -204,6 +212,13 @@ impl Arguments {
                 "--threads" => arguments.threads = value.parse()?,
                 "--chunk" => arguments.chunk = value.parse()?,
                 "--device" => arguments.device = value.parse()?,
+                "--kv" => {
+                    arguments.kv_format = match value.as_str() {
+                        "f32" => KvFormat::F32,
+                        "f16" => KvFormat::F16,
+                        _ => return Err(format!("--kv is f32 or f16, not {value}").into()),
+                    }
+                }
                 _ => return Err(format!("unknown argument {name}").into()),
             }
         }

@@ -81,21 +81,6 @@ impl Gguf {
             _ => Err(EngineError::MissingMetadata { key: key.to_owned() }),
         }
     }
-
-    /// For the decoder on candle that tests compare with.
-    #[cfg(test)]
-    pub(crate) fn has_tensor(&self, name: &str) -> bool {
-        self.content.tensor_infos.contains_key(name)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn candle_tensor(
-        &mut self,
-        name: &str,
-        device: &candle_core::Device,
-    ) -> Result<candle_core::quantized::QTensor, EngineError> {
-        Ok(self.content.tensor(&mut self.reader, name, device)?)
-    }
 }
 
 /// The value of `option`, or which key was missing.

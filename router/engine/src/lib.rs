@@ -17,8 +17,6 @@ mod gguf;
 pub mod graph;
 pub mod loader;
 pub mod memory;
-#[cfg(test)]
-mod model;
 mod sampling;
 pub mod source;
 mod speed;

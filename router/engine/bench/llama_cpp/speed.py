@@ -4,8 +4,9 @@
 
 Cases: decode at batch 1 and at batch 8 (128 tokens after a prompt of 64), prefill of 200 tokens. Each pair runs ours and
 llama.cpp one after the other, in alternating order. llama.cpp runs each pair with flash attention off and on; the setting with
-the better median counts. Without --ours only llama.cpp is measured. Writes speed.csv (every run) and prints the summary as
-Markdown. Times are of a warm model: loading is not in them.
+the better median counts. Without --ours only llama.cpp is measured. Adds every run to speed.csv after each pair, and prints the
+summary of all that stands there as Markdown: pairs may be measured in several calls. Times are of a warm model: loading is not
+in them.
 """
 
 import argparse
@@ -37,26 +38,26 @@ def ours(binary: str, path: pathlib.Path, threads: int, batch: int, prompt: int,
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def measure(options, name: str, path: pathlib.Path) -> list[dict]:
-    rows, model = [], llama.Model(path)
-    for pair in range(options.pairs):
-        for case, batch, prompt, generate, speed in CASES:
-            if options.case and case not in options.case:
-                continue
+def measure(options, name: str, path: pathlib.Path, model: llama.Model, pair: int) -> list[dict]:
+    """One pair of each case."""
+    rows = []
+    for case, batch, prompt, generate, speed in CASES:
+        if options.case and case not in options.case:
+            continue
 
-            def take(engine: str, setting: str, result: dict):
-                rows.append(dict(zip(FIELDS, [name, case, pair, engine, setting, round(result[speed], 2)])))
+        def take(engine: str, setting: str, result: dict):
+            rows.append(dict(zip(FIELDS, [name, case, pair, engine, setting, round(result[speed], 2)])))
 
-            def theirs():
-                for flash in llama.FLASH:
-                    take("llama.cpp", f"flash {flash}", llama.speeds(model, options.threads, flash, batch, prompt, generate))
+        def theirs():
+            for flash in llama.FLASH:
+                take("llama.cpp", f"flash {flash}", llama.speeds(model, options.threads, flash, batch, prompt, generate))
 
-            def mine():
-                if options.ours:
-                    take("reprise", "", ours(options.ours, path, options.threads, batch, prompt, generate))
+        def mine():
+            if options.ours:
+                take("reprise", "", ours(options.ours, path, options.threads, batch, prompt, generate))
 
-            for run in (mine, theirs) if pair % 2 == 0 else (theirs, mine):
-                run()
+        for run in (mine, theirs) if pair % 2 == 0 else (theirs, mine):
+            run()
     return rows
 
 
@@ -100,17 +101,30 @@ def main():
     models = dict(given.split("=", 1) for given in options.model)
     models = models or {name: options.models_dir / name / file for name, file in MODELS.items()}
     options.out.mkdir(parents=True, exist_ok=True)
-    target, everything = options.out / "speed.csv", []
+    target = options.out / "speed.csv"
     for name, path in models.items():
-        rows = measure(options, name, pathlib.Path(path))
-        fresh = not target.exists()
-        with target.open("a", newline="") as out:
-            writer = csv.DictWriter(out, FIELDS)
-            if fresh:
-                writer.writeheader()
-            writer.writerows(rows)
-        everything += rows
-    print(summary(everything))
+        model = llama.Model(path)
+        measured = [int(row["pair"]) for row in read(target) if row["model"] == name]
+        begin = max(measured, default=-1) + 1
+        for pair in range(begin, begin + options.pairs):
+            write(target, measure(options, name, pathlib.Path(path), model, pair))
+    print(summary(read(target)))
+
+
+def read(target: pathlib.Path) -> list[dict]:
+    if not target.exists():
+        return []
+    with target.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(target: pathlib.Path, rows: list[dict]):
+    fresh = not target.exists()
+    with target.open("a", newline="") as out:
+        writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

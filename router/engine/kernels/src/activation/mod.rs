@@ -14,22 +14,23 @@ pub use top_k::{GateWeights, softmax_top_k};
 /// Rows that one thread takes at a time, in numbers.
 const STRIPE: usize = 1024;
 
-/// `out[i] = silu(gate[i]) * up[i]`, the gated unit of Llama-like models.
+/// `gate[i] = silu(gate[i]) * up[i]`, the gated unit of Llama-like models.
 ///
 /// # Panics
 /// The lengths differ.
-pub fn silu_mul(pool: &Pool, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    assert!(gate.len() == out.len() && up.len() == out.len(), "gate, up and out differ in length");
-    let level = Level::best();
-    stripes(pool, out, &|start, out| {
-        level.run(SiluMul { gate: &gate[start..start + out.len()], up: &up[start..start + out.len()], out });
-    });
+pub fn silu_mul(pool: &Pool, gate: &mut [f32], up: &[f32]) {
+    assert_eq!(gate.len(), up.len(), "gate and up differ in length");
+    stripes(pool, gate, &|start, gate| open(gate, &up[start..start + gate.len()]));
 }
 
-/// `x[i] = x[i]/2 (1 + erf(x[i] / sqrt 2))`, as BERT has it.
-pub fn gelu(pool: &Pool, x: &mut [f32]) {
-    let level = Level::best();
-    stripes(pool, x, &|_, part| level.run(Gelu(part)));
+/// As [`silu_mul`], on this thread.
+pub(crate) fn open(gate: &mut [f32], up: &[f32]) {
+    Level::best().run(SiluMul { gate, up });
+}
+
+/// `x[i] = x[i]/2 (1 + erf(x[i] / sqrt 2))`, as BERT has it; on this thread.
+pub(crate) fn gelu(x: &mut [f32]) {
+    Level::best().run(Gelu(x));
 }
 
 /// Calls `work(start, part)` for parts that cover `out`.
@@ -41,9 +42,8 @@ fn stripes(pool: &Pool, out: &mut [f32], work: &(dyn Fn(usize, &mut [f32]) + Syn
 }
 
 struct SiluMul<'a> {
-    gate: &'a [f32],
+    gate: &'a mut [f32],
     up: &'a [f32],
-    out: &'a mut [f32],
 }
 
 impl Kernel for SiluMul<'_> {
@@ -51,15 +51,13 @@ impl Kernel for SiluMul<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        for ((gate, up), out) in
-            self.gate.chunks(LANES).zip(self.up.chunks(LANES)).zip(self.out.chunks_mut(LANES))
-        {
-            let count = out.len();
-            // SAFETY: all three have `count` numbers.
+        for (gate, up) in self.gate.chunks_mut(LANES).zip(self.up.chunks(LANES)) {
+            let count = gate.len().min(up.len());
+            // SAFETY: both have `count` numbers.
             unsafe {
-                let gate = simd.load_part(gate.as_ptr(), count);
+                let x = simd.load_part(gate.as_ptr(), count);
                 let up = simd.load_part(up.as_ptr(), count);
-                simd.store_part(out.as_mut_ptr(), simd.mul(simd::silu(simd, gate), up), count);
+                simd.store_part(gate.as_mut_ptr(), simd.mul(simd::silu(simd, x), up), count);
             }
         }
     }
@@ -95,13 +93,12 @@ mod tests {
             let up: Vec<f32> = (0..length).map(|i| (i % 5) as f32).collect();
             let results = [1, 3].map(|threads| {
                 let pool = Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap();
-                let (mut products, mut bent) = (vec![f32::NAN; length], x.clone());
-                silu_mul(&pool, &x, &up, &mut products);
-                gelu(&pool, &mut bent);
-                (products, bent)
+                let mut products = x.clone();
+                silu_mul(&pool, &mut products, &up);
+                products
             });
             assert_eq!(results[0], results[1]);
-            for (i, y) in results[0].0.iter().enumerate() {
+            for (i, y) in results[0].iter().enumerate() {
                 let exact = x[i] / (1.0 + (-x[i]).exp()) * up[i];
                 assert!((y - exact).abs() <= 1e-6 * exact.abs(), "silu({}) * {} = {y}", x[i], up[i]);
             }

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::interleave::INTERLEAVE;
 use super::level::Level;
 use super::quantise::{quantise_q8, quantise_q8k};
 use super::shared::Shared;
@@ -14,7 +15,7 @@ use crate::pool::{Pool, share};
 pub(super) const TILE: usize = 8;
 
 /// From this many values on, `fill` uses all threads.
-const PARALLEL: usize = 16 * 1024;
+const PARALLEL: usize = 8 * 1024;
 
 /// How a matrix wants its activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +49,7 @@ pub struct Input {
     tiles: Vec<Range<usize>>,
     /// The tiles of each group of rows.
     groups: Vec<Range<usize>>,
-    /// F32: `[row][input]`.
+    /// F32: `[tile][input][row]`.
     values: Vec<f32>,
     /// Q8, Q8K: `[tile][block][row][32 or 256]`.
     codes: Vec<i8>,
@@ -78,6 +79,8 @@ pub(super) struct Tile<'a> {
     pub sums: &'a [f32],
     pub totals: &'a [i32],
     pub pairs: &'a [i16],
+    /// Weights that are wanted next: a kernel may fetch them while it computes.
+    pub next: &'a [u8],
 }
 
 impl Tile<'_> {
@@ -157,17 +160,17 @@ impl Input {
         self.cut(groups);
         let blocks = rows.len() / block;
         match form {
-            InputForm::F32 => self.values.resize(blocks, 0.0),
-            InputForm::Q8 => self.totals.resize(blocks, 0),
+            InputForm::F32 => grow(&mut self.values, blocks),
+            InputForm::Q8 => grow(&mut self.totals, blocks),
             InputForm::Q8K => {
-                self.totals.resize(blocks * 16, 0);
-                self.pairs.resize(blocks * 8, 0);
+                grow(&mut self.totals, blocks * 16);
+                grow(&mut self.pairs, blocks * 8);
             }
         }
         if form != InputForm::F32 {
-            self.codes.resize(rows.len(), 0);
-            self.scales.resize(blocks, 0.0);
-            self.sums.resize(blocks, 0.0);
+            grow(&mut self.codes, rows.len());
+            grow(&mut self.scales, blocks);
+            grow(&mut self.sums, blocks);
         }
         let target = Target {
             level: self.level,
@@ -186,7 +189,7 @@ impl Input {
                 target.fill(tile.clone(), rows);
             }
         };
-        if rows.len() < PARALLEL {
+        if rows.len() < PARALLEL || tiles.len() == 1 {
             job(0, 1);
         } else {
             pool.run(&|index| job(index, pool.threads()));
@@ -253,6 +256,7 @@ impl Input {
             sums: &[],
             totals: &[],
             pairs: &[],
+            next: &[],
         };
         match self.form {
             InputForm::F32 => tile.values = &self.values[part(1)],
@@ -296,7 +300,8 @@ impl Target<'_> {
         if self.form == InputForm::F32 {
             // SAFETY: the parts of tiles are disjoint, and each tile is filled by one thread.
             let values = unsafe { self.values.part(part(1)) };
-            values.copy_from_slice(&rows[tile.start * self.inputs..tile.end * self.inputs]);
+            let rows = &rows[tile.start * self.inputs..tile.end * self.inputs];
+            INTERLEAVE[count - 1](rows, values);
             return;
         }
         let wide = if self.form == InputForm::Q8K { 16 } else { 1 };
@@ -332,5 +337,12 @@ impl Target<'_> {
                 }
             }
         }
+    }
+}
+
+/// Room for `length` values, whatever they are: shrinking and growing again would write zeros each time.
+fn grow<T: Clone + Default>(buffer: &mut Vec<T>, length: usize) {
+    if buffer.len() < length {
+        buffer.resize(length, T::default());
     }
 }

@@ -26,13 +26,13 @@ mod decode;
 mod format;
 mod grouped;
 mod input;
+mod interleave;
 mod level;
 mod pack;
 mod portable;
 mod product;
 mod quantise;
 mod shared;
-mod silu;
 #[cfg(test)]
 mod testing;
 
@@ -42,7 +42,7 @@ use std::ops::Range;
 pub use format::Format;
 pub use grouped::{gate_up_groups, multiply_groups};
 pub use input::{Input, InputForm};
-pub use product::{gate_up, multiply, multiply_add};
+pub use product::{gate_up, multiply, multiply_add, multiply_gelu};
 
 use crate::pool::{Pool, share};
 use buffer::Buffer;

@@ -46,8 +46,8 @@ fn floats<const BYTES: usize>(
     widen: impl Fn([u8; BYTES]) -> f32,
 ) {
     let (weights, _) = panel.as_chunks::<BYTES>();
-    for (sums, values) in sums.iter_mut().zip(tile.values.chunks_exact(tile.blocks)) {
-        for (weights, value) in weights.chunks_exact(LANES).zip(values) {
+    for (weights, values) in weights.chunks_exact(LANES).zip(tile.values.chunks_exact(tile.rows)) {
+        for (sums, value) in sums.iter_mut().zip(values) {
             for (sum, weight) in sums.iter_mut().zip(weights) {
                 *sum = widen(*weight).mul_add(*value, *sum);
             }

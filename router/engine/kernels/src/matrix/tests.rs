@@ -143,6 +143,23 @@ fn several_products_residual_and_bias() {
 }
 
 #[test]
+fn multiply_gelu_is_gelu_of_the_product() {
+    let pool = pool(2);
+    let case = Case::new(Format::F32, 35, 9, 21, 1);
+    let matrix = case.matrix().with_bias((0..35).map(|n| n as f32 / 9.0 - 2.0).collect()).unwrap();
+    let mut input = Input::new();
+    input.fill(&pool, InputForm::F32, &case.x, case.inputs);
+    let [mut expected, mut out] = [const { Vec::new() }; 2];
+    for out in [&mut expected, &mut out] {
+        out.resize(21 * 35, 0.0);
+    }
+    multiply(&pool, &input, &mut [(&matrix, &mut expected)]);
+    crate::activation::gelu(&mut expected);
+    multiply_gelu(&pool, &input, &matrix, &mut out);
+    assert_eq!(out, expected);
+}
+
+#[test]
 fn gate_up_is_silu_of_one_product_times_the_other() {
     let pool = pool(2);
     for format in [Format::Q4_1, Format::Q4K, Format::F32] {

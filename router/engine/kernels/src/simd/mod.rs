@@ -1,7 +1,7 @@
 //! Sixteen f32 lanes on every machine, so that one generic kernel serves AVX-512, AVX2 and everything else.
 //!
 //! A kernel is a type that implements [`Kernel`]. [`Level::run`] compiles its `run` once for each instruction set and picks
-//! one at run time. Levels need not give the same bits (only some have a fused multiply-add); one level always does.
+//! one at run time. Only operations that IEEE 754 rounds are used, so that all levels give the same bits.
 #![expect(unsafe_code, reason = "SIMD intrinsics; loads and stores through pointers")]
 
 #[cfg(target_arch = "x86_64")]

@@ -93,7 +93,8 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn mul_add(self, a: Lanes, b: Lanes, c: Lanes) -> Lanes {
-        std::array::from_fn(|lane| a[lane] * b[lane] + c[lane])
+        // Fused as the other levels' is: slow where the CPU has no such instruction, but the same bits.
+        std::array::from_fn(|lane| a[lane].mul_add(b[lane], c[lane]))
     }
 
     #[inline(always)]

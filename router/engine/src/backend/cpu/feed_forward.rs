@@ -43,10 +43,9 @@ fn fill_middle(pool: &Pool, mlp: &Mlp<Matrix>, x: &[f32], buffers: &mut Buffers<
         buffers.input.fill(pool, gate.input_form(), x, gate.inputs());
         gate_up(pool, buffers.input, gate, up, middle);
     } else {
-        buffers.up.resize(2 * middle.len(), 0.0);
-        let (opened, product) = buffers.up.split_at_mut(middle.len());
-        fill_and_multiply(pool, buffers.input, x, &mut [(gate, product), (up, opened)]);
-        silu_mul(pool, product, opened, middle);
+        buffers.up.resize(middle.len(), 0.0);
+        fill_and_multiply(pool, buffers.input, x, &mut [(gate, middle), (up, buffers.up)]);
+        silu_mul(pool, middle, buffers.up);
     }
     buffers.input.fill(pool, down.input_form(), middle, down.inputs());
 }

@@ -24,9 +24,9 @@ pub(super) unsafe fn panel<const F: u8, const R: usize>(
         unsafe {
             let weights = panel.as_ptr().add(input * bytes);
             let (first_half, second_half) = (load::<F>(weights), load::<F>(weights.add(bytes / 2)));
-            let values = tile.values.as_ptr().add(first * tile.blocks + input);
+            let values = tile.values.as_ptr().add(input * tile.rows + first);
             for row in 0..R {
-                let value = _mm256_set1_ps(*values.add(row * tile.blocks));
+                let value = _mm256_set1_ps(*values.add(row));
                 low[row] = _mm256_fmadd_ps(first_half, value, low[row]);
                 high[row] = _mm256_fmadd_ps(second_half, value, high[row]);
             }

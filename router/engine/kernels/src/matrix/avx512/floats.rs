@@ -1,6 +1,8 @@
 //! F32, F16, BF16: fused multiply-adds in f32, one after another over the inputs.
 //!
-//! Each output is one chain of additions, so that several panels (and rows) go side by side to fill the pipeline.
+//! Each output is one chain of additions, so that several panels (and rows) go side by side to fill the pipeline. With several
+//! tiles of rows the first to meet some weights would wait for memory and the others leave it idle: so each fetches its part of the
+//! weights that come next.
 
 use std::arch::x86_64::*;
 
@@ -36,21 +38,27 @@ unsafe fn some<const F: u8, const R: usize, const P: usize>(
     sums: &mut [[f32; LANES]],
 ) {
     let bytes = const { Format::of(F).block_bytes() } * LANES;
-    let mut weights = panels.as_ptr();
-    let values: [*const f32; R] = std::array::from_fn(|row| tile.values[row * tile.blocks..].as_ptr());
+    let (mut weights, mut values) = (panels.as_ptr(), tile.values.as_ptr());
     let stride = bytes * tile.blocks;
+    let (mut next, step) = match tile.next {
+        [] => (panels.as_ptr(), 0),
+        next => (next.as_ptr(), next.len() / tile.blocks),
+    };
     let mut acc = [[_mm512_setzero_ps(); R]; P];
     // SAFETY: `P` panels of `blocks` inputs, and as many inputs of `R` rows, can be read.
     unsafe {
-        for input in 0..tile.blocks {
+        for _ in 0..tile.blocks {
+            _mm_prefetch::<_MM_HINT_T1>(next.cast());
+            next = next.wrapping_add(step);
             let weight: [__m512; P] = std::array::from_fn(|panel| load::<F>(weights.add(panel * stride)));
             for row in 0..R {
-                let value = _mm512_set1_ps(*values[row].add(input));
+                let value = _mm512_set1_ps(*values.add(row));
                 for panel in 0..P {
                     acc[panel][row] = _mm512_fmadd_ps(weight[panel], value, acc[panel][row]);
                 }
             }
             weights = weights.add(bytes);
+            values = values.add(R);
         }
     }
     for (acc, sums) in acc.into_iter().zip(sums.chunks_exact_mut(R)) {
