@@ -207,8 +207,13 @@ mod tests {
     #[test]
     fn memory_on_a_gpu_is_predicted_from_shapes() {
         use crate::backend::cuda::{CudaOptions, estimate};
-        let options =
-            |kv_blocks| CudaOptions { ordinal: 0, rows: 256, sequences: 64, kv_blocks, context_length: Some(4096) };
+        let options = |kv_blocks| CudaOptions {
+            ordinal: 0,
+            rows: 256,
+            sequences: 64,
+            kv_blocks,
+            context_length: Some(4096),
+        };
         let checkpoint = Checkpoint::random("olmoe-1b-7b").expect("known");
         let few = estimate(checkpoint.plan(), &options(1000)).expect("computes it");
         let bytes = 2 * weights(checkpoint.plan());
