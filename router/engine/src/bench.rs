@@ -77,7 +77,8 @@ fn run(
     let mut pipeline = worker::pipeline(config, backend)?;
     let mut out = Finished::default();
     let batch = u32::try_from(config.max_sequences.get()).unwrap_or(u32::MAX);
-    let token = |i: u32| 100 + i.wrapping_mul(7919) % 10_000;
+    let vocabulary = u32::try_from(backend.layout().vocabulary).unwrap_or(u32::MAX);
+    let token = |i: u32| (100 + i.wrapping_mul(7919) % 10_000) % vocabulary;
     for sequence in 0..batch {
         let new = NewSequence {
             tokens: (sequence * 31..).map(token).take(prompt).collect(),

@@ -184,7 +184,6 @@ impl Shape {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::loader::{Checkpoint, Plan};
 
     fn weights(plan: &Plan) -> usize {

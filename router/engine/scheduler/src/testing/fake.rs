@@ -4,7 +4,8 @@ use std::{
 };
 
 use crate::{
-    AttentionRow, Backend, BackendError, ExpertId, ModelLayout, PartWork, Row, SubLayerId, SubLayerKind,
+    AttentionRow, Backend, BackendError, ExpertId, Head, Heads, ModelLayout, PartWork, Row, StepRow,
+    SubLayerId, SubLayerKind,
 };
 
 /// A model made of hashes: the next token depends on every token before it and on nothing else, and any mistake in a block
@@ -20,6 +21,7 @@ pub struct Fake {
     kv: Vec<Vec<Option<Entry>>>,
     fault: Option<(u64, Fault)>,
     calls: u64,
+    steps: bool,
     /// Rows that passed an attention, all together.
     pub attended: u64,
 }
@@ -79,8 +81,16 @@ impl Fake {
             },
             fault: None,
             calls: 0,
+            steps: false,
             attended: 0,
         }
+    }
+
+    /// Computes whole steps too.
+    #[must_use]
+    pub fn with_steps(mut self) -> Self {
+        self.steps = true;
+        self
     }
 
     #[must_use]
@@ -126,30 +136,34 @@ impl Fake {
 
     fn single(&mut self, token: u32, position: u32, logits: &mut Vec<f32>) {
         let rows = [Row(0)];
-        let mut compute = |fake: &mut Self| -> Result<(), BackendError> {
-            fake.embed(&rows, &[token])?;
-            for at in 0..fake.layout.sub_layers.len() {
-                match fake.layout.sub_layers[at] {
-                    SubLayerKind::Attention => {
-                        let blocks = [crate::BlockId(0)];
-                        fake.attention(at, &[AttentionRow { row: Row(0), position, blocks: &blocks }])?;
-                    }
-                    SubLayerKind::DenseFeedForward => fake.feed_forward(at, &rows)?,
-                    SubLayerKind::Experts { .. } => {
-                        let mut experts = Vec::new();
-                        fake.gate(at, &rows, &mut experts)?;
-                        for (slot, expert) in (0..).zip(experts) {
-                            fake.experts(at, &[PartWork { row: Row(0), slot, expert }])?;
-                        }
-                        fake.join(at, &rows)?;
-                    }
-                }
-            }
-            fake.logits(&rows, logits)
-        };
-        if let Err(error) = compute(self) {
+        let blocks = [crate::BlockId(0)];
+        let attending = [AttentionRow { row: Row(0), position, blocks: &blocks }];
+        let outcome = self.all_layers(&[token], &attending).and_then(|()| self.logits(&rows, logits));
+        if let Err(error) = outcome {
             panic!("{error}");
         }
+    }
+
+    fn all_layers(&mut self, tokens: &[u32], attending: &[AttentionRow<'_>]) -> Result<(), BackendError> {
+        let rows: Vec<Row> = attending.iter().map(|row| row.row).collect();
+        self.embed(&rows, tokens)?;
+        for at in 0..self.layout.sub_layers.len() {
+            match self.layout.sub_layers[at] {
+                SubLayerKind::Attention => self.attention(at, attending)?,
+                SubLayerKind::DenseFeedForward => self.feed_forward(at, &rows)?,
+                SubLayerKind::Experts { top_k, .. } => {
+                    let mut experts = Vec::new();
+                    self.gate(at, &rows, &mut experts)?;
+                    for (row, experts) in rows.iter().zip(experts.chunks_exact(top_k.into())) {
+                        for (slot, expert) in (0..).zip(experts) {
+                            self.experts(at, &[PartWork { row: *row, slot, expert: *expert }])?;
+                        }
+                    }
+                    self.join(at, &rows)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn call(&mut self, rows: impl Iterator<Item = Row>) -> Result<(), BackendError> {
@@ -294,5 +308,26 @@ impl Backend for Fake {
             logits.extend((0..self.layout.vocabulary).map(logit));
         }
         Ok(())
+    }
+
+    fn step(&mut self, rows: &[StepRow<'_>], heads: &mut Heads) -> Result<bool, BackendError> {
+        if !self.steps {
+            return Ok(false);
+        }
+        let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
+        let attending: Vec<AttentionRow<'_>> = (0..)
+            .zip(rows)
+            .map(|(i, row)| AttentionRow { row: Row(i), position: row.position, blocks: row.blocks })
+            .collect();
+        self.all_layers(&tokens, &attending)?;
+        let mut logits = Vec::new();
+        for (i, row) in (0..).zip(rows).filter(|(_, row)| row.head != Head::Nothing) {
+            self.logits(&[Row(i)], &mut logits)?;
+            match row.head {
+                Head::Greedy => heads.greedy.push(Some(Self::best(&logits))),
+                _ => heads.logits.extend_from_slice(&logits),
+            }
+        }
+        Ok(true)
     }
 }

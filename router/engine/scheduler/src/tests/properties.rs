@@ -45,6 +45,15 @@ fn run(
     (simulation, fake())
 }
 
+/// With a backend that computes whole steps.
+fn run_steps(letters: &str, blocks: usize, config: CoreConfig, jobs: &[Job]) -> (Simulation, Fake) {
+    let fake = || Fake::new(letters, config.max_rows, blocks, 4).with_steps();
+    let pipeline = Pipeline::new(config, &fake().layout().clone()).expect("valid");
+    let mut simulation = Simulation::new(pipeline, fake(), jobs.len(), jobs.to_vec());
+    simulation.run();
+    (simulation, fake())
+}
+
 fn bounds() -> impl Strategy<Value = CoreConfig> {
     (1usize..8, 1usize..20, 0usize..12).prop_map(|(max_sequences, prefill_chunk, more)| CoreConfig {
         max_sequences,
@@ -76,6 +85,15 @@ proptest! {
     }
 
     #[test]
+    fn whole_steps_give_the_same_tokens(
+        seed in any::<u64>(), blocks in 12usize..60, config in bounds(), count in 1usize..24,
+    ) {
+        let jobs = jobs(seed, count, 24, true);
+        let (simulation, fake) = run_steps("af ag", blocks, config, &jobs);
+        check(&simulation, &jobs, &fake)?;
+    }
+
+    #[test]
     fn without_cancels_all_finish(
         seed in any::<u64>(), blocks in 12usize..30, config in bounds(), shuffled in any::<bool>(),
     ) {
@@ -83,6 +101,26 @@ proptest! {
         let (simulation, fake) = run("af g", blocks, config, shuffled.then_some(seed), &jobs);
         check(&simulation, &jobs, &fake)?;
         prop_assert!(simulation.outcomes.iter().flatten().all(|outcome| outcome.end == End::Finished));
+    }
+}
+
+/// One turn a tick, where queue by queue it takes one for the embedding, each sub-layer and the head.
+#[test]
+fn whole_steps_take_one_turn() {
+    let config = CoreConfig { max_sequences: 1, prefill_chunk: 64, max_rows: 65 };
+    let job = |max_new| Job {
+        arrival: 0,
+        prompt: (0..9).collect(),
+        max_new,
+        priority: Priority::Interactive,
+        scope: 0,
+        cancel: None,
+        deadline: None,
+    };
+    // One of even length, whose tokens the backend chooses, and one of odd.
+    for max_new in [6, 7] {
+        let (simulation, _) = run_steps("afaf", 40, config, &[job(max_new)]);
+        assert_eq!(simulation.now, max_new as u64);
     }
 }
 

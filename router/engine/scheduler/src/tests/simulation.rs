@@ -120,7 +120,8 @@ impl Simulation {
         };
         assert!(turn.computed || self.pipeline.core().is_empty(), "stuck at {}: {self:?}", self.now);
         let mut served = Vec::new();
-        let drawn: Vec<_> = self.out.each_mut().map(|(id, logits)| (id, Fake::best(logits))).collect();
+        let mut drawn: Vec<_> = self.out.each_mut().map(|(id, logits)| (id, Fake::best(logits))).collect();
+        drawn.extend(self.out.chosen.iter().map(|(id, token)| (*id, token.expect("a number"))));
         for (id, token) in drawn {
             let job = self.running[&id];
             self.tokens[job].push(token);
@@ -174,7 +175,8 @@ impl Simulation {
         while let Some(entry) = self.waiting.front() {
             let job = &self.jobs[entry.item];
             let new = NewSequence {
-                greedy: false,
+                // Some leave the choice to a backend that makes it.
+                greedy: job.max_new.is_multiple_of(2),
                 tokens: job.prompt.clone(),
                 max_new: job.max_new,
                 priority: job.priority,
