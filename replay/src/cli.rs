@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reprise_replay::gateway::chat::CacheUse;
+use reprise_replay::harness::arm::Arm;
 use reprise_replay::gateway::{Gateway, GatewayError, Keys};
 use secrecy::SecretString;
 
@@ -26,6 +27,8 @@ pub enum Command {
     Trace(Trace),
     /// Build an import file from the rows that a trace with the same sample does not ask
     Pool(Pool),
+    /// Generate what the table of runs lacks: each distinct prompt once, at temperature 0
+    Collect(Box<Collect>),
     /// Turn traces into one self-contained HTML report, with the raw CSV beside it
     Report(Report),
 }
@@ -228,6 +231,40 @@ pub struct Pool {
     /// Quality the references are imported with
     #[arg(long, default_value_t = 1.0)]
     pub quality: f32,
+}
+
+#[derive(Debug, Args)]
+pub struct Collect {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Folder of the table of runs; it grows
+    #[arg(long, value_name = "DIR")]
+    pub table: PathBuf,
+    /// Tier to ask
+    #[arg(long)]
+    pub tier: String,
+    /// The tier's model file, whose SHA-256 is part of every run's key
+    #[arg(long, value_name = "FILE")]
+    pub weights: PathBuf,
+    #[arg(long, default_value = "all-minilm-l6-v2")]
+    pub embedder: String,
+    /// Ways to make a prompt: plain, near-K, random-K, rank-R, prior-K, model-K
+    #[arg(long = "arm", value_name = "ARM", required = true)]
+    pub arms: Vec<Arm>,
+    /// For model-K: what `learn` wrote
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Pool: pairs of each file at most
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub pool_per_file: usize,
+    #[arg(long, default_value_t = 32)]
+    pub max_tokens: u32,
+    #[arg(long, default_value_t = 4)]
+    pub concurrency: usize,
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout_s: u64,
 }
 
 #[derive(Debug, Args)]

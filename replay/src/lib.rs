@@ -6,6 +6,7 @@
 pub mod curate;
 pub mod data;
 pub mod gateway;
+pub mod harness;
 pub mod import;
 pub mod pool;
 pub mod report;

@@ -10,7 +10,8 @@
 //! Maximal marginal relevance: Carbonell and Goldstein 1998. A candidate whose tokens do not fit is passed over, so that
 //! a cheaper one behind it may still fit. Pure: no clock, no randomness, no I/O.
 
-mod utility;
+mod scarcity;
+pub mod utility;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Candidate, Example};
 
-pub use utility::{SimilarityPrior, Utility};
+pub use utility::{Query, SimilarityPrior, Utility, UtilityModel};
 
 /// How examples are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -73,17 +74,19 @@ impl Selection {
 
 /// Chooses among candidates. `cost` is an example's tokens in the prompt, template included.
 pub fn select(
+    query: &Query<'_>,
     candidates: &[Candidate],
     utility: &dyn Utility,
     cost: &dyn Fn(&Example) -> u32,
     config: &SelectionConfig,
 ) -> Selection {
-    select_without(candidates, &|_| false, utility, cost, config)
+    select_without(query, candidates, &|_| false, utility, cost, config)
 }
 
 /// As [`select`], but never an example that `exclude` names: in an evaluation the one that holds the answer looked for
 /// would otherwise leak it.
 pub fn select_without(
+    query: &Query<'_>,
     candidates: &[Candidate],
     exclude: &dyn Fn(&Example) -> bool,
     utility: &dyn Utility,
@@ -97,9 +100,10 @@ pub fn select_without(
         .filter(|candidate| seen.insert(candidate.example.id) && !exclude(&candidate.example))
         .collect();
     let excluded = considered - allowed.len();
+    let utilities = utility.scores(query, &allowed);
     let mut rest: Vec<(&Candidate, f32)> = allowed
         .into_iter()
-        .map(|candidate| (candidate, utility.score(candidate)))
+        .zip(utilities)
         .filter(|(_, utility)| *utility >= config.tau)
         .collect();
     let useful = rest.len();
@@ -143,6 +147,8 @@ fn most_relevant(rest: &[(&Candidate, f32)], chosen: &[Chosen], diversity: f32) 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -171,6 +177,12 @@ mod tests {
         Candidate { example: Arc::new(example), similarity }
     }
 
+    fn query() -> Query<'static> {
+        static ASKED: OnceLock<UnitVector> = OnceLock::new();
+        let embedding = ASKED.get_or_init(|| UnitVector::try_new(vec![1.0, 0.0]).unwrap());
+        Query { embedding, bytes: 20, strength: 0.0 }
+    }
+
     fn cost(example: &Example) -> u32 {
         example.request.len() as u32
     }
@@ -184,7 +196,7 @@ mod tests {
             candidate(vec![0.0, 0.0, 1.0], 0.20, Some(1.0)),
         ];
         let config = SelectionConfig { max_examples: 2, ..SelectionConfig::default() };
-        let selection = select(&candidates, &SimilarityPrior, &cost, &config);
+        let selection = select(&query(), &candidates, &SimilarityPrior, &cost, &config);
         let similarities: Vec<f32> = selection.chosen.iter().map(|chosen| chosen.similarity).collect();
         assert_eq!(similarities, [0.80, 0.95]);
         assert_eq!((selection.below_tau, selection.passed_over), (1, 1));
@@ -195,7 +207,7 @@ mod tests {
         let candidates =
             [candidate(vec![1.0, 0.0], 0.9, Some(1.0)), candidate(vec![0.0, 1.0], 0.7, Some(1.0))];
         let config = SelectionConfig { token_budget: 40, ..SelectionConfig::default() };
-        let selection = select(&candidates, &SimilarityPrior, &cost, &config);
+        let selection = select(&query(), &candidates, &SimilarityPrior, &cost, &config);
         assert_eq!(selection.chosen.len(), 1);
         assert!(selection.chosen[0].similarity < 0.8);
     }
@@ -215,7 +227,7 @@ mod tests {
             candidates.extend(candidates.iter().take(doubled).cloned().collect::<Vec<_>>());
             let exclude = |example: &Example| example.request.len().is_multiple_of(7);
             let config = SelectionConfig { top_k: 32, tau, max_examples, token_budget, diversity };
-            let selection = select_without(&candidates, &exclude, &SimilarityPrior, &cost, &config);
+            let selection = select_without(&query(), &candidates, &exclude, &SimilarityPrior, &cost, &config);
             prop_assert!(selection.chosen.iter().all(|chosen| !exclude(&chosen.example)));
             prop_assert!(selection.chosen.iter().all(|chosen| candidates.iter().any(|c| c.example.id == chosen.example.id)));
             prop_assert!(selection.tokens() <= token_budget);

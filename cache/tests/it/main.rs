@@ -15,3 +15,4 @@ mod listing;
 mod restart;
 #[cfg(test)]
 mod support;
+mod utility;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reprise_cache::selection::{Chosen, SelectionConfig, SimilarityPrior, select};
+use reprise_cache::selection::{Chosen, Query, SelectionConfig, select};
 use reprise_cache::{Cache, EmbedError, Instructions, TenantId, UnitVector, scrub};
 use reprise_tier::SharedTier;
 use tokio::task::spawn_blocking;
@@ -55,13 +55,16 @@ pub async fn recall(
     let embedding = memory.embedder.embed(&embedded_text(question)).await?;
     trail.time(Stage::Embed, begun.elapsed());
     let slot = Arc::clone(&trail.state.searches).acquire_owned().await.map_err(|_| RecallError::Died)?;
+    let shown_to = shown_to(trail, ask);
     let search = Search {
         cache: Arc::clone(&memory.cache),
         tenant: trail.caller.tenant.clone(),
         embedding,
+        bytes: question.len(),
         instructions: ask.instructions(),
         config: selection_config(trail, directives),
-        tokenizer: tokenizer(trail, ask),
+        strength: shown_to.map_or(0.0, |tier| trail.state.pool.strength(tier)) as f32,
+        tokenizer: shown_to.and_then(|tier| trail.state.pool.tier(tier)).cloned(),
     };
     let found = spawn_blocking(move || {
         let found = search.run();
@@ -91,8 +94,12 @@ struct Search {
     cache: Arc<Cache>,
     tenant: TenantId,
     embedding: UnitVector,
+    /// Of the question.
+    bytes: usize,
     instructions: Instructions,
     config: SelectionConfig,
+    /// Of the tier that would be shown the examples.
+    strength: f32,
     tokenizer: Option<SharedTier>,
 }
 
@@ -111,11 +118,17 @@ impl Search {
             Some(tier) => tier.block_tokens(request, answer),
             None => u32::try_from((request.len() + answer.len()) / 4 + 8).unwrap_or(u32::MAX),
         };
+        let query = Query { embedding: &self.embedding, bytes: self.bytes, strength: self.strength };
+        let utility = self.cache.utility().utility;
+        let config = SelectionConfig { tau: utility.tau().unwrap_or(self.config.tau), ..self.config };
+        // The pressure now, not at the request's start: the search may have waited.
+        let kv_used = self.tokenizer.as_ref().map_or(0.0, |tier| tier.pressure().kv_used);
         let selection = select(
+            &query,
             &candidates,
-            &SimilarityPrior,
+            utility.as_ref(),
             &|example| tokens(&example.request, &example.answer),
-            &self.config,
+            &config.while_kv_used(kv_used),
         );
         let nearest = candidates.first().map(|first| Chosen {
             example: Arc::clone(&first.example),
@@ -146,14 +159,14 @@ fn selection_config(trail: &Trail, directives: &Directives) -> SelectionConfig {
     }
 }
 
-/// Who counts an example's tokens: the tier that is named, else the cheapest that is ready, which is where examples
-/// matter most.
-fn tokenizer(trail: &Trail, ask: &Ask) -> Option<SharedTier> {
+/// For whom examples are chosen, whose tokens they cost: the tier that is named, else the cheapest that is ready, which
+/// is where examples matter most.
+fn shown_to(trail: &Trail, ask: &Ask) -> Option<usize> {
     let pool = &trail.state.pool;
-    let ready = |tier: &&SharedTier| tier.state() == reprise_tier::TierState::Ready;
+    let ready = |tier: &SharedTier| tier.state() == reprise_tier::TierState::Ready;
     match ask.pinned {
-        Some(index) => pool.tier(index).filter(ready).cloned(),
-        None => pool.iter().find(ready).cloned(),
+        Some(index) => pool.tier(index).is_some_and(ready).then_some(index),
+        None => pool.iter().position(ready),
     }
 }
 

@@ -1,5 +1,6 @@
 //! From parsed arguments to work: one file per subcommand.
 
+mod collect;
 mod curate;
 mod import;
 mod pool;
@@ -14,6 +15,7 @@ use crate::cli::{Cli, Command};
 pub async fn run(cli: Cli, cancel: CancellationToken) -> anyhow::Result<u8> {
     match cli.command {
         Command::Curate(args) => curate::run(args, &cancel).await,
+        Command::Collect(args) => collect::run(*args, &cancel).await,
         Command::Import(args) => import::run(args).await,
         Command::Trace(args) => trace::run(args, &cancel).await,
         Command::Pool(args) => pool::run(&args),
