@@ -2,8 +2,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reprise_replay::gateway::chat::CacheUse;
-use reprise_replay::harness::arm::Arm;
 use reprise_replay::gateway::{Gateway, GatewayError, Keys};
+use reprise_replay::harness::arm::Arm;
+use reprise_replay::simulate::machine::NamedSpeed;
+use reprise_router::PolicyKind;
 use secrecy::SecretString;
 
 #[derive(Debug, Parser)]
@@ -29,6 +31,10 @@ pub enum Command {
     Pool(Pool),
     /// Generate what the table of runs lacks: each distinct prompt once, at temperature 0
     Collect(Box<Collect>),
+    /// Train the utility model on the table's outcomes, and report how good it is on unseen requests
+    Learn(Learn),
+    /// Evaluate a policy from the table, in virtual time
+    Simulate(Box<Simulate>),
     /// Turn traces into one self-contained HTML report, with the raw CSV beside it
     Report(Report),
 }
@@ -265,6 +271,67 @@ pub struct Collect {
     pub concurrency: usize,
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub timeout_s: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Learn {
+    /// Folder of the table of runs
+    #[arg(long, value_name = "DIR")]
+    pub table: PathBuf,
+    /// Model file to write; its report is written beside it
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Gateway to deliver the model to
+    #[arg(long, value_name = "URL")]
+    pub install: Option<String>,
+    #[arg(long, env = "REPRISE_ADMIN_KEY", hide_env_values = true)]
+    pub admin_key: Option<SecretString>,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// Folder of the table of runs
+    #[arg(long, value_name = "DIR")]
+    pub table: PathBuf,
+    /// Logged arm that stands for "with examples"
+    #[arg(long, default_value = "near-5")]
+    pub examples: String,
+    #[arg(long)]
+    pub policy: PolicyKind,
+    /// Name of the run in reports; the policy by default
+    #[arg(long)]
+    pub label: Option<String>,
+    /// Speed of a tier, measured: NAME:prefill=N,decode=N[,batch=G][,slots=N][,queue=N][,kv=N][,apart]
+    #[arg(long = "speed", value_name = "SPEED", required = true)]
+    pub speeds: Vec<NamedSpeed>,
+    /// Recorded arrivals (CSV with arrival_s): open loop. Without: one request at a time
+    #[arg(long, value_name = "FILE")]
+    pub arrivals: Option<PathBuf>,
+    /// Arrivals come so fast that the dearest tier without examples would be so busy: 1 is its capacity
+    #[arg(long, value_name = "X", requires = "arrivals", default_value_t = 1.0)]
+    pub load: f64,
+    /// Requests to send; those of the table are repeated in another order until there are as many
+    #[arg(long, value_name = "N")]
+    pub requests: Option<usize>,
+    /// Tells the router each answer's score
+    #[arg(long)]
+    pub feedback: bool,
+    /// Ablation: no load bias
+    #[arg(long)]
+    pub no_load_bias: bool,
+    /// For policy static-threshold
+    #[arg(long)]
+    pub similarity_threshold: Option<f64>,
+    /// For policy win-probability
+    #[arg(long)]
+    pub win_threshold: Option<f64>,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Folder for rows.csv, run.json and moments.csv
+    #[arg(long)]
+    pub out: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -101,11 +101,8 @@ pub fn select_without(
         .collect();
     let excluded = considered - allowed.len();
     let utilities = utility.scores(query, &allowed);
-    let mut rest: Vec<(&Candidate, f32)> = allowed
-        .into_iter()
-        .zip(utilities)
-        .filter(|(_, utility)| *utility >= config.tau)
-        .collect();
+    let mut rest: Vec<(&Candidate, f32)> =
+        allowed.into_iter().zip(utilities).filter(|(_, utility)| *utility >= config.tau).collect();
     let useful = rest.len();
     let mut chosen: Vec<Chosen> = Vec::with_capacity(config.max_examples.min(useful));
     let mut room = config.token_budget;

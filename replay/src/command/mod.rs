@@ -3,8 +3,10 @@
 mod collect;
 mod curate;
 mod import;
+mod learn;
 mod pool;
 mod report;
+mod simulate;
 mod trace;
 
 use tokio_util::sync::CancellationToken;
@@ -16,6 +18,8 @@ pub async fn run(cli: Cli, cancel: CancellationToken) -> anyhow::Result<u8> {
     match cli.command {
         Command::Curate(args) => curate::run(args, &cancel).await,
         Command::Collect(args) => collect::run(*args, &cancel).await,
+        Command::Learn(args) => learn::run(args).await,
+        Command::Simulate(args) => simulate::run(&args),
         Command::Import(args) => import::run(args).await,
         Command::Trace(args) => trace::run(args, &cancel).await,
         Command::Pool(args) => pool::run(&args),

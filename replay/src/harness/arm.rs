@@ -242,7 +242,9 @@ mod tests {
 
     #[test]
     fn names_say_all_and_bad_ones_are_refused() {
-        for name in ["plain", "near-5", "random-3", "rank-7", "prior-5", "model-5+div=0+tau=0.2+order=reverse"] {
+        for name in
+            ["plain", "near-5", "random-3", "rank-7", "prior-5", "model-5+div=0+tau=0.2+order=reverse"]
+        {
             assert_eq!(name.parse::<Arm>().unwrap().to_string(), name);
         }
         assert!("model-2+tokens=100".parse::<Arm>().unwrap().needs_model());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use reprise_cache::UnitVector;
 use reprise_cache::selection::{Utility, UtilityModel};
+use reprise_router::TaskFlags;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -165,22 +166,23 @@ async fn generate(
 ) -> anyhow::Result<()> {
     let mut under_way: JoinSet<Result<Run, GatewayError>> = JoinSet::new();
     let mut wanted = std::collections::HashSet::new();
-    let mut take = |ended: Result<Result<Run, GatewayError>, _>, collected: &mut Collected| -> anyhow::Result<()> {
-        match ended? {
-            Ok(run) => {
-                runs.append(run)?;
-                collected.generated += 1;
-                if collected.generated.is_multiple_of(50) {
-                    info!(generated = collected.generated, known = collected.known, "progress");
+    let mut take =
+        |ended: Result<Result<Run, GatewayError>, _>, collected: &mut Collected| -> anyhow::Result<()> {
+            match ended? {
+                Ok(run) => {
+                    runs.append(run)?;
+                    collected.generated += 1;
+                    if collected.generated.is_multiple_of(50) {
+                        info!(generated = collected.generated, known = collected.known, "progress");
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "a prompt was not answered");
+                    collected.failed += 1;
                 }
             }
-            Err(error) => {
-                warn!(%error, "a prompt was not answered");
-                collected.failed += 1;
-            }
-        }
-        Ok(())
-    };
+            Ok(())
+        };
     let lacking: Vec<&Prompt> = {
         let known: std::collections::HashSet<Key> = known_keys(collection)?;
         prompts.iter().filter(|prompt| wanted.insert(&prompt.key) && !known.contains(&prompt.key)).collect()
@@ -290,6 +292,7 @@ fn outcome_of(
         arm: collection.arms[prompt.arm].name().to_owned(),
         run: prompt.key.clone(),
         vector: Key::of_text(embedder, &request.prompt),
+        flags: TaskFlags::detect(&request.prompt),
         request_bytes: seekers.get(prompt.request)?.query(strength).bytes,
         examples: prompt.shown.iter().map(example).collect(),
         nearest: prompt.nearest,
@@ -330,7 +333,11 @@ async fn embed(
 }
 
 /// A full queue is waited for: embedding a pool takes longer than it holds.
-async fn embed_batch(gateway: &Gateway, embedder: &str, batch: &[&str]) -> Result<Vec<Vec<f32>>, GatewayError> {
+async fn embed_batch(
+    gateway: &Gateway,
+    embedder: &str,
+    batch: &[&str],
+) -> Result<Vec<Vec<f32>>, GatewayError> {
     let mut tries = 0;
     loop {
         match gateway.embed(embedder, batch).await {

@@ -207,7 +207,8 @@ mod tests {
     #[test]
     fn nearest_comes_first_and_random_is_repeatable() {
         let pairs = (0..20).map(|i| pair(&format!("r{i}"), "a")).collect();
-        let library = Library::new(pairs, (0..20).map(|i| unit(20.0 - i as f32, i as f32)).collect()).unwrap();
+        let library =
+            Library::new(pairs, (0..20).map(|i| unit(20.0 - i as f32, i as f32)).collect()).unwrap();
         let seeker = seeker("q", "x");
         let (found, _) = library.nearest(&seeker, 3);
         assert!(found.windows(2).all(|pair| pair[0].similarity >= pair[1].similarity));

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use reprise_router::TaskFlags;
 use serde::{Deserialize, Serialize};
 
 use super::table::Key;
@@ -32,6 +33,7 @@ pub struct Outcome {
     /// Embedding of the request in the table of vectors.
     pub vector: Key,
     pub request_bytes: usize,
+    pub flags: TaskFlags,
     /// In the prompt's order.
     pub examples: Vec<ShownExample>,
     /// Of the nearest example that could have been shown.
@@ -72,7 +74,8 @@ pub fn read(folder: &Path) -> anyhow::Result<Vec<Outcome>> {
 pub fn merge(folder: &Path, new: Vec<Outcome>) -> anyhow::Result<usize> {
     let old = if folder.join(OUTCOMES).exists() { read(folder)? } else { Vec::new() };
     let name = |outcome: &Outcome| (outcome.id.clone(), outcome.tier.clone(), outcome.arm.clone());
-    let mut rows: std::collections::BTreeMap<_, Outcome> = old.into_iter().map(|row| (name(&row), row)).collect();
+    let mut rows: std::collections::BTreeMap<_, Outcome> =
+        old.into_iter().map(|row| (name(&row), row)).collect();
     rows.extend(new.into_iter().map(|row| (name(&row), row)));
     let mut text = Vec::new();
     for row in rows.values() {

@@ -129,8 +129,8 @@ impl<T: Keyed> Table<T> {
             if line.is_empty() {
                 continue;
             }
-            let row: T = serde_json::from_slice(line)
-                .with_context(|| format!("{}:{}", path.display(), number + 1))?;
+            let row: T =
+                serde_json::from_slice(line).with_context(|| format!("{}:{}", path.display(), number + 1))?;
             rows.entry(row.key().clone()).or_insert(row);
         }
         Ok(Self { rows, file })
