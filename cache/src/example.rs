@@ -94,7 +94,7 @@ impl Example {
     /// Text and vector, and what the index and maps hold beside them.
     pub(crate) fn count_bytes(request: &str, answer: &str, dimensions: usize) -> usize {
         const OVERHEAD: usize = 320;
-        // The vector stands in the example and once more in the search graph.
-        request.len() + answer.len() + 2 * dimensions * size_of::<f32>() + OVERHEAD
+        // The vector, and its code of one byte a dimension in the index.
+        request.len() + answer.len() + dimensions * (size_of::<f32>() + 1) + OVERHEAD
     }
 }

@@ -43,7 +43,7 @@ pub use embed::{EmbedError, Embedder};
 pub use error::CacheError;
 pub use example::{Candidate, Example, ExampleId, NewExample};
 pub use fingerprint::Fingerprint;
-pub use index::{Index, IndexConfig};
+pub use index::{Index, IndexConfig, IndexShape};
 pub use instructions::Instructions;
 pub use model_hash::ModelHash;
 pub use outcome::Outcome;

@@ -5,7 +5,7 @@ mod retrieval;
 pub enum Bench {
     /// Prefill and decode speed of a model, as one JSON object.
     Engine(engine::Engine),
-    /// Search time and recall of the example index over random directions, as one JSON object.
+    /// Search time and recall of the example index over synthetic clusters, as one JSON object.
     Retrieval(retrieval::Retrieval),
 }
 
