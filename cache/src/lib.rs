@@ -15,7 +15,7 @@ mod cache;
 mod config;
 mod embed;
 mod error;
-mod eviction;
+pub mod eviction;
 mod exact;
 mod example;
 mod fingerprint;

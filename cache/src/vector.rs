@@ -50,11 +50,6 @@ impl UnitVector {
         self.0.len()
     }
 
-    /// True if both are the same allocation: cheaper than comparing numbers, and never true of different ones.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
     /// Cosine similarity, in [-1, 1]; 0 between vectors of different dimensions.
     #[must_use]
     pub fn dot(&self, other: &Self) -> f32 {

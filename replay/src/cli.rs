@@ -35,6 +35,8 @@ pub enum Command {
     Learn(Learn),
     /// Evaluate a policy from the table, in virtual time
     Simulate(Box<Simulate>),
+    /// Compare eviction policies at byte budgets, from the table
+    Evict(Evict),
     /// Turn traces into one self-contained HTML report, with the raw CSV beside it
     Report(Report),
 }
@@ -281,6 +283,9 @@ pub struct Learn {
     /// Model file to write; its report is written beside it
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Gateway whose rated answers are added to the table first
+    #[arg(long, value_name = "URL")]
+    pub from: Option<String>,
     /// Gateway to deliver the model to
     #[arg(long, value_name = "URL")]
     pub install: Option<String>,
@@ -332,6 +337,26 @@ pub struct Simulate {
     /// Folder for rows.csv, run.json and moments.csv
     #[arg(long)]
     pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Evict {
+    /// Folder of the table of runs
+    #[arg(long, value_name = "DIR")]
+    pub table: PathBuf,
+    /// Shares of the bytes of all examples
+    #[arg(long = "budget", value_name = "SHARE", default_values_t = [1.0, 0.5, 0.2, 0.05])]
+    pub budgets: Vec<f64>,
+    /// Requests of the stream, half of it before the eviction
+    #[arg(long, default_value_t = 4000)]
+    pub length: usize,
+    #[arg(long, default_value_t = 250.0)]
+    pub per_hour: f64,
+    /// Exponent of the Zipf law by which requests are drawn; 0 draws all alike
+    #[arg(long, default_value_t = 1.0)]
+    pub skew: f64,
+    #[arg(long = "seed", default_values_t = [1, 2, 3])]
+    pub seeds: Vec<u64>,
 }
 
 #[derive(Debug, Args)]

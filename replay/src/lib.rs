@@ -5,6 +5,7 @@
 
 pub mod curate;
 pub mod data;
+pub mod evict;
 pub mod gateway;
 pub mod harness;
 pub mod import;

@@ -17,7 +17,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Candidate, Example};
+use crate::{Candidate, Example, ExampleId};
 
 pub use utility::{Query, SimilarityPrior, Utility, UtilityModel};
 
@@ -63,6 +63,8 @@ pub struct Selection {
     pub below_tau: usize,
     /// Useful, but the budget was spent or the count reached.
     pub passed_over: usize,
+    /// The nearest of those under tau that have a poor measured answer and would be over it with a good one.
+    pub held_back: Vec<ExampleId>,
 }
 
 impl Selection {
@@ -102,8 +104,9 @@ pub fn select_without(
     let excluded = considered - allowed.len();
     let utilities = utility.scores(query, &allowed);
     let mut rest: Vec<(&Candidate, f32)> =
-        allowed.into_iter().zip(utilities).filter(|(_, utility)| *utility >= config.tau).collect();
+        allowed.iter().copied().zip(utilities).filter(|(_, utility)| *utility >= config.tau).collect();
     let useful = rest.len();
+    let held_back = held_back(&allowed, &rest, config.tau);
     let mut chosen: Vec<Chosen> = Vec::with_capacity(config.max_examples.min(useful));
     let mut room = config.token_budget;
     while chosen.len() < config.max_examples {
@@ -124,7 +127,22 @@ pub fn select_without(
         below_tau: considered - excluded - useful,
         passed_over: useful - chosen.len(),
         chosen,
+        held_back,
     }
+}
+
+/// What a poor answer is, and how many of them one request tells of.
+const POOR: f32 = 0.5;
+const HELD_BACK: usize = 3;
+
+/// Near as they are, only their answers keep them from being shown: nothing but this tells that a better one is missed.
+fn held_back(allowed: &[&Candidate], useful: &[(&Candidate, f32)], tau: f32) -> Vec<ExampleId> {
+    let poor = |candidate: &&&Candidate| candidate.example.quality.is_some_and(|quality| quality < POOR);
+    let would_be_useful =
+        |candidate: &&&Candidate| SimilarityPrior::score(candidate.similarity, Some(1.0)) >= tau;
+    let is_shown = |id: ExampleId| useful.iter().any(|(candidate, _)| candidate.example.id == id);
+    let ids = allowed.iter().filter(poor).filter(would_be_useful).map(|candidate| candidate.example.id);
+    ids.filter(|id| !is_shown(*id)).take(HELD_BACK).collect()
 }
 
 fn most_relevant(rest: &[(&Candidate, f32)], chosen: &[Chosen], diversity: f32) -> Option<usize> {
@@ -167,6 +185,7 @@ mod tests {
             valued_at_ms: 0,
             replay_gain: 0.0,
             uses: 0,
+            missed: 0,
             replays: 0,
             merged: 0,
             bytes: 0,
@@ -207,6 +226,19 @@ mod tests {
         let selection = select(&query(), &candidates, &SimilarityPrior, &cost, &config);
         assert_eq!(selection.chosen.len(), 1);
         assert!(selection.chosen[0].similarity < 0.8);
+    }
+
+    #[test]
+    fn a_near_example_with_a_poor_answer_is_told_of() {
+        let candidates = [
+            candidate(vec![1.0, 0.0], 0.9, Some(0.1)),
+            candidate(vec![0.0, 1.0], 0.9, Some(1.0)),
+            candidate(vec![0.5, 1.0], 0.3, Some(0.1)),
+            candidate(vec![0.6, 1.0], 0.6, None),
+        ];
+        let selection = select(&query(), &candidates, &SimilarityPrior, &cost, &SelectionConfig::default());
+        assert_eq!(selection.held_back, [candidates[0].example.id]);
+        assert_eq!(selection.chosen.len(), 1);
     }
 
     proptest! {

@@ -16,6 +16,7 @@ mod import;
 mod journal;
 mod lease;
 pub mod origin;
+mod outcomes;
 mod overview;
 mod pair;
 mod pool;
@@ -91,6 +92,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(app: &SharedState) -> axum::Rout
         .route("/examples", get(examples::list).delete(examples::clear))
         .route("/examples/import", post(import::import))
         .route("/examples/{id}", get(examples::show).patch(examples::change).delete(examples::delete))
+        .route("/outcomes", get(outcomes::list))
         .route("/utility", get(utility::list).put(utility::install))
         .route("/utility/active", put(utility::activate))
         .route("/replay/lease", post(replay_lease::acquire))

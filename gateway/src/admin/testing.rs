@@ -186,6 +186,8 @@ pub fn record(request_id: &str, total_ms: f64) -> DecisionRecord {
         usage: None,
         finish_reason: None,
         rating: None,
+        embedding: None,
+        request_bytes: 0,
         admitted: None,
     }
 }

@@ -33,6 +33,7 @@ pub struct Lesson {
     instructions: Instructions,
     embedding: Option<UnitVector>,
     examples: Vec<Chosen>,
+    held_back: Vec<ExampleId>,
     pinned: bool,
 }
 
@@ -72,6 +73,7 @@ impl Lesson {
             instructions: ask.instructions(),
             embedding: plan.embedding.clone(),
             examples: plan.examples.clone(),
+            held_back: plan.held_back.clone(),
             pinned: ask.pinned.is_some(),
         }
     }
@@ -97,7 +99,7 @@ impl Lesson {
         let credits = answer.with_examples && !self.examples.is_empty();
         let admits =
             self.question.is_some() && answer.finish_reason == "stop" && !answer.text.trim().is_empty();
-        if !credits && !admits {
+        if !credits && !admits && self.held_back.is_empty() {
             return;
         }
         let Ok(slot) = Arc::clone(&self.state.afterwards).try_acquire_owned() else {
@@ -106,8 +108,8 @@ impl Lesson {
         };
         let state = Arc::clone(&self.state);
         state.tasks.spawn(async move {
-            if credits {
-                self.credit(&memory, &answer).await;
+            if credits || !self.held_back.is_empty() {
+                self.credit(&memory, &answer, credits).await;
             }
             if admits {
                 self.admit(memory, answer).await;
@@ -116,15 +118,21 @@ impl Lesson {
         });
     }
 
-    async fn credit(&self, memory: &Memory, answer: &Whole) {
-        let ids: Vec<ExampleId> = self.examples.iter().map(|chosen| chosen.example.id).collect();
+    async fn credit(&self, memory: &Memory, answer: &Whole, shown: bool) {
+        let shown = if shown { self.examples.as_slice() } else { &[] };
+        let ids: Vec<ExampleId> = shown.iter().map(|chosen| chosen.example.id).collect();
+        let held_back = self.held_back.clone();
         let pool = &self.state.pool;
         let served = pool.get(&answer.tier).map(|(index, tier)| (index, tier.info().cost));
         let (index, cost) = served.unwrap_or((0, 1.0));
         let offloaded = !self.pinned && index + 1 < pool.iter().len();
         let outcome = Outcome { quality: None, cost: cost as f32, offloaded };
         let (cache, tenant) = (Arc::clone(&memory.cache), self.tenant.clone());
-        let credited = spawn_blocking(move || cache.tenant(&tenant).credit(&ids, &outcome, now_ms()));
+        let credited = spawn_blocking(move || {
+            let tenant = cache.tenant(&tenant);
+            tenant.credit(&ids, &outcome, now_ms());
+            tenant.missed(&held_back, outcome.cost);
+        });
         if credited.await.is_err() {
             tracing::error!("crediting examples ended in a panic");
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reprise_cache::selection::{Chosen, Query, SelectionConfig, select};
-use reprise_cache::{Cache, EmbedError, Instructions, TenantId, UnitVector, scrub};
+use reprise_cache::{Cache, EmbedError, ExampleId, Instructions, TenantId, UnitVector, scrub};
 use reprise_tier::SharedTier;
 use tokio::task::spawn_blocking;
 
@@ -22,11 +22,15 @@ use crate::state::Memory;
 #[derive(Debug)]
 pub struct Recalled {
     pub embedding: UnitVector,
+    /// Of the question.
+    pub bytes: usize,
     /// Most useful last.
     pub chosen: Vec<Chosen>,
     /// The nearest example as it is, whether it was chosen or not.
     pub nearest: Option<Chosen>,
     pub top_similarity: Option<f32>,
+    /// Near ones that a better answer would have made useful.
+    pub held_back: Vec<ExampleId>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +44,7 @@ pub enum RecallError {
 /// An embedder reads a few hundred tokens; more text would only cost time.
 const EMBEDDED_BYTES: usize = 4096;
 
-/// `None` if there is no question.
+/// `None` if there is no question that examples could help with.
 ///
 /// # Errors
 /// The embedder or the cache failed; the request is answered without them.
@@ -50,7 +54,7 @@ pub async fn recall(
     ask: &Ask,
     directives: &Directives,
 ) -> Result<Option<Recalled>, RecallError> {
-    let Some(question) = ask.question() else { return Ok(None) };
+    let Some(question) = ask.question().filter(|_| ask.takes_examples()) else { return Ok(None) };
     let begun = Instant::now();
     let embedding = memory.embedder.embed(&embedded_text(question)).await?;
     trail.time(Stage::Embed, begun.elapsed());
@@ -139,7 +143,9 @@ impl Search {
         let times = Times { retrieve, select: begun.elapsed().saturating_sub(retrieve) };
         let recalled = Recalled {
             embedding: self.embedding,
+            bytes: self.bytes,
             chosen: selection.chosen,
+            held_back: selection.held_back,
             top_similarity: nearest.as_ref().map(|nearest| nearest.similarity),
             nearest,
         };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use reprise_router::{BanditConfig, CostConfig, LoadConfig, PolicyKind, RouterConfig};
+use reprise_router::{BanditConfig, CostConfig, GuardConfig, LoadConfig, PolicyKind, RouterConfig};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -121,6 +121,7 @@ pub struct RouterSection {
     pub load: LoadConfig,
     pub cost: CostConfig,
     pub bandit: BanditConfig,
+    pub guard: GuardConfig,
 }
 
 impl Default for RawConfig {
@@ -187,7 +188,7 @@ impl Default for EmbedderSection {
 
 impl Default for RouterSection {
     fn default() -> Self {
-        let RouterConfig { policy, load, cost, bandit, similarity_threshold, win_threshold } =
+        let RouterConfig { policy, load, cost, bandit, guard, similarity_threshold, win_threshold } =
             RouterConfig::default();
         Self {
             policy,
@@ -198,6 +199,7 @@ impl Default for RouterSection {
             load,
             cost,
             bandit,
+            guard,
         }
     }
 }

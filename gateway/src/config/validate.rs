@@ -139,6 +139,7 @@ fn router(raw: &RouterSection) -> Result<(RouterConfig, Duration), ConfigError> 
         load: raw.load,
         cost: raw.cost,
         bandit: raw.bandit,
+        guard: raw.guard,
         similarity_threshold: raw.similarity_threshold,
         win_threshold: raw.win_threshold,
     };

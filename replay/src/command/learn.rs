@@ -4,13 +4,24 @@ use reprise_replay::harness::outcome::{self, VECTORS};
 use reprise_replay::harness::table::Table;
 use reprise_replay::learn::measure::Quality;
 use reprise_replay::learn::train::Training;
-use reprise_replay::learn::{self};
+use reprise_replay::learn::{self, live};
 
 use crate::cli::Learn;
 
 pub async fn run(args: Learn) -> anyhow::Result<u8> {
+    std::fs::create_dir_all(&args.table).with_context(|| format!("create {}", args.table.display()))?;
+    let mut vectors = Table::open(&args.table.join(VECTORS))?;
+    let keys = Keys { admin: args.admin_key, api: None };
+    if let Some(url) = &args.from {
+        let rated = Gateway::new(url, keys.clone())?.outcomes().await?;
+        let rows = live::outcomes(&rated, &mut vectors)?;
+        println!(
+            "{} rated answers of {url}; {} outcomes in all",
+            rated.len(),
+            outcome::merge(&args.table, rows)?
+        );
+    }
     let outcomes = outcome::read(&args.table)?;
-    let vectors = Table::open(&args.table.join(VECTORS))?;
     let training = Training { seed: args.seed, ..Training::default() };
     let (model, report) = learn::learn(&outcomes, &vectors, &training)?;
     let write = |path: &std::path::Path, text: String| {
@@ -36,7 +47,7 @@ pub async fn run(args: Learn) -> anyhow::Result<u8> {
         show(&format!("{set}: model"), model);
     }
     if let Some(url) = &args.install {
-        let gateway = Gateway::new(url, Keys { admin: args.admin_key, api: None })?;
+        let gateway = Gateway::new(url, keys)?;
         let switched = gateway.install_utility(&model).await?;
         println!("installed as version {}; before it was {}", switched.active, switched.previous);
     }

@@ -2,6 +2,7 @@
 
 mod collect;
 mod curate;
+mod evict;
 mod import;
 mod learn;
 mod pool;
@@ -18,6 +19,7 @@ pub async fn run(cli: Cli, cancel: CancellationToken) -> anyhow::Result<u8> {
     match cli.command {
         Command::Curate(args) => curate::run(args, &cancel).await,
         Command::Collect(args) => collect::run(*args, &cancel).await,
+        Command::Evict(args) => evict::run(&args),
         Command::Learn(args) => learn::run(args).await,
         Command::Simulate(args) => simulate::run(&args),
         Command::Import(args) => import::run(args).await,

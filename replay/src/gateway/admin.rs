@@ -29,6 +29,9 @@ pub struct Example {
     pub replay_gain: f64,
     #[serde(default)]
     pub uses: u64,
+    /// Times it would have stood in a prompt if its answer were better.
+    #[serde(default)]
+    pub missed: u64,
     #[serde(default)]
     pub replays: u32,
     /// False if the answer leaned on instructions or a conversation that are not stored with it.
@@ -162,6 +165,37 @@ struct Rating<'a> {
     rating: f64,
 }
 
+/// A rated answer, as `/admin/v1/outcomes` tells it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct LiveOutcome {
+    pub request_id: String,
+    pub tier: String,
+    pub model: String,
+    pub cost: f64,
+    pub strength: f64,
+    pub quality: f32,
+    pub embedding: Vec<f32>,
+    pub request_bytes: usize,
+    pub nearest: f32,
+    pub prompt_tokens: u32,
+    pub completion_tokens: u32,
+    pub examples: Vec<LiveExample>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct LiveExample {
+    pub embedding: Vec<f32>,
+    pub similarity: f32,
+    pub utility: f32,
+    pub quality: Option<f32>,
+    pub bytes: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct LiveOutcomes {
+    data: Vec<LiveOutcome>,
+}
+
 #[derive(Debug, Serialize)]
 struct EmbeddingRequest<'a> {
     model: &'a str,
@@ -199,6 +233,13 @@ impl Gateway {
         let found: Embeddings =
             serde_json::from_slice(&bytes).map_err(|source| GatewayError::Body { url, source })?;
         Ok(found.data.into_iter().map(|row| row.embedding).collect())
+    }
+
+    /// Rated answers of the newest requests.
+    pub async fn outcomes(&self) -> Result<Vec<LiveOutcome>, GatewayError> {
+        let path = "/admin/v1/outcomes";
+        let found: LiveOutcomes = self.admin_within(IMPORT_TIMEOUT, Method::GET, path, None::<&()>).await?;
+        Ok(found.data)
     }
 
     /// Delivers a utility model; it scores from the next request on.

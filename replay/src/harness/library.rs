@@ -139,6 +139,7 @@ impl Held {
             valued_at_ms: 0,
             replay_gain: 0.0,
             uses: 0,
+            missed: 0,
             replays: 0,
             merged: 0,
         };

@@ -4,6 +4,7 @@
 //! test checks against finite differences, and training gives the same bits on every machine.
 
 pub mod isotonic;
+pub mod live;
 pub mod measure;
 pub mod network;
 pub mod rows;
