@@ -2,7 +2,9 @@
 //!
 //! An inverted file (Jégou, Douze, Schmid 2011, "Product Quantization for Nearest Neighbor Search", without the product):
 //! a search scans the codes of the lists whose centres are nearest to the query, and computes the exact similarity of the
-//! best. How many lists that takes is measured when the generation is built, on its own vectors. Without centres there is
+//! best. How many lists that takes is measured when the generation is built: on its own vectors, and on blends of two of
+//! them, which lie between clusters as a query on a new subject does. A search scans the few lists of the first measure, and
+//! goes on to the many of the second if what it found is less alike than what such a vector finds. Without centres there is
 //! one list, scanned exactly.
 //!
 //! A new vector goes to the end of its list and is found at once; a deleted one leaves it. So a generation does not go
@@ -19,8 +21,11 @@ pub struct Generation {
     /// `None`: one list.
     centres: Option<Centres>,
     lists: Vec<RwLock<List>>,
-    /// Lists that a search scans.
-    breadth: usize,
+    /// Lists that a search scans: for a query like the vectors held, and for one unlike them.
+    near: usize,
+    far: usize,
+    /// Similarity of the tenth nearest under which a query counts as unlike them.
+    familiar: f32,
     /// Vectors when it was built.
     pub built_of: usize,
 }
@@ -43,6 +48,9 @@ struct Row {
 
 /// Vectors whose neighbours are looked up to measure it.
 const PROBES: usize = 200;
+const NEIGHBOURS: usize = 10;
+/// One in so many own vectors has a tenth nearest that is less alike than what counts as familiar.
+const UNFAMILIAR: usize = 20;
 /// Candidates by code whose exact similarity is computed, for each that is wanted, and at least.
 const RERANKED: usize = 3;
 const RERANKED_LEAST: usize = 64;
@@ -50,7 +58,7 @@ const RERANKED_LEAST: usize = 64;
 impl Generation {
     /// One list, scanned exactly.
     pub fn flat() -> Self {
-        Self { centres: None, lists: vec![RwLock::default()], breadth: 1, built_of: 0 }
+        Self { centres: None, lists: vec![RwLock::default()], near: 1, far: 1, familiar: -1.0, built_of: 0 }
     }
 
     /// Clusters the vectors and measures the breadth. Takes seconds from 10^5 on.
@@ -60,14 +68,16 @@ impl Generation {
         let built_of = rows.len();
         let mut generation = Self {
             lists: (0..centres.len()).map(|_| RwLock::default()).collect(),
-            breadth: centres.len(),
+            near: centres.len(),
+            far: centres.len(),
+            familiar: -1.0,
             centres: Some(centres),
             built_of,
         };
         for (id, vector, under) in rows {
             generation.insert(id, vector, under);
         }
-        generation.breadth = generation.measured_breadth(&vectors, recall);
+        generation.measure(&vectors, recall);
         generation
     }
 
@@ -75,9 +85,9 @@ impl Generation {
         self.centres.is_some()
     }
 
-    /// Lists that a search scans, of how many.
-    pub fn breadth(&self) -> (usize, usize) {
-        (self.breadth, self.lists.len())
+    /// Lists that a search scans, near and far, of how many.
+    pub fn breadth(&self) -> (usize, usize, usize) {
+        (self.near, self.far, self.lists.len())
     }
 
     pub fn insert(&self, id: ExampleId, vector: UnitVector, under: Instructions) {
@@ -139,11 +149,13 @@ impl Generation {
         let code = Code::of(query.as_slice());
         let dimensions = query.dimensions().max(1);
         let mut best = Best::new((RERANKED * k).max(RERANKED_LEAST));
-        let usual = (self.built_of * self.breadth / self.lists.len().max(1)).max(k);
-        let mut seen = 0;
+        let (mut breadth, mut seen) = (self.near, 0);
         for (probed, index) in centres.in_order(&code).into_iter().enumerate() {
-            if probed >= self.breadth && seen >= usual {
-                break;
+            if probed >= breadth && seen >= self.usual(breadth).max(k) {
+                if breadth >= self.far || best.similarity_at(NEIGHBOURS) >= self.familiar {
+                    break;
+                }
+                breadth = self.far;
             }
             let Some(list) = self.lists.get(index) else { continue };
             let list = list.read();
@@ -162,26 +174,44 @@ impl Generation {
         exactly.into_vec()
     }
 
-    /// The least number of lists in which this share of the ten nearest other vectors lie.
-    fn measured_breadth(&self, vectors: &[UnitVector], recall: f64) -> usize {
-        let Some(centres) = &self.centres else { return 1 };
+    /// Vectors that so many lists held when the generation was built.
+    fn usual(&self, breadth: usize) -> usize {
+        self.built_of * breadth / self.lists.len().max(1)
+    }
+
+    fn measure(&mut self, vectors: &[UnitVector], recall: f64) {
         let step = vectors.len().div_ceil(PROBES).max(1);
+        let own: Vec<UnitVector> = vectors.iter().step_by(step).cloned().collect();
+        let blends: Vec<UnitVector> =
+            own.iter().zip(own.iter().skip(own.len() / 2)).filter_map(|(a, b)| blend(a, b)).collect();
+        // The first of an own vector's neighbours is itself.
+        let (near, mut tenths) = self.breadth_for(&own, 1, recall);
+        let (far, _) = self.breadth_for(&blends, 0, recall);
+        tenths.sort_by(f32::total_cmp);
+        self.familiar = tenths.get(tenths.len() / UNFAMILIAR).copied().unwrap_or(-1.0);
+        (self.near, self.far) = (near, far.max(near));
+    }
+
+    /// The least number of lists in which this share of the queries' ten nearest lie, passing over the first `skipped`; and
+    /// the similarity of the tenth of each.
+    fn breadth_for(&self, queries: &[UnitVector], skipped: usize, recall: f64) -> (usize, Vec<f32>) {
+        let Some(centres) = &self.centres else { return (1, Vec::new()) };
         let mut found_at = vec![0_usize; self.lists.len()];
-        let mut neighbours = 0;
-        for vector in vectors.iter().step_by(step) {
-            let code = Code::of(vector.as_slice());
-            let order = centres.in_order(&code);
-            let mut best = Best::new(11);
-            for (probed, index) in order.iter().enumerate() {
-                let list = self.lists[*index].read();
-                for (values, scale) in list.codes.chunks_exact(vector.dimensions()).zip(&list.scales) {
+        let (mut neighbours, mut tenths) = (0, Vec::new());
+        for query in queries {
+            let code = Code::of(query.as_slice());
+            let mut best = Best::new(NEIGHBOURS + skipped);
+            for (probed, index) in centres.in_order(&code).into_iter().enumerate() {
+                let list = self.lists[index].read();
+                for (values, scale) in list.codes.chunks_exact(query.dimensions()).zip(&list.scales) {
                     best.offer(about((*scale, values), (code.scale, &code.values)), || probed);
                 }
             }
             let mut nearest = best.into_vec();
             nearest.sort_by(|a, b| b.1.total_cmp(&a.1));
-            // The first is the vector itself.
-            for (probed, _) in nearest.into_iter().skip(1) {
+            nearest.truncate(NEIGHBOURS + skipped);
+            tenths.extend(nearest.last().map(|last| last.1));
+            for (probed, _) in nearest.into_iter().skip(skipped) {
                 found_at[probed] += 1;
                 neighbours += 1;
             }
@@ -190,12 +220,17 @@ impl Generation {
         let mut found = 0;
         for (probed, count) in found_at.iter().enumerate() {
             found += count;
-            if found >= wanted {
-                return probed + 1;
+            if found >= wanted && neighbours > 0 {
+                return (probed + 1, tenths);
             }
         }
-        self.lists.len()
+        (self.lists.len(), tenths)
     }
+}
+
+/// Half-way between two; `None` for opposite ones.
+fn blend(a: &UnitVector, b: &UnitVector) -> Option<UnitVector> {
+    UnitVector::try_new(a.as_slice().iter().zip(b.as_slice()).map(|(a, b)| a + b).collect()).ok()
 }
 
 /// The best of what was offered. Keeps a few times as many, so that it sorts seldom.
@@ -219,6 +254,15 @@ impl<T> Best<T> {
         if self.kept.len() >= 4 * self.k + 64 {
             self.cut();
         }
+    }
+
+    /// Of the `n`th best so far; the least there is if there are fewer.
+    fn similarity_at(&self, n: usize) -> f32 {
+        let mut all: Vec<f32> = self.kept.iter().map(|(_, similarity)| *similarity).collect();
+        if all.len() < n || n == 0 {
+            return f32::NEG_INFINITY;
+        }
+        *all.select_nth_unstable_by(n - 1, |a, b| b.total_cmp(a)).1
     }
 
     fn cut(&mut self) {

@@ -66,8 +66,9 @@ pub struct IndexShape {
     pub vectors: usize,
     /// 0: scanned exactly.
     pub clusters: usize,
-    /// Clusters that a search scans.
+    /// Clusters that a search scans for a query like what is held, and for one unlike it.
     pub searched: usize,
+    pub searched_far: usize,
 }
 
 impl Default for Index {
@@ -95,9 +96,9 @@ impl Index {
     #[must_use]
     pub fn shape(&self) -> IndexShape {
         let generation = self.current();
-        let (searched, lists) = generation.breadth();
-        let clusters = if generation.is_clustered() { lists } else { 0 };
-        IndexShape { vectors: self.len(), clusters, searched: if clusters > 0 { searched } else { 0 } }
+        let (searched, searched_far, clusters) =
+            if generation.is_clustered() { generation.breadth() } else { (0, 0, 0) };
+        IndexShape { vectors: self.len(), clusters, searched, searched_far }
     }
 
     /// Adds a vector, or puts another in its place.

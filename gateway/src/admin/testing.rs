@@ -114,6 +114,7 @@ impl Fixture {
             slots: Arc::new(Semaphore::new(1)),
             searches: Arc::new(Semaphore::new(1)),
             afterwards: Arc::new(Semaphore::new(1)),
+            shadow: crate::chat::ShadowBudget::new(0, Instant::now()),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             abort: CancellationToken::new(),

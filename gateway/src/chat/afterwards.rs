@@ -17,6 +17,7 @@ use super::exact::{self, ExactKey};
 use super::parse::Ask;
 use super::recall::embedded_text;
 use super::route::Plan;
+use super::shadow::Shadow;
 use super::trail::Trail;
 use crate::state::{Memory, SharedState, now_ms};
 
@@ -35,6 +36,7 @@ pub struct Lesson {
     examples: Vec<Chosen>,
     held_back: Vec<ExampleId>,
     pinned: bool,
+    shadow: Option<Shadow>,
 }
 
 /// An answer that is whole.
@@ -75,6 +77,7 @@ impl Lesson {
             examples: plan.examples.clone(),
             held_back: plan.held_back.clone(),
             pinned: ask.pinned.is_some(),
+            shadow: Shadow::wanted(trail, ask, directives),
         }
     }
 
@@ -94,7 +97,8 @@ impl Lesson {
     }
 
     /// After it: the examples get their credit, the answer becomes one.
-    pub fn learn(self, answer: Whole) {
+    pub fn learn(mut self, answer: Whole) {
+        self.shadow(&answer);
         let Some(memory) = self.state.memory().cloned() else { return };
         let credits = answer.with_examples && !self.examples.is_empty();
         let admits =
@@ -115,6 +119,19 @@ impl Lesson {
                 self.admit(memory, answer).await;
             }
             drop(slot);
+        });
+    }
+
+    /// In a task of its own: it may wait long for an idle tier, and must not keep a place from those who do not.
+    fn shadow(&mut self, answer: &Whole) {
+        let Some(shadow) = self.shadow.take() else { return };
+        let (state, answer) = (Arc::clone(&self.state), answer.clone());
+        let abort = state.shutdown.clone();
+        self.state.tasks.spawn(async move {
+            tokio::select! {
+                () = abort.cancelled() => {}
+                () = shadow.run(&state, &answer) => {}
+            }
         });
     }
 

@@ -187,6 +187,10 @@ impl Trail {
         self.record.decision = Some(decision);
     }
 
+    pub fn decision(&self) -> Option<&Decision> {
+        self.record.decision.as_ref()
+    }
+
     pub fn went_straight(&mut self, reason: &'static str) {
         self.record.straight = true;
         self.state.metrics.router_straight.with_label_values(&[reason]).inc();

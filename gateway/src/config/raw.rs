@@ -116,6 +116,8 @@ pub struct RouterSection {
     pub default_tier: Option<String>,
     /// For cache and router together; later, a request goes straight to the default tier.
     pub deadline_ms: f64,
+    /// Tokens that shadow runs of the dearest tier may take where the router is uncertain; 0: none.
+    pub shadow_tokens_per_hour: u32,
     pub similarity_threshold: f64,
     pub win_threshold: f64,
     pub load: LoadConfig,
@@ -194,6 +196,7 @@ impl Default for RouterSection {
             policy,
             default_tier: None,
             deadline_ms: 250.0,
+            shadow_tokens_per_hour: 0,
             similarity_threshold,
             win_threshold,
             load,

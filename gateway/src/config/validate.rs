@@ -38,6 +38,7 @@ pub(super) fn config(raw: RawConfig) -> Result<Config, ConfigError> {
         router,
         default_tier,
         decision_deadline,
+        shadow_tokens_per_hour: raw.router.shadow_tokens_per_hour,
     })
 }
 

@@ -7,6 +7,7 @@ use reprise_replay::learn::train::Training;
 use reprise_replay::learn::{self, live};
 
 use crate::cli::Learn;
+use crate::exit;
 
 pub async fn run(args: Learn) -> anyhow::Result<u8> {
     std::fs::create_dir_all(&args.table).with_context(|| format!("create {}", args.table.display()))?;
@@ -47,6 +48,10 @@ pub async fn run(args: Learn) -> anyhow::Result<u8> {
         show(&format!("{set}: model"), model);
     }
     if let Some(url) = &args.install {
+        if !report.is_better() {
+            println!("not installed: on unseen requests it foretells no better than calibrated likeness");
+            return Ok(exit::REFUSED);
+        }
         let gateway = Gateway::new(url, keys)?;
         let switched = gateway.install_utility(&model).await?;
         println!("installed as version {}; before it was {}", switched.active, switched.previous);

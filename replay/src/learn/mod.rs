@@ -40,6 +40,14 @@ pub struct Report {
     pub by_set: Vec<(String, Quality, Quality)>,
 }
 
+impl Report {
+    /// True if the model foretells the outcomes of unseen requests better than likeness does, calibrated as well.
+    #[must_use]
+    pub fn is_better(&self) -> bool {
+        self.model.brier < self.prior_calibrated.brier
+    }
+}
+
 /// # Errors
 /// Too few outcomes to train, calibrate and test on.
 pub fn learn(

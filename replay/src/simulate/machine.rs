@@ -387,7 +387,8 @@ mod tests {
             let mut machine = Machine::new(&[wide, wide]);
             let mut work = 0.0;
             for (id, (prompt, completion, tier)) in jobs.iter().enumerate() {
-                prop_assert!(machine.submit(*tier, id, Work { prompt: *prompt, completion: *completion }));
+                let job = Work { prompt: *prompt, completion: *completion };
+                prop_assert!(machine.submit(*tier, id, job));
                 work += f64::from(*prompt) / 100.0 + f64::from(completion - 1) / 10.0;
             }
             let done = run_out(&mut machine);
