@@ -25,20 +25,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     println!(
-        "run,vectors,data,k,clusters,searched,searched_far,exact_p50_us,exact_p99_us,clusters_p50_us,clusters_p99_us,recall,build_s,\
+        "run,vectors,data,k,clusters,searched,exact_p50_us,exact_p99_us,clusters_p50_us,clusters_p99_us,recall,build_s,\
          searches_during_build,during_build_p50_us,during_build_p99_us,during_build_max_us,index_bytes_per_vector"
     );
     for n in sizes {
         for run in 1..=runs {
             let report = bench_retrieval(n, &BenchConfig { seed: run, ..config.clone() });
             println!(
-                "{run},{},{},{},{},{},{},{:.1},{:.1},{:.1},{:.1},{:.4},{:.2},{},{:.1},{:.1},{:.1},{:.0}",
+                "{run},{},{},{},{},{},{:.1},{:.1},{:.1},{:.1},{:.4},{:.2},{},{:.1},{:.1},{:.1},{:.0}",
                 report.vectors,
                 if config.around.is_empty() { "synthetic" } else { "real" },
                 report.k,
                 report.shape.clusters,
                 report.shape.searched,
-                report.shape.searched_far,
                 report.exact_p50_us,
                 report.exact_p99_us,
                 report.clusters_p50_us,

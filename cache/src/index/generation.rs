@@ -2,10 +2,10 @@
 //!
 //! An inverted file (Jégou, Douze, Schmid 2011, "Product Quantization for Nearest Neighbor Search", without the product):
 //! a search scans the codes of the lists whose centres are nearest to the query, and computes the exact similarity of the
-//! best. How many lists that takes is measured when the generation is built: on its own vectors, and on blends of two of
-//! them, which lie between clusters as a query on a new subject does. A search scans the few lists of the first measure, and
-//! goes on to the many of the second if what it found is less alike than what such a vector finds. Without centres there is
-//! one list, scanned exactly.
+//! best. How many lists that takes is measured when the generation is built, on its own vectors. A query that is unlike all
+//! of them (what it finds there is less alike than what any of them found) is not covered by that measure: it scans every
+//! list, unless what it found lies clearly under the floor, where nothing is returned anyway. Without centres there is one
+//! list, scanned exactly.
 //!
 //! A new vector goes to the end of its list and is found at once; a deleted one leaves it. So a generation does not go
 //! stale by change alone, only by growth or drift.
@@ -21,10 +21,9 @@ pub struct Generation {
     /// `None`: one list.
     centres: Option<Centres>,
     lists: Vec<RwLock<List>>,
-    /// Lists that a search scans: for a query like the vectors held, and for one unlike them.
-    near: usize,
-    far: usize,
-    /// Similarity of the tenth nearest under which a query counts as unlike them.
+    /// Lists that a search scans.
+    breadth: usize,
+    /// Similarity of the tenth nearest under which a query is unlike all that was held.
     familiar: f32,
     /// Vectors when it was built.
     pub built_of: usize,
@@ -49,8 +48,9 @@ struct Row {
 /// Vectors whose neighbours are looked up to measure it.
 const PROBES: usize = 200;
 const NEIGHBOURS: usize = 10;
-/// One in so many own vectors has a tenth nearest that is less alike than what counts as familiar.
-const UNFAMILIAR: usize = 20;
+/// So far under the floor the best find must be for a wider search to be given up: that much nearer an unseen vector is
+/// hardly ever.
+const CLEARLY: f32 = 0.1;
 /// Candidates by code whose exact similarity is computed, for each that is wanted, and at least.
 const RERANKED: usize = 3;
 const RERANKED_LEAST: usize = 64;
@@ -58,7 +58,7 @@ const RERANKED_LEAST: usize = 64;
 impl Generation {
     /// One list, scanned exactly.
     pub fn flat() -> Self {
-        Self { centres: None, lists: vec![RwLock::default()], near: 1, far: 1, familiar: -1.0, built_of: 0 }
+        Self { centres: None, lists: vec![RwLock::default()], breadth: 1, familiar: -1.0, built_of: 0 }
     }
 
     /// Clusters the vectors and measures the breadth. Takes seconds from 10^5 on.
@@ -68,8 +68,7 @@ impl Generation {
         let built_of = rows.len();
         let mut generation = Self {
             lists: (0..centres.len()).map(|_| RwLock::default()).collect(),
-            near: centres.len(),
-            far: centres.len(),
+            breadth: centres.len(),
             familiar: -1.0,
             centres: Some(centres),
             built_of,
@@ -85,9 +84,9 @@ impl Generation {
         self.centres.is_some()
     }
 
-    /// Lists that a search scans, near and far, of how many.
-    pub fn breadth(&self) -> (usize, usize, usize) {
-        (self.near, self.far, self.lists.len())
+    /// Lists that a search scans, of how many.
+    pub fn breadth(&self) -> (usize, usize) {
+        (self.breadth, self.lists.len())
     }
 
     pub fn insert(&self, id: ExampleId, vector: UnitVector, under: Instructions) {
@@ -120,10 +119,16 @@ impl Generation {
     }
 
     /// The `k` nearest under these instructions, in no order, with their exact similarity.
-    pub fn nearest(&self, query: &UnitVector, k: usize, under: Instructions) -> Vec<(ExampleId, f32)> {
+    pub fn nearest(
+        &self,
+        query: &UnitVector,
+        k: usize,
+        floor: f32,
+        under: Instructions,
+    ) -> Vec<(ExampleId, f32)> {
         match &self.centres {
             None => self.scan(query, k, under),
-            Some(centres) => self.probe(centres, query, k, under),
+            Some(centres) => self.probe(centres, query, k, floor, under),
         }
     }
 
@@ -144,18 +149,21 @@ impl Generation {
         centres: &Centres,
         query: &UnitVector,
         k: usize,
+        floor: f32,
         under: Instructions,
     ) -> Vec<(ExampleId, f32)> {
         let code = Code::of(query.as_slice());
         let dimensions = query.dimensions().max(1);
         let mut best = Best::new((RERANKED * k).max(RERANKED_LEAST));
-        let (mut breadth, mut seen) = (self.near, 0);
+        let usual = (self.built_of * self.breadth / self.lists.len().max(1)).max(k);
+        let (mut all, mut seen) = (false, 0);
         for (probed, index) in centres.in_order(&code).into_iter().enumerate() {
-            if probed >= breadth && seen >= self.usual(breadth).max(k) {
-                if breadth >= self.far || best.similarity_at(NEIGHBOURS) >= self.familiar {
+            if !all && probed >= self.breadth && seen >= usual {
+                if best.similarity_at(NEIGHBOURS) >= self.familiar || best.similarity_at(1) < floor - CLEARLY
+                {
                     break;
                 }
-                breadth = self.far;
+                all = true;
             }
             let Some(list) = self.lists.get(index) else { continue };
             let list = list.read();
@@ -174,44 +182,33 @@ impl Generation {
         exactly.into_vec()
     }
 
-    /// Vectors that so many lists held when the generation was built.
-    fn usual(&self, breadth: usize) -> usize {
-        self.built_of * breadth / self.lists.len().max(1)
-    }
-
     fn measure(&mut self, vectors: &[UnitVector], recall: f64) {
         let step = vectors.len().div_ceil(PROBES).max(1);
-        let own: Vec<UnitVector> = vectors.iter().step_by(step).cloned().collect();
-        let blends: Vec<UnitVector> =
-            own.iter().zip(own.iter().skip(own.len() / 2)).filter_map(|(a, b)| blend(a, b)).collect();
-        // The first of an own vector's neighbours is itself.
-        let (near, mut tenths) = self.breadth_for(&own, 1, recall);
-        let (far, _) = self.breadth_for(&blends, 0, recall);
-        tenths.sort_by(f32::total_cmp);
-        self.familiar = tenths.get(tenths.len() / UNFAMILIAR).copied().unwrap_or(-1.0);
-        (self.near, self.far) = (near, far.max(near));
+        let own: Vec<&UnitVector> = vectors.iter().step_by(step).collect();
+        (self.breadth, self.familiar) = self.breadth_for(&own, recall);
     }
 
-    /// The least number of lists in which this share of the queries' ten nearest lie, passing over the first `skipped`; and
-    /// the similarity of the tenth of each.
-    fn breadth_for(&self, queries: &[UnitVector], skipped: usize, recall: f64) -> (usize, Vec<f32>) {
-        let Some(centres) = &self.centres else { return (1, Vec::new()) };
+    /// The least number of lists in which this share of the vectors' ten nearest others lie, and the least similarity of a
+    /// tenth.
+    fn breadth_for(&self, vectors: &[&UnitVector], recall: f64) -> (usize, f32) {
+        let Some(centres) = &self.centres else { return (1, -1.0) };
         let mut found_at = vec![0_usize; self.lists.len()];
-        let (mut neighbours, mut tenths) = (0, Vec::new());
-        for query in queries {
-            let code = Code::of(query.as_slice());
-            let mut best = Best::new(NEIGHBOURS + skipped);
+        let (mut neighbours, mut familiar) = (0, 1.0_f32);
+        for vector in vectors {
+            let code = Code::of(vector.as_slice());
+            // The first is the vector itself.
+            let mut best = Best::new(NEIGHBOURS + 1);
             for (probed, index) in centres.in_order(&code).into_iter().enumerate() {
                 let list = self.lists[index].read();
-                for (values, scale) in list.codes.chunks_exact(query.dimensions()).zip(&list.scales) {
+                for (values, scale) in list.codes.chunks_exact(vector.dimensions()).zip(&list.scales) {
                     best.offer(about((*scale, values), (code.scale, &code.values)), || probed);
                 }
             }
             let mut nearest = best.into_vec();
             nearest.sort_by(|a, b| b.1.total_cmp(&a.1));
-            nearest.truncate(NEIGHBOURS + skipped);
-            tenths.extend(nearest.last().map(|last| last.1));
-            for (probed, _) in nearest.into_iter().skip(skipped) {
+            nearest.truncate(NEIGHBOURS + 1);
+            familiar = nearest.last().map_or(familiar, |last| familiar.min(last.1));
+            for (probed, _) in nearest.into_iter().skip(1) {
                 found_at[probed] += 1;
                 neighbours += 1;
             }
@@ -221,16 +218,11 @@ impl Generation {
         for (probed, count) in found_at.iter().enumerate() {
             found += count;
             if found >= wanted && neighbours > 0 {
-                return (probed + 1, tenths);
+                return (probed + 1, familiar);
             }
         }
-        (self.lists.len(), tenths)
+        (self.lists.len(), familiar)
     }
-}
-
-/// Half-way between two; `None` for opposite ones.
-fn blend(a: &UnitVector, b: &UnitVector) -> Option<UnitVector> {
-    UnitVector::try_new(a.as_slice().iter().zip(b.as_slice()).map(|(a, b)| a + b).collect()).ok()
 }
 
 /// The best of what was offered. Keeps a few times as many, so that it sorts seldom.

@@ -66,9 +66,8 @@ pub struct IndexShape {
     pub vectors: usize,
     /// 0: scanned exactly.
     pub clusters: usize,
-    /// Clusters that a search scans for a query like what is held, and for one unlike it.
+    /// Clusters that a search scans, unless the query is unlike all that is held.
     pub searched: usize,
-    pub searched_far: usize,
 }
 
 impl Default for Index {
@@ -96,9 +95,8 @@ impl Index {
     #[must_use]
     pub fn shape(&self) -> IndexShape {
         let generation = self.current();
-        let (searched, searched_far, clusters) =
-            if generation.is_clustered() { generation.breadth() } else { (0, 0, 0) };
-        IndexShape { vectors: self.len(), clusters, searched, searched_far }
+        let (searched, clusters) = if generation.is_clustered() { generation.breadth() } else { (0, 0) };
+        IndexShape { vectors: self.len(), clusters, searched }
     }
 
     /// Adds a vector, or puts another in its place.
@@ -134,7 +132,7 @@ impl Index {
         if k == 0 {
             return Vec::new();
         }
-        let mut found = self.current().nearest(query, k, under);
+        let mut found = self.current().nearest(query, k, floor, under);
         found.retain(|(_, similarity)| *similarity >= floor);
         found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         found.dedup_by_key(|(id, _)| *id);
