@@ -139,6 +139,7 @@ pub fn bench_retrieval(n: usize, config: &BenchConfig) -> RetrievalReport {
 }
 
 /// Builds clusters on another thread while this one searches and changes the index; seconds, and the searches' times.
+#[expect(clippy::disallowed_methods, reason = "a benchmark's own thread, which paces its requests")]
 fn build_under_load(index: &Index, queries: &[UnitVector]) -> (f64, Vec<Duration>) {
     let ended = AtomicBool::new(false);
     let mut times = Vec::new();
