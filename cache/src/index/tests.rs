@@ -107,7 +107,7 @@ fn identical_vectors_are_all_found() {
 #[test]
 fn rare_instructions_are_found_however_far_their_lists() {
     let index = Index::new(IndexConfig { clusters_from: 100, ..IndexConfig::default() });
-    let rare = Instructions::of(["rare"].into_iter());
+    let rare = Instructions::of(["rare"]);
     let pool = vectors(3000, 32, 9);
     for (i, vector) in pool.iter().enumerate() {
         index.insert(

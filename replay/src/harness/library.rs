@@ -149,8 +149,8 @@ impl Held {
     fn leaks_to(&self, seeker: &Seeker) -> bool {
         let whole = seeker.faces.iter().any(|face| self.request.contains(face.as_str()));
         // A short question ("hi") stands in many a text: only with its answer does it give anything away.
-        let answered = seeker.references.iter().any(|reference| self.answer == *reference);
-        whole && (answered || seeker.faces.iter().any(|face| *face == self.request))
+        let answered = seeker.references.contains(&self.answer);
+        whole && (answered || seeker.faces.contains(&self.request))
     }
 }
 
