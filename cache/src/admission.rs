@@ -66,6 +66,7 @@ impl TenantCache {
                     valued_at_ms: now_ms,
                     replay_gain: 0.0,
                     uses: 0,
+                    missed: 0,
                     replays: 0,
                     merged: 0,
                     bytes: 0,

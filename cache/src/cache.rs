@@ -15,6 +15,7 @@ use crate::{
     eviction::{self, Item},
     follow::Feed,
     partition::Partition,
+    utility_versions::ActiveUtility,
 };
 
 /// All tenants' memory under one embedder.
@@ -37,6 +38,10 @@ pub struct Shared {
     pub dimensions: usize,
     pub store: Arc<dyn Store>,
     pub undecodable: AtomicU64,
+    /// Replaced as a whole when a model is installed or set back; read once a request.
+    pub utility: RwLock<ActiveUtility>,
+    /// Held while a model is stored, which blocks on the disk; `utility` is not meanwhile.
+    pub installing: Mutex<()>,
     degraded: AtomicBool,
     /// How far the store's change feed was followed. Held for moments, also under a partition's writer lock.
     pub feed: Mutex<Feed>,
@@ -112,12 +117,15 @@ impl Cache {
             dimensions,
             store,
             undecodable: AtomicU64::new(0),
+            utility: RwLock::default(),
+            installing: Mutex::default(),
             degraded: AtomicBool::new(false),
             feed: Mutex::new(Feed::at(newest)),
         };
         let cache =
             Self { shared: Arc::new(shared), partitions: RwLock::default(), maintenance: Mutex::default() };
         cache.read_all(newest)?;
+        cache.shared.load_utility()?;
         for partition in cache.all() {
             partition.index.rebuild_if_stale();
         }

@@ -63,6 +63,8 @@ pub struct Example {
     pub replay_gain: f64,
     /// Times it stood in a prompt.
     pub uses: u64,
+    /// Times it would have stood in one if its answer were better.
+    pub missed: u64,
     /// Times replay asked again for its answer.
     pub replays: u32,
     /// Near-duplicates that it took in.

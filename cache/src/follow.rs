@@ -14,6 +14,7 @@ use crate::{
     cache::Shared,
     partition::{ExampleRecord, Kind, Named, Partition, REGISTRY, Remembered},
     store::{LoggedChange, codec},
+    utility_versions::SPACE as UTILITY,
 };
 
 /// How far the feed was followed.
@@ -108,6 +109,11 @@ impl Cache {
                 })?,
                 None => false,
             },
+            None if change.key.first() == Some(&UTILITY) => {
+                let before = self.utility().version;
+                self.shared.load_utility()?;
+                self.utility().version != before
+            }
             None => false,
         };
         self.shared.feed.lock().advance(change.sequence);

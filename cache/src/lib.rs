@@ -15,7 +15,7 @@ mod cache;
 mod config;
 mod embed;
 mod error;
-mod eviction;
+pub mod eviction;
 mod exact;
 mod example;
 mod fingerprint;
@@ -31,6 +31,7 @@ pub mod selection;
 mod store;
 mod tenant;
 mod tenant_cache;
+mod utility_versions;
 mod vector;
 
 pub use admission::{Admission, Refusal};
@@ -53,4 +54,5 @@ pub use store::{
 };
 pub use tenant::{InvalidTenant, TenantId};
 pub use tenant_cache::{ExampleChange, Order, Page, TenantCache};
+pub use utility_versions::{ActiveUtility, UtilityVersion};
 pub use vector::{UnitVector, VectorError};

@@ -37,6 +37,15 @@ impl Example {
         self.judged(outcome, config, now_ms);
     }
 
+    /// It would have stood in a prompt but for its poor answer, and a tier of this cost answered without it. Counted as a
+    /// use of its own answer: else its gain would stop rising exactly because it is poor, and nothing would mend it.
+    pub(crate) fn was_missed(&mut self, cost: f32, config: &CacheConfig) {
+        self.missed += 1;
+        let quality = f64::from(self.quality.unwrap_or(UNMEASURED as f32).clamp(0.0, 1.0));
+        let gain = (1.0 - quality) * f64::from(cost.clamp(0.0, 1.0));
+        self.replay_gain += config.gain_ema * (gain - self.replay_gain);
+    }
+
     /// An answer's quality, known later than its use.
     pub(crate) fn judged(&mut self, outcome: &Outcome, config: &CacheConfig, now_ms: i64) {
         let quality = outcome.quality.map_or(UNMEASURED, |quality| f64::from(quality.clamp(0.0, 1.0)));

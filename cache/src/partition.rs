@@ -57,6 +57,9 @@ pub struct ExampleRecord {
     valued_at_ms: i64,
     replay_gain: f64,
     uses: u64,
+    /// Absent in records of before it was counted.
+    #[serde(default)]
+    missed: u64,
     replays: u32,
     merged: u32,
 }
@@ -203,6 +206,7 @@ impl ExampleRecord {
             valued_at_ms: example.valued_at_ms,
             replay_gain: example.replay_gain,
             uses: example.uses,
+            missed: example.missed,
             replays: example.replays,
             merged: example.merged,
         }
@@ -224,6 +228,7 @@ impl ExampleRecord {
             valued_at_ms: self.valued_at_ms,
             replay_gain: self.replay_gain,
             uses: self.uses,
+            missed: self.missed,
             replays: self.replays,
             merged: self.merged,
         }

@@ -134,6 +134,7 @@ impl TenantCache {
             example.answer = answer.into_owned();
             // The gain was that of the old answer.
             example.replay_gain = 0.0;
+            example.missed = 0;
             example.quality = None;
         }
         if let Some(quality) = change.quality {
@@ -183,6 +184,12 @@ impl TenantCache {
     /// Credits examples that stood in a prompt with how its answer turned out. Kept in RAM until the next flush.
     pub fn credit(&self, ids: &[ExampleId], outcome: &Outcome, now_ms: i64) {
         self.change_counts(ids, |example| example.used(outcome, &self.shared.config, now_ms));
+    }
+
+    /// Notes examples that would have stood in a prompt if their answers were better, where a tier of this relative cost
+    /// answered. Kept in RAM until the next flush.
+    pub fn missed(&self, ids: &[ExampleId], cost: f32) {
+        self.change_counts(ids, |example| example.was_missed(cost, &self.shared.config));
     }
 
     /// The quality of an answer that was credited before, known only now.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use reprise_cache::{ExampleId, TenantId};
+use reprise_cache::{ExampleId, TenantId, UnitVector};
 use reprise_openai::Usage;
 use reprise_router::{ArmKey, Decision};
 use serde::Serialize;
@@ -54,6 +54,11 @@ pub struct DecisionRecord {
     pub finish_reason: Option<&'static str>,
     /// The feedback it got, in [0, 1].
     pub rating: Option<f32>,
+    /// Of the question: what a rating teaches is learned from it.
+    #[serde(skip)]
+    pub embedding: Option<UnitVector>,
+    /// Of the question.
+    pub request_bytes: usize,
     /// The example that this answer became.
     pub admitted: Option<ExampleId>,
 }
@@ -211,6 +216,8 @@ mod tests {
             usage: None,
             finish_reason: None,
             rating: None,
+            embedding: None,
+            request_bytes: 0,
             admitted: None,
         }
     }

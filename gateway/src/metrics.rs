@@ -82,6 +82,10 @@ metrics! {
     router_load: Gauge = "reprise_router_load", "L: moving average of the pool's pressure.";
     router_load_bias: Gauge = "reprise_router_load_bias", "What an arm of cost 1 loses to the load: the autoscaling signal.";
     router_straight: IntCounterVec = "reprise_router_straight_total", "Requests that went straight to the default tier.", labels ["reason"];
+    shadow_runs: IntCounterVec = "reprise_shadow_runs_total", "Uncertain requests that could be asked again of the dearest tier, by what became of it.", labels ["result"];
+    guard_withheld: IntCounterVec = "reprise_guard_withheld_total", "Decisions in which the harm guard withheld examples, by tier.", labels ["tier"];
+    guard_off: IntGauge = "reprise_guard_off", "Clusters of requests and tiers for which the harm guard withholds examples.";
+    utility_version: IntGauge = "reprise_utility_version", "Version of the utility model that scores examples; 0 is the similarity prior.";
     feedback: IntCounterVec = "reprise_feedback_total", "Feedback received.", labels ["kind"];
     tier_ready: GaugeVec = "reprise_tier_ready", "1 if the tier takes requests.", labels ["tier"];
     tier_queue_depth: GaugeVec = "reprise_tier_queue_depth", "Sequences waiting.", labels ["tier"];
@@ -116,9 +120,11 @@ impl Metrics {
         known(&self.cache_lookups, &["hit", "examples", "miss", "bypass"]);
         known(&self.cache_admissions, &["inserted", "merged", "refused", "failed"]);
         known(&self.router_straight, &["deadline", "error"]);
+        known(&self.shadow_runs, &["learned", "skipped", "failed"]);
         known(&self.feedback, &["rating", "preference", "corrected"]);
         known(&self.replay_runs, &["ok", "failed"]);
         for tier in tiers {
+            self.guard_withheld.with_label_values(&[tier]);
             for kind in ["overloaded", "not_ready", "deadline", "upstream", "internal"] {
                 self.tier_errors.with_label_values(&[tier, kind]);
             }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Keyring;
+use crate::chat::ShadowBudget;
 use crate::config::Config;
 use crate::decisions::DecisionLog;
 use crate::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct AppState {
     pub searches: Arc<Semaphore>,
     /// Work after an answer; more than these is dropped and counted, never queued.
     pub afterwards: Arc<Semaphore>,
+    /// What shadow runs may take.
+    pub shadow: ShadowBudget,
     /// Tasks that shutdown waits for.
     pub tasks: TaskTracker,
     /// Cancelled when shutdown begins: nothing new is taken on.

@@ -3,6 +3,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reprise_replay::gateway::chat::CacheUse;
 use reprise_replay::gateway::{Gateway, GatewayError, Keys};
+use reprise_replay::harness::arm::Arm;
+use reprise_replay::simulate::machine::NamedSpeed;
+use reprise_router::PolicyKind;
 use secrecy::SecretString;
 
 #[derive(Debug, Parser)]
@@ -26,6 +29,14 @@ pub enum Command {
     Trace(Trace),
     /// Build an import file from the rows that a trace with the same sample does not ask
     Pool(Pool),
+    /// Generate what the table of runs lacks: each distinct prompt once, at temperature 0
+    Collect(Box<Collect>),
+    /// Train the utility model on the table's outcomes, and report how good it is on unseen requests
+    Learn(Learn),
+    /// Evaluate a policy from the table, in virtual time
+    Simulate(Box<Simulate>),
+    /// Compare eviction policies at byte budgets, from the table
+    Evict(Evict),
     /// Turn traces into one self-contained HTML report, with the raw CSV beside it
     Report(Report),
 }
@@ -231,6 +242,124 @@ pub struct Pool {
     /// Quality the references are imported with
     #[arg(long, default_value_t = 1.0)]
     pub quality: f32,
+}
+
+#[derive(Debug, Args)]
+pub struct Collect {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Folder of the table of runs; it grows
+    #[arg(long, value_name = "DIR")]
+    pub table: PathBuf,
+    /// Tier to ask
+    #[arg(long)]
+    pub tier: String,
+    /// The tier's model file, whose SHA-256 is part of every run's key
+    #[arg(long, value_name = "FILE")]
+    pub weights: PathBuf,
+    #[arg(long, default_value = "all-minilm-l6-v2")]
+    pub embedder: String,
+    /// Ways to make a prompt: plain, near-K, random-K, rank-R, prior-K, model-K
+    #[arg(long = "arm", value_name = "ARM", required = true)]
+    pub arms: Vec<Arm>,
+    /// For model-K: what `learn` wrote
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Pool: pairs of each file at most
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub pool_per_file: usize,
+    #[arg(long, default_value_t = 32)]
+    pub max_tokens: u32,
+    #[arg(long, default_value_t = 4)]
+    pub concurrency: usize,
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout_s: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Learn {
+    /// Folder of the table of runs
+    #[arg(long, value_name = "DIR")]
+    pub table: PathBuf,
+    /// Model file to write; its report is written beside it
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Gateway whose rated answers are added to the table first
+    #[arg(long, value_name = "URL")]
+    pub from: Option<String>,
+    /// Gateway to deliver the model to
+    #[arg(long, value_name = "URL")]
+    pub install: Option<String>,
+    #[arg(long, env = "REPRISE_ADMIN_KEY", hide_env_values = true)]
+    pub admin_key: Option<SecretString>,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// Folder of the table of runs
+    #[arg(long, value_name = "DIR")]
+    pub table: PathBuf,
+    /// Logged arm that stands for "with examples"
+    #[arg(long, default_value = "near-5")]
+    pub examples: String,
+    #[arg(long)]
+    pub policy: PolicyKind,
+    /// Name of the run in reports; the policy by default
+    #[arg(long)]
+    pub label: Option<String>,
+    /// Speed of a tier, measured: NAME:prefill=N,decode=N[,batch=G][,slots=N][,queue=N][,kv=N][,apart]
+    #[arg(long = "speed", value_name = "SPEED", required = true)]
+    pub speeds: Vec<NamedSpeed>,
+    /// Recorded arrivals (CSV with arrival_s): open loop. Without: one request at a time
+    #[arg(long, value_name = "FILE")]
+    pub arrivals: Option<PathBuf>,
+    /// Arrivals come so fast that the dearest tier without examples would be so busy: 1 is its capacity
+    #[arg(long, value_name = "X", requires = "arrivals", default_value_t = 1.0)]
+    pub load: f64,
+    /// Requests to send; those of the table are repeated in another order until there are as many
+    #[arg(long, value_name = "N")]
+    pub requests: Option<usize>,
+    /// Tells the router each answer's score
+    #[arg(long)]
+    pub feedback: bool,
+    /// Ablation: no load bias
+    #[arg(long)]
+    pub no_load_bias: bool,
+    /// For policy static-threshold
+    #[arg(long)]
+    pub similarity_threshold: Option<f64>,
+    /// For policy win-probability
+    #[arg(long)]
+    pub win_threshold: Option<f64>,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Folder for rows.csv, run.json and moments.csv
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Evict {
+    /// Folder of the table of runs
+    #[arg(long, value_name = "DIR")]
+    pub table: PathBuf,
+    /// Shares of the bytes of all examples
+    #[arg(long = "budget", value_name = "SHARE", default_values_t = [1.0, 0.5, 0.2, 0.05])]
+    pub budgets: Vec<f64>,
+    /// Requests of the stream, half of it before the eviction
+    #[arg(long, default_value_t = 4000)]
+    pub length: usize,
+    #[arg(long, default_value_t = 250.0)]
+    pub per_hour: f64,
+    /// Exponent of the Zipf law by which requests are drawn; 0 draws all alike
+    #[arg(long, default_value_t = 1.0)]
+    pub skew: f64,
+    #[arg(long = "seed", default_values_t = [1, 2, 3])]
+    pub seeds: Vec<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -5,10 +5,14 @@
 
 pub mod curate;
 pub mod data;
+pub mod evict;
 pub mod gateway;
+pub mod harness;
 pub mod import;
+pub mod learn;
 pub mod pool;
 pub mod report;
 pub mod score;
+pub mod simulate;
 pub mod stats;
 pub mod trace;

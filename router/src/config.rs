@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{BanditConfig, CostConfig, LoadConfig, PolicyKind};
+use crate::{BanditConfig, CostConfig, GuardConfig, LoadConfig, PolicyKind};
 
 /// Everything that shapes a decision. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -11,6 +11,7 @@ pub struct RouterConfig {
     pub load: LoadConfig,
     pub cost: CostConfig,
     pub bandit: BanditConfig,
+    pub guard: GuardConfig,
     /// `static-threshold`: cosine similarity from which the cheapest tier is taken, with examples.
     pub similarity_threshold: f64,
     /// `win-probability`: least probability to take the cheapest tier.
@@ -24,6 +25,7 @@ impl Default for RouterConfig {
             load: LoadConfig::default(),
             cost: CostConfig::default(),
             bandit: BanditConfig::default(),
+            guard: GuardConfig::default(),
             similarity_threshold: 0.8,
             win_threshold: 0.5,
         }
@@ -43,7 +45,7 @@ impl RouterConfig {
     /// # Errors
     /// The first value outside its range.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let Self { load, cost, bandit, .. } = self;
+        let Self { load, cost, bandit, guard, .. } = self;
         at_least_zero("load.lambda0", load.lambda0)?;
         at_least_zero("load.gamma", load.gamma)?;
         at_least_zero("load.theta", load.theta)?;
@@ -56,6 +58,11 @@ impl RouterConfig {
         within("bandit.discount", bandit.discount, 0.5, 1.0, "between 0.5 and 1")?;
         at_least_zero("bandit.indifference", bandit.indifference)?;
         at_least_zero("bandit.solicit_sd", bandit.solicit_sd)?;
+        at_least_zero("guard.least", guard.least)?;
+        at_least_zero("guard.z", guard.z)?;
+        within("guard.fade", guard.fade, 0.5, 1.0, "between 0.5 and 1")?;
+        within("guard.probe", guard.probe, 0.0, 1.0, "between 0 and 1")?;
+        within("guard.radius", guard.radius, -1.0, 1.0, "between -1 and 1")?;
         within("similarity_threshold", self.similarity_threshold, -1.0, 1.0, "between -1 and 1")?;
         within("win_threshold", self.win_threshold, 0.0, 1.0, "between 0 and 1")
     }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::{Arm, ArmKey, Excluded, Experience, Features, PolicyKind};
+use crate::{Arm, ArmKey, Cluster, Excluded, Experience, Features, PolicyKind};
 
 /// What to do with a request, and why: logged and shown by the admin API.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,13 +24,21 @@ pub struct Decision {
     pub solicit_preference: bool,
     pub reason: String,
     pub features: Features,
+    /// The harm guard's cluster of the request.
+    pub cluster: Option<Cluster>,
 }
 
 impl Decision {
     /// What is learned once the answer's quality is known.
     #[must_use]
     pub fn experience(&self, reward: f64) -> Experience {
-        Experience { features: self.features, arm: self.key.clone(), reward, baseline: None }
+        Experience {
+            features: self.features,
+            arm: self.key.clone(),
+            reward,
+            baseline: None,
+            cluster: self.cluster,
+        }
     }
 }
 

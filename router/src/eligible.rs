@@ -24,6 +24,8 @@ pub enum Exclusion {
     Saturated,
     /// Nothing was selected, or the client allows none.
     NoExamples,
+    /// The harm guard: examples made such requests worse on this tier.
+    Harmful,
     /// The prompt would not fit its context, by the estimate at hand.
     TooLong,
 }
@@ -39,6 +41,7 @@ pub enum Exclusion {
 pub fn eligible<'s>(
     context: &Context<'_>,
     arms: &'s [ArmState],
+    withheld: &dyn Fn(&ArmState) -> bool,
 ) -> Result<(Vec<&'s ArmState>, Vec<Excluded>), RouteError> {
     if let Some(tier) = context.pinned_tier
         && !arms.iter().any(|state| state.arm.tier == tier)
@@ -47,7 +50,7 @@ pub fn eligible<'s>(
     }
     let (mut open, mut long, mut excluded) = (Vec::with_capacity(arms.len()), Vec::new(), Vec::new());
     for state in arms {
-        match exclusion(context, state) {
+        match exclusion(context, state, withheld) {
             None => open.push(state),
             Some(Exclusion::TooLong) => long.push(state),
             Some(reason) => excluded.push(Excluded { arm: state.arm, reason }),
@@ -61,7 +64,11 @@ pub fn eligible<'s>(
     if open.is_empty() { Err(failure(arms, &excluded)) } else { Ok((open, excluded)) }
 }
 
-fn exclusion(context: &Context<'_>, state: &ArmState) -> Option<Exclusion> {
+fn exclusion(
+    context: &Context<'_>,
+    state: &ArmState,
+    withheld: &dyn Fn(&ArmState) -> bool,
+) -> Option<Exclusion> {
     if context.pinned_tier.is_some_and(|tier| tier != state.arm.tier) {
         return Some(Exclusion::NotPinned);
     }
@@ -73,6 +80,9 @@ fn exclusion(context: &Context<'_>, state: &ArmState) -> Option<Exclusion> {
     }
     if state.arm.examples && (context.similarities.is_empty() || context.max_examples == Some(0)) {
         return Some(Exclusion::NoExamples);
+    }
+    if state.arm.examples && withheld(state) {
+        return Some(Exclusion::Harmful);
     }
     let examples = if state.arm.examples { context.example_tokens } else { 0 };
     (context.prompt_tokens.saturating_add(examples) >= state.context_length).then_some(Exclusion::TooLong)

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{ArmKey, Features};
+use crate::{ArmKey, Cluster, Features};
 
 /// One answered request whose quality is known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,4 +13,7 @@ pub struct Experience {
     /// Quality of the dearest tier's answer to the same request, where a shadow run or a judge told it.
     #[serde(default)]
     pub baseline: Option<f64>,
+    /// The harm guard's cluster of the request.
+    #[serde(default)]
+    pub cluster: Option<Cluster>,
 }

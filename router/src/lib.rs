@@ -15,12 +15,14 @@ mod decision;
 mod eligible;
 mod experience;
 mod features;
+mod guard;
 mod load;
 mod policies;
 mod pool;
 mod remote;
 mod router;
 mod snapshot;
+mod speed;
 #[cfg(test)]
 mod testing;
 
@@ -33,9 +35,11 @@ pub use decision::{Action, ArmScore, Decision, RouteError};
 pub use eligible::{Excluded, Exclusion};
 pub use experience::Experience;
 pub use features::{DIMENSIONS as FEATURE_DIMENSIONS, Features};
+pub use guard::{Cluster, GuardConfig, Withheld};
 pub use load::{LoadConfig, LoadReport};
 pub use policies::{Choice, Policy, PolicyKind, Situation, UnknownPolicy};
 pub use pool::{Pool, PoolError};
 pub use remote::{RemoteConfig, RemoteConfigError, RemoteTier, RemoteTimeouts};
 pub use router::{Router, RouterReport};
 pub use snapshot::{Restored, SnapshotError};
+pub use speed::{TokenSeconds, Took};

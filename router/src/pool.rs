@@ -85,6 +85,16 @@ impl Pool {
         self.default_tier
     }
 
+    /// How able a tier is taken to be, in [0, 1], by its cost among the pool's: 0 the cheapest, 1 the dearest.
+    #[must_use]
+    pub fn strength(&self, index: usize) -> f64 {
+        let cost = |index: usize| self.tier(index).map(|tier| tier.info().cost);
+        match (cost(0), cost(index), cost(self.members.len() - 1)) {
+            (Some(low), Some(own), Some(high)) if high > low => (own - low) / (high - low),
+            _ => 0.5,
+        }
+    }
+
     #[must_use]
     pub fn any_ready(&self) -> bool {
         self.iter().any(|tier| tier.state() == TierState::Ready)

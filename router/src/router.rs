@@ -1,4 +1,4 @@
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
 use parking_lot::{Mutex, RwLock};
 use rand::{Rng, RngCore};
@@ -6,14 +6,17 @@ use rand_distr::StandardNormal;
 use serde::Serialize;
 
 use crate::{
-    ArmKey, ArmReport, ArmScore, ArmState, ConfigError, Context, Decision, Experience, Features, LoadReport,
-    Policy, PolicyKind, Restored, RouteError, RouterConfig, Situation, SnapshotError,
+    Arm, ArmKey, ArmReport, ArmScore, ArmState, Cluster, ConfigError, Context, Decision, Experience,
+    Features, LoadReport, Policy, PolicyKind, Restored, RouteError, RouterConfig, Situation, SnapshotError,
+    TokenSeconds, Took, Withheld,
     bandit::Bandit,
     cost::relative_costs,
     eligible::eligible,
+    guard::Guard,
     load::LoadAverage,
     policies::{self, WinModel, WinModelState},
     snapshot::{self, Snapshot},
+    speed::Speeds,
 };
 
 /// Decides which arm answers, and learns from how it went.
@@ -30,6 +33,10 @@ pub struct Router {
     /// The cheapest tier last seen: the one whose answers teach `wins`.
     cheapest: RwLock<Option<Arc<str>>>,
     load: Mutex<LoadAverage>,
+    /// Written at each outcome, and when a request leads a new cluster.
+    guard: RwLock<Guard>,
+    /// Written when an answer ends.
+    speeds: RwLock<Speeds>,
 }
 
 impl Router {
@@ -38,7 +45,7 @@ impl Router {
     /// # Errors
     /// A configured value is outside its range.
     pub fn new(config: RouterConfig) -> Result<Self, ConfigError> {
-        Self::with_state(config, Bandit::default(), WinModelState::default())
+        Self::with_state(config, Bandit::default(), WinModelState::default(), Guard::default())
     }
 
     /// A router that knows what the snapshot at `path` knew. One that is missing or damaged means a cold start, never
@@ -50,16 +57,21 @@ impl Router {
         config.validate()?;
         let (snapshot, restored) = snapshot::load(path);
         let router = match snapshot {
-            Some(Snapshot { bandit, wins }) => {
+            Some(Snapshot { bandit, wins, guard }) => {
                 let bandit = Bandit::from_state(&config.bandit, bandit);
-                Self::with_state(config, bandit, wins)?
+                Self::with_state(config, bandit, wins, Guard::from_state(guard))?
             }
             None => Self::new(config)?,
         };
         Ok((router, restored))
     }
 
-    fn with_state(config: RouterConfig, bandit: Bandit, wins: WinModelState) -> Result<Self, ConfigError> {
+    fn with_state(
+        config: RouterConfig,
+        bandit: Bandit,
+        wins: WinModelState,
+        guard: Guard,
+    ) -> Result<Self, ConfigError> {
         config.validate()?;
         let wins = Arc::new(WinModel::new(wins));
         Ok(Self {
@@ -69,6 +81,8 @@ impl Router {
             wins,
             cheapest: RwLock::new(None),
             load: Mutex::new(LoadAverage::default()),
+            guard: RwLock::new(guard),
+            speeds: RwLock::default(),
         })
     }
 
@@ -85,11 +99,13 @@ impl Router {
     ) -> Result<Decision, RouteError> {
         let load = self.observe_load(arms, now);
         let load_bias = self.config.load.bias(load);
-        let (open, excluded) = eligible(context, arms)?;
+        let cluster = context.embedding.and_then(|embedding| self.join(embedding));
+        let policy = Arc::clone(&self.policy.read());
+        let withheld = self.withheld_arms(cluster, arms, policy.kind(), rng);
+        let (open, excluded) = eligible(context, arms, &|state| withheld.contains(&state.arm))?;
         self.meet(arms);
         let features = Features::of(context);
         let scores = self.scores(context, &features, &open, load_bias, rng);
-        let policy = Arc::clone(&self.policy.read());
         let situation = Situation { context, features: &features, arms: &scores, load, load_bias };
         let choice = policy.choose(&situation, rng);
         let chosen = open.get(choice.index).ok_or(RouteError::NotReady)?;
@@ -105,6 +121,7 @@ impl Router {
             load_bias,
             reason: choice.reason,
             features,
+            cluster,
         })
     }
 
@@ -122,12 +139,27 @@ impl Router {
         if learned && self.cheapest.read().as_ref() == Some(&experience.arm.tier) {
             self.wins.learn(experience);
         }
+        if let Some(cluster) = experience.cluster.filter(|_| learned) {
+            self.guard.write().learn(&self.config.guard, cluster, &experience.arm, experience.reward);
+        }
         learned
+    }
+
+    /// Takes in what an answer took: the price of a tier's tokens.
+    pub fn observe_speed(&self, tier: &str, took: &Took) {
+        self.speeds.write().observe(tier, took);
     }
 
     /// Forgets what was learned of a tier, when its weights changed under the same model id.
     pub fn forget(&self, tier: &str) {
         self.bandit.write().forget(tier);
+        self.guard.write().forget(tier);
+    }
+
+    /// Where the harm guard withholds examples.
+    #[must_use]
+    pub fn withheld(&self) -> Vec<Withheld> {
+        self.guard.read().withheld()
     }
 
     #[must_use]
@@ -171,7 +203,14 @@ impl Router {
             let bandit = self.bandit.read();
             (bandit.updates(), bandit.report())
         };
-        RouterReport { policy: self.policy(), updates, arms, load_bias: self.load_report() }
+        RouterReport {
+            policy: self.policy(),
+            updates,
+            arms,
+            load_bias: self.load_report(),
+            withheld: self.withheld(),
+            speeds: self.speeds.read().report(),
+        }
     }
 
     /// Writes what was learned to `path`: all of it or nothing, also if the power fails. Blocks on the disk.
@@ -180,7 +219,31 @@ impl Router {
     /// The disk refused; the previous snapshot is intact.
     pub fn save(&self, path: &Path) -> Result<(), SnapshotError> {
         let bandit = self.bandit.read().state();
-        snapshot::save(path, &Snapshot { bandit, wins: self.wins.state() })
+        snapshot::save(path, &Snapshot { bandit, wins: self.wins.state(), guard: self.guard.read().state() })
+    }
+
+    fn join(&self, embedding: &[f32]) -> Option<Cluster> {
+        let known = self.guard.read().cluster(&self.config.guard, embedding);
+        known.or_else(|| self.guard.write().join(&self.config.guard, embedding))
+    }
+
+    /// Arms whose examples the harm guard withholds from this request. Baselines do what they stand for.
+    fn withheld_arms(
+        &self,
+        cluster: Option<Cluster>,
+        arms: &[ArmState],
+        policy: PolicyKind,
+        rng: &mut dyn RngCore,
+    ) -> Vec<Arm> {
+        let config = &self.config.guard;
+        let Some(cluster) = cluster.filter(|_| config.enabled && policy == PolicyKind::Bandit) else {
+            return Vec::new();
+        };
+        let guard = self.guard.read();
+        let off = arms.iter().filter(|state| guard.withholds(cluster, state)).map(|state| state.arm);
+        let off: Vec<Arm> = off.collect();
+        // Drawn only where it matters, so that the guard changes no other draw.
+        if !off.is_empty() && rng.random::<f64>() < config.probe { Vec::new() } else { off }
     }
 
     /// Makes sure that every arm has a posterior, and notes which tier is the cheapest.
@@ -203,7 +266,7 @@ impl Router {
         load_bias: f64,
         rng: &mut dyn RngCore,
     ) -> Vec<ArmScore> {
-        let costs = relative_costs(&self.config.cost, context, open);
+        let costs = relative_costs(&self.config.cost, context, open, &|tier| self.speeds.read().of(tier));
         let bandit = self.bandit.read();
         let score = |(state, cost): (&&ArmState, f64)| {
             let belief = bandit.belief(&state.key, features);
@@ -233,6 +296,10 @@ pub struct RouterReport {
     pub updates: u64,
     pub arms: Vec<ArmReport>,
     pub load_bias: LoadReport,
+    /// Where the harm guard withholds examples.
+    pub withheld: Vec<Withheld>,
+    /// Measured seconds of a token, by tier.
+    pub speeds: BTreeMap<Arc<str>, TokenSeconds>,
 }
 
 /// True if the mean scores of two or more arms have a standard deviation under `limit`: confidence is near uniform.

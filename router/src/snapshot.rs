@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use crate::{bandit::BanditState, features, policies::WinModelState};
+use crate::{bandit::BanditState, features, guard::GuardState, policies::WinModelState};
 
 const VERSION: u32 = 1;
 
@@ -24,6 +24,8 @@ const VERSION: u32 = 1;
 pub struct Snapshot {
     pub bandit: BanditState,
     pub wins: WinModelState,
+    #[serde(default)]
+    pub guard: GuardState,
 }
 
 /// How a router started.

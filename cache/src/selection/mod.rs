@@ -10,15 +10,16 @@
 //! Maximal marginal relevance: Carbonell and Goldstein 1998. A candidate whose tokens do not fit is passed over, so that
 //! a cheaper one behind it may still fit. Pure: no clock, no randomness, no I/O.
 
-mod utility;
+mod scarcity;
+pub mod utility;
 
 use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Candidate, Example};
+use crate::{Candidate, Example, ExampleId};
 
-pub use utility::{SimilarityPrior, Utility};
+pub use utility::{Query, SimilarityPrior, Utility, UtilityModel};
 
 /// How examples are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -62,6 +63,8 @@ pub struct Selection {
     pub below_tau: usize,
     /// Useful, but the budget was spent or the count reached.
     pub passed_over: usize,
+    /// The nearest of those under tau that have a poor measured answer and would be over it with a good one.
+    pub held_back: Vec<ExampleId>,
 }
 
 impl Selection {
@@ -73,17 +76,19 @@ impl Selection {
 
 /// Chooses among candidates. `cost` is an example's tokens in the prompt, template included.
 pub fn select(
+    query: &Query<'_>,
     candidates: &[Candidate],
     utility: &dyn Utility,
     cost: &dyn Fn(&Example) -> u32,
     config: &SelectionConfig,
 ) -> Selection {
-    select_without(candidates, &|_| false, utility, cost, config)
+    select_without(query, candidates, &|_| false, utility, cost, config)
 }
 
 /// As [`select`], but never an example that `exclude` names: in an evaluation the one that holds the answer looked for
 /// would otherwise leak it.
 pub fn select_without(
+    query: &Query<'_>,
     candidates: &[Candidate],
     exclude: &dyn Fn(&Example) -> bool,
     utility: &dyn Utility,
@@ -97,12 +102,11 @@ pub fn select_without(
         .filter(|candidate| seen.insert(candidate.example.id) && !exclude(&candidate.example))
         .collect();
     let excluded = considered - allowed.len();
-    let mut rest: Vec<(&Candidate, f32)> = allowed
-        .into_iter()
-        .map(|candidate| (candidate, utility.score(candidate)))
-        .filter(|(_, utility)| *utility >= config.tau)
-        .collect();
+    let utilities = utility.scores(query, &allowed);
+    let mut rest: Vec<(&Candidate, f32)> =
+        allowed.iter().copied().zip(utilities).filter(|(_, utility)| *utility >= config.tau).collect();
     let useful = rest.len();
+    let held_back = held_back(&allowed, &rest, config.tau);
     let mut chosen: Vec<Chosen> = Vec::with_capacity(config.max_examples.min(useful));
     let mut room = config.token_budget;
     while chosen.len() < config.max_examples {
@@ -123,7 +127,22 @@ pub fn select_without(
         below_tau: considered - excluded - useful,
         passed_over: useful - chosen.len(),
         chosen,
+        held_back,
     }
+}
+
+/// What a poor answer is, and how many of them one request tells of.
+const POOR: f32 = 0.5;
+const HELD_BACK: usize = 3;
+
+/// Near as they are, only their answers keep them from being shown: nothing but this tells that a better one is missed.
+fn held_back(allowed: &[&Candidate], useful: &[(&Candidate, f32)], tau: f32) -> Vec<ExampleId> {
+    let poor = |candidate: &&&Candidate| candidate.example.quality.is_some_and(|quality| quality < POOR);
+    let would_be_useful =
+        |candidate: &&&Candidate| SimilarityPrior::score(candidate.similarity, Some(1.0)) >= tau;
+    let is_shown = |id: ExampleId| useful.iter().any(|(candidate, _)| candidate.example.id == id);
+    let ids = allowed.iter().filter(poor).filter(would_be_useful).map(|candidate| candidate.example.id);
+    ids.filter(|id| !is_shown(*id)).take(HELD_BACK).collect()
 }
 
 fn most_relevant(rest: &[(&Candidate, f32)], chosen: &[Chosen], diversity: f32) -> Option<usize> {
@@ -143,6 +162,8 @@ fn most_relevant(rest: &[(&Candidate, f32)], chosen: &[Chosen], diversity: f32) 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -164,11 +185,18 @@ mod tests {
             valued_at_ms: 0,
             replay_gain: 0.0,
             uses: 0,
+            missed: 0,
             replays: 0,
             merged: 0,
             bytes: 0,
         };
         Candidate { example: Arc::new(example), similarity }
+    }
+
+    fn query() -> Query<'static> {
+        static ASKED: OnceLock<UnitVector> = OnceLock::new();
+        let embedding = ASKED.get_or_init(|| UnitVector::try_new(vec![1.0, 0.0]).unwrap());
+        Query { embedding, bytes: 20, strength: 0.0 }
     }
 
     fn cost(example: &Example) -> u32 {
@@ -184,7 +212,7 @@ mod tests {
             candidate(vec![0.0, 0.0, 1.0], 0.20, Some(1.0)),
         ];
         let config = SelectionConfig { max_examples: 2, ..SelectionConfig::default() };
-        let selection = select(&candidates, &SimilarityPrior, &cost, &config);
+        let selection = select(&query(), &candidates, &SimilarityPrior, &cost, &config);
         let similarities: Vec<f32> = selection.chosen.iter().map(|chosen| chosen.similarity).collect();
         assert_eq!(similarities, [0.80, 0.95]);
         assert_eq!((selection.below_tau, selection.passed_over), (1, 1));
@@ -195,9 +223,22 @@ mod tests {
         let candidates =
             [candidate(vec![1.0, 0.0], 0.9, Some(1.0)), candidate(vec![0.0, 1.0], 0.7, Some(1.0))];
         let config = SelectionConfig { token_budget: 40, ..SelectionConfig::default() };
-        let selection = select(&candidates, &SimilarityPrior, &cost, &config);
+        let selection = select(&query(), &candidates, &SimilarityPrior, &cost, &config);
         assert_eq!(selection.chosen.len(), 1);
         assert!(selection.chosen[0].similarity < 0.8);
+    }
+
+    #[test]
+    fn a_near_example_with_a_poor_answer_is_told_of() {
+        let candidates = [
+            candidate(vec![1.0, 0.0], 0.9, Some(0.1)),
+            candidate(vec![0.0, 1.0], 0.9, Some(1.0)),
+            candidate(vec![0.5, 1.0], 0.3, Some(0.1)),
+            candidate(vec![0.6, 1.0], 0.6, None),
+        ];
+        let selection = select(&query(), &candidates, &SimilarityPrior, &cost, &SelectionConfig::default());
+        assert_eq!(selection.held_back, [candidates[0].example.id]);
+        assert_eq!(selection.chosen.len(), 1);
     }
 
     proptest! {
@@ -215,7 +256,7 @@ mod tests {
             candidates.extend(candidates.iter().take(doubled).cloned().collect::<Vec<_>>());
             let exclude = |example: &Example| example.request.len().is_multiple_of(7);
             let config = SelectionConfig { top_k: 32, tau, max_examples, token_budget, diversity };
-            let selection = select_without(&candidates, &exclude, &SimilarityPrior, &cost, &config);
+            let selection = select_without(&query(), &candidates, &exclude, &SimilarityPrior, &cost, &config);
             prop_assert!(selection.chosen.iter().all(|chosen| !exclude(&chosen.example)));
             prop_assert!(selection.chosen.iter().all(|chosen| candidates.iter().any(|c| c.example.id == chosen.example.id)));
             prop_assert!(selection.tokens() <= token_budget);

@@ -48,3 +48,27 @@ fn replay_is_offered_what_gains_most_and_was_not_tried_too_often() {
     assert!(ana.get(unused).is_some());
     assert_eq!(ana.replay_candidates(5, 1).len(), 1);
 }
+
+/// Selection no longer shows it, so nothing uses it; that it is missed must bring it to replay all the same.
+#[test]
+fn a_poorly_rated_example_gains_while_it_is_missed() {
+    let cache = in_memory(config());
+    let ana = cache.tenant(&tenant("ana"));
+    let poor = inserted(ana.admit(&new(1, "r 1", "wrong", None), 0).unwrap());
+    ana.update(poor, &ExampleChange { quality: Some(0.0), ..ExampleChange::default() }, 1).unwrap();
+    assert!(ana.replay_candidates(5, 10).is_empty());
+    let mut before = 0.0;
+    for round in 1..=20 {
+        ana.missed(&[poor], 1.0);
+        let example = ana.get(poor).unwrap();
+        assert!(example.replay_gain > before && example.missed == round);
+        before = example.replay_gain;
+    }
+    assert!(before > 0.99);
+    assert_eq!(ana.replay_candidates(5, 10)[0].id, poor);
+    // A better answer ends it.
+    let better =
+        ExampleChange { answer: Some("right".into()), quality: Some(1.0), ..ExampleChange::default() };
+    let mended = ana.update(poor, &better, 2).unwrap();
+    assert_eq!((mended.replay_gain, mended.missed), (0.0, 0));
+}

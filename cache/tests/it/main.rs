@@ -15,3 +15,5 @@ mod listing;
 mod restart;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod utility;

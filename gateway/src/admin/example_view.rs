@@ -20,6 +20,8 @@ pub struct ExampleView {
     valued_at_ms: i64,
     replay_gain: f64,
     uses: u64,
+    /// Times it would have stood in a prompt if its answer were better.
+    missed: u64,
     replays: u32,
     merged: u32,
     bytes: usize,
@@ -40,6 +42,7 @@ impl From<&Example> for ExampleView {
             valued_at_ms: example.valued_at_ms,
             replay_gain: example.replay_gain,
             uses: example.uses,
+            missed: example.missed,
             replays: example.replays,
             merged: example.merged,
             bytes: example.bytes,

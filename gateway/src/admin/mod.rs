@@ -16,6 +16,7 @@ mod import;
 mod journal;
 mod lease;
 pub mod origin;
+mod outcomes;
 mod overview;
 mod pair;
 mod pool;
@@ -29,6 +30,7 @@ mod runs;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod utility;
 
 use std::io;
 use std::path::Path;
@@ -90,6 +92,9 @@ pub fn routes<S: Clone + Send + Sync + 'static>(app: &SharedState) -> axum::Rout
         .route("/examples", get(examples::list).delete(examples::clear))
         .route("/examples/import", post(import::import))
         .route("/examples/{id}", get(examples::show).patch(examples::change).delete(examples::delete))
+        .route("/outcomes", get(outcomes::list))
+        .route("/utility", get(utility::list).put(utility::install))
+        .route("/utility/active", put(utility::activate))
         .route("/replay/lease", post(replay_lease::acquire))
         .route("/replay/lease/{id}", put(replay_lease::renew).delete(replay_lease::release))
         .route("/replay/runs", get(replay_runs::list).post(replay_runs::add))

@@ -114,6 +114,7 @@ impl Fixture {
             slots: Arc::new(Semaphore::new(1)),
             searches: Arc::new(Semaphore::new(1)),
             afterwards: Arc::new(Semaphore::new(1)),
+            shadow: crate::chat::ShadowBudget::new(0, Instant::now()),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -186,6 +187,8 @@ pub fn record(request_id: &str, total_ms: f64) -> DecisionRecord {
         usage: None,
         finish_reason: None,
         rating: None,
+        embedding: None,
+        request_bytes: 0,
         admitted: None,
     }
 }

@@ -257,3 +257,40 @@ async fn the_overview_is_of_the_requests_there_were() {
     let (_, whole) = fixture.call(Method::GET, "/router/decisions/req_2", None).await;
     assert_eq!(whole["timings"]["total_ms"], 2.0);
 }
+
+#[tokio::test]
+async fn a_utility_model_is_installed_refused_and_set_back() {
+    let fixture = Fixture::new(None);
+    let model = |dimensions: usize| {
+        json!({"dimensions": dimensions, "projection": vec![0.0; dimensions], "hidden": vec![0.0; 10], "hidden_bias": [0.0],
+            "output": [0.0], "direct": vec![0.0; 8], "bias": 1.0, "calibration": [[0.0, 0.0], [1.0, 1.0]], "tau": 0.25,
+            "trained_on": "a test"})
+    };
+    let put = async |path: &str, body: Value| fixture.call(Method::PUT, path, Some(body)).await;
+    let (status, told) = put("/utility", json!({"dimensions": 512})).await;
+    assert_eq!((status, &told["error"]["param"]), (StatusCode::BAD_REQUEST, &json!("model")));
+    assert!(!put("/utility", model(511)).await.0.is_success());
+    assert_eq!(fixture.call(Method::GET, "/utility", None).await.1["active"], 0);
+    assert_eq!(put("/utility", model(512)).await.1, json!({"active": 1, "previous": 0}));
+    let (_, versions) = fixture.call(Method::GET, "/utility", None).await;
+    assert_eq!((&versions["active"], &versions["data"][0]["trained_on"]), (&json!(1), &json!("a test")));
+    assert_eq!(put("/utility/active", json!({"version": 9})).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(put("/utility/active", json!({"version": 0})).await.1, json!({"active": 0, "previous": 1}));
+}
+
+#[tokio::test]
+async fn only_rated_answers_with_an_embedding_teach() {
+    let fixture = Fixture::new(None);
+    let rated = |id: &str, rating| {
+        let embedding = reprise_cache::UnitVector::try_new(vec![1.0, 1.0]).unwrap();
+        crate::decisions::DecisionRecord { rating, embedding: Some(embedding), ..record(id, 1.0) }
+    };
+    fixture.app.decisions.add(rated("rated", Some(0.25)));
+    fixture.app.decisions.add(rated("unrated", None));
+    fixture.app.decisions.add(crate::decisions::DecisionRecord { rating: Some(1.0), ..record("late", 1.0) });
+    let (status, outcomes) = fixture.call(Method::GET, "/outcomes", None).await;
+    assert_eq!(status, StatusCode::OK, "{outcomes}");
+    let rows = outcomes["data"].as_array().unwrap();
+    assert_eq!(rows.len(), 1, "{outcomes}");
+    assert_eq!((&rows[0]["request_id"], &rows[0]["quality"]), (&json!("rated"), &json!(0.25)));
+}

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Keyring;
+use crate::chat::ShadowBudget;
 use crate::config::Config;
 use crate::decisions::DecisionLog;
 use crate::http;
@@ -88,6 +89,7 @@ fn state(config: Config) -> anyhow::Result<(SharedState, Vec<tiers::Waiting>)> {
         slots: Arc::new(Semaphore::new(config.server.max_concurrent_requests)),
         searches: Arc::new(Semaphore::new(2 * cores)),
         afterwards: Arc::new(Semaphore::new(AFTERWARDS)),
+        shadow: ShadowBudget::new(config.shadow_tokens_per_hour, Instant::now()),
         tasks: TaskTracker::new(),
         shutdown: CancellationToken::new(),
         abort: CancellationToken::new(),

@@ -17,6 +17,7 @@ use super::exact::{self, ExactKey};
 use super::parse::Ask;
 use super::recall::embedded_text;
 use super::route::Plan;
+use super::shadow::Shadow;
 use super::trail::Trail;
 use crate::state::{Memory, SharedState, now_ms};
 
@@ -33,7 +34,9 @@ pub struct Lesson {
     instructions: Instructions,
     embedding: Option<UnitVector>,
     examples: Vec<Chosen>,
+    held_back: Vec<ExampleId>,
     pinned: bool,
+    shadow: Option<Shadow>,
 }
 
 /// An answer that is whole.
@@ -72,7 +75,9 @@ impl Lesson {
             instructions: ask.instructions(),
             embedding: plan.embedding.clone(),
             examples: plan.examples.clone(),
+            held_back: plan.held_back.clone(),
             pinned: ask.pinned.is_some(),
+            shadow: Shadow::wanted(trail, ask, directives),
         }
     }
 
@@ -92,12 +97,13 @@ impl Lesson {
     }
 
     /// After it: the examples get their credit, the answer becomes one.
-    pub fn learn(self, answer: Whole) {
+    pub fn learn(mut self, answer: Whole) {
+        self.shadow(&answer);
         let Some(memory) = self.state.memory().cloned() else { return };
         let credits = answer.with_examples && !self.examples.is_empty();
         let admits =
             self.question.is_some() && answer.finish_reason == "stop" && !answer.text.trim().is_empty();
-        if !credits && !admits {
+        if !credits && !admits && self.held_back.is_empty() {
             return;
         }
         let Ok(slot) = Arc::clone(&self.state.afterwards).try_acquire_owned() else {
@@ -106,8 +112,8 @@ impl Lesson {
         };
         let state = Arc::clone(&self.state);
         state.tasks.spawn(async move {
-            if credits {
-                self.credit(&memory, &answer).await;
+            if credits || !self.held_back.is_empty() {
+                self.credit(&memory, &answer, credits).await;
             }
             if admits {
                 self.admit(memory, answer).await;
@@ -116,15 +122,34 @@ impl Lesson {
         });
     }
 
-    async fn credit(&self, memory: &Memory, answer: &Whole) {
-        let ids: Vec<ExampleId> = self.examples.iter().map(|chosen| chosen.example.id).collect();
+    /// In a task of its own: it may wait long for an idle tier, and must not keep a place from those who do not.
+    fn shadow(&mut self, answer: &Whole) {
+        let Some(shadow) = self.shadow.take() else { return };
+        let (state, answer) = (Arc::clone(&self.state), answer.clone());
+        let abort = state.shutdown.clone();
+        self.state.tasks.spawn(async move {
+            tokio::select! {
+                () = abort.cancelled() => {}
+                () = shadow.run(&state, &answer) => {}
+            }
+        });
+    }
+
+    async fn credit(&self, memory: &Memory, answer: &Whole, shown: bool) {
+        let shown = if shown { self.examples.as_slice() } else { &[] };
+        let ids: Vec<ExampleId> = shown.iter().map(|chosen| chosen.example.id).collect();
+        let held_back = self.held_back.clone();
         let pool = &self.state.pool;
         let served = pool.get(&answer.tier).map(|(index, tier)| (index, tier.info().cost));
         let (index, cost) = served.unwrap_or((0, 1.0));
         let offloaded = !self.pinned && index + 1 < pool.iter().len();
         let outcome = Outcome { quality: None, cost: cost as f32, offloaded };
         let (cache, tenant) = (Arc::clone(&memory.cache), self.tenant.clone());
-        let credited = spawn_blocking(move || cache.tenant(&tenant).credit(&ids, &outcome, now_ms()));
+        let credited = spawn_blocking(move || {
+            let tenant = cache.tenant(&tenant);
+            tenant.credit(&ids, &outcome, now_ms());
+            tenant.missed(&held_back, outcome.cost);
+        });
         if credited.await.is_err() {
             tracing::error!("crediting examples ended in a panic");
         }

@@ -189,7 +189,7 @@ impl<'a> Attempts<'a> {
 }
 
 /// The tenant as a number: the beginning of its SHA-256, so that nobody comes by another's number by a choice of names.
-fn scope_of(tenant: &TenantId) -> u64 {
+pub fn scope_of(tenant: &TenantId) -> u64 {
     let digest = Sha256::digest(tenant.as_str());
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

@@ -23,6 +23,7 @@ mod route;
 mod sampling;
 #[cfg(test)]
 mod scripted;
+mod shadow;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 
 pub use recall::embedded_text;
+pub use shadow::Budget as ShadowBudget;
 
 use crate::auth::Caller;
 use crate::http::RequestInfo;

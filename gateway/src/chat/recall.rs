@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reprise_cache::selection::{Chosen, SelectionConfig, SimilarityPrior, select};
-use reprise_cache::{Cache, EmbedError, Instructions, TenantId, UnitVector, scrub};
+use reprise_cache::selection::{Chosen, Query, SelectionConfig, select};
+use reprise_cache::{Cache, EmbedError, ExampleId, Instructions, TenantId, UnitVector, scrub};
 use reprise_tier::SharedTier;
 use tokio::task::spawn_blocking;
 
@@ -22,11 +22,15 @@ use crate::state::Memory;
 #[derive(Debug)]
 pub struct Recalled {
     pub embedding: UnitVector,
+    /// Of the question.
+    pub bytes: usize,
     /// Most useful last.
     pub chosen: Vec<Chosen>,
     /// The nearest example as it is, whether it was chosen or not.
     pub nearest: Option<Chosen>,
     pub top_similarity: Option<f32>,
+    /// Near ones that a better answer would have made useful.
+    pub held_back: Vec<ExampleId>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +44,7 @@ pub enum RecallError {
 /// An embedder reads a few hundred tokens; more text would only cost time.
 const EMBEDDED_BYTES: usize = 4096;
 
-/// `None` if there is no question.
+/// `None` if there is no question that examples could help with.
 ///
 /// # Errors
 /// The embedder or the cache failed; the request is answered without them.
@@ -50,18 +54,21 @@ pub async fn recall(
     ask: &Ask,
     directives: &Directives,
 ) -> Result<Option<Recalled>, RecallError> {
-    let Some(question) = ask.question() else { return Ok(None) };
+    let Some(question) = ask.question().filter(|_| ask.takes_examples()) else { return Ok(None) };
     let begun = Instant::now();
     let embedding = memory.embedder.embed(&embedded_text(question)).await?;
     trail.time(Stage::Embed, begun.elapsed());
     let slot = Arc::clone(&trail.state.searches).acquire_owned().await.map_err(|_| RecallError::Died)?;
+    let shown_to = shown_to(trail, ask);
     let search = Search {
         cache: Arc::clone(&memory.cache),
         tenant: trail.caller.tenant.clone(),
         embedding,
+        bytes: question.len(),
         instructions: ask.instructions(),
         config: selection_config(trail, directives),
-        tokenizer: tokenizer(trail, ask),
+        strength: shown_to.map_or(0.0, |tier| trail.state.pool.strength(tier)) as f32,
+        tokenizer: shown_to.and_then(|tier| trail.state.pool.tier(tier)).cloned(),
     };
     let found = spawn_blocking(move || {
         let found = search.run();
@@ -91,8 +98,12 @@ struct Search {
     cache: Arc<Cache>,
     tenant: TenantId,
     embedding: UnitVector,
+    /// Of the question.
+    bytes: usize,
     instructions: Instructions,
     config: SelectionConfig,
+    /// Of the tier that would be shown the examples.
+    strength: f32,
     tokenizer: Option<SharedTier>,
 }
 
@@ -111,11 +122,17 @@ impl Search {
             Some(tier) => tier.block_tokens(request, answer),
             None => u32::try_from((request.len() + answer.len()) / 4 + 8).unwrap_or(u32::MAX),
         };
+        let query = Query { embedding: &self.embedding, bytes: self.bytes, strength: self.strength };
+        let utility = self.cache.utility().utility;
+        let config = SelectionConfig { tau: utility.tau().unwrap_or(self.config.tau), ..self.config };
+        // The pressure now, not at the request's start: the search may have waited.
+        let kv_used = self.tokenizer.as_ref().map_or(0.0, |tier| tier.pressure().kv_used);
         let selection = select(
+            &query,
             &candidates,
-            &SimilarityPrior,
+            utility.as_ref(),
             &|example| tokens(&example.request, &example.answer),
-            &self.config,
+            &config.while_kv_used(kv_used),
         );
         let nearest = candidates.first().map(|first| Chosen {
             example: Arc::clone(&first.example),
@@ -126,7 +143,9 @@ impl Search {
         let times = Times { retrieve, select: begun.elapsed().saturating_sub(retrieve) };
         let recalled = Recalled {
             embedding: self.embedding,
+            bytes: self.bytes,
             chosen: selection.chosen,
+            held_back: selection.held_back,
             top_similarity: nearest.as_ref().map(|nearest| nearest.similarity),
             nearest,
         };
@@ -146,14 +165,14 @@ fn selection_config(trail: &Trail, directives: &Directives) -> SelectionConfig {
     }
 }
 
-/// Who counts an example's tokens: the tier that is named, else the cheapest that is ready, which is where examples
-/// matter most.
-fn tokenizer(trail: &Trail, ask: &Ask) -> Option<SharedTier> {
+/// For whom examples are chosen, whose tokens they cost: the tier that is named, else the cheapest that is ready, which
+/// is where examples matter most.
+fn shown_to(trail: &Trail, ask: &Ask) -> Option<usize> {
     let pool = &trail.state.pool;
-    let ready = |tier: &&SharedTier| tier.state() == reprise_tier::TierState::Ready;
+    let ready = |tier: &SharedTier| tier.state() == reprise_tier::TierState::Ready;
     match ask.pinned {
-        Some(index) => pool.tier(index).filter(ready).cloned(),
-        None => pool.iter().find(ready).cloned(),
+        Some(index) => pool.tier(index).is_some_and(ready).then_some(index),
+        None => pool.iter().position(ready),
     }
 }
 

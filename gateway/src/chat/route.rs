@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use reprise_cache::UnitVector;
 use reprise_cache::selection::Chosen;
+use reprise_cache::{ExampleId, UnitVector};
 use reprise_router::{Action, ArmState, Context, Decision, RouteError, TaskFlags};
 
 use super::directives::Directives;
@@ -22,6 +22,8 @@ pub struct Plan {
     pub examples: Vec<Chosen>,
     /// Of the question, where it was made in time.
     pub embedding: Option<UnitVector>,
+    /// Near examples that a better answer would have made useful.
+    pub held_back: Vec<ExampleId>,
     /// Serve this example's answer as it is: only the policy `reuse` does.
     pub reuse: Option<Chosen>,
 }
@@ -48,6 +50,7 @@ pub async fn plan(
     let mut plan = Plan { tier: decision.arm.tier, ..Plan::default() };
     if let Some(recalled) = recalled {
         plan.embedding = Some(recalled.embedding);
+        plan.held_back = recalled.held_back;
         if decision.action == Action::Reuse && directives.reuse {
             plan.reuse = recalled.nearest;
         }

@@ -207,6 +207,7 @@ impl Stage {
             slots: Arc::new(Semaphore::new(config.server.max_concurrent_requests)),
             searches: Arc::new(Semaphore::new(1)),
             afterwards: Arc::new(Semaphore::new(1)),
+            shadow: crate::chat::ShadowBudget::new(0, Instant::now()),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             abort: CancellationToken::new(),

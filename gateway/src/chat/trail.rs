@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use reprise_openai::Usage;
-use reprise_router::{ArmKey, Decision};
+use reprise_router::{ArmKey, Decision, Exclusion, Took};
 use reprise_tier::Finish;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -71,6 +71,8 @@ impl Trail {
             usage: None,
             finish_reason: None,
             rating: None,
+            embedding: None,
+            request_bytes: 0,
             admitted: None,
         };
         Self {
@@ -160,7 +162,9 @@ impl Trail {
     }
 
     pub fn recalled(&mut self, recalled: &Recalled) {
+        self.record.request_bytes = recalled.bytes;
         self.record.similarity = recalled.top_similarity;
+        self.record.embedding = Some(recalled.embedding.clone());
         let metrics = &self.state.metrics;
         metrics.selection_examples.observe(recalled.chosen.len() as f64);
         if let Some(similarity) = recalled.top_similarity {
@@ -173,8 +177,18 @@ impl Trail {
             let examples = if decision.arm.examples { "true" } else { "false" };
             let labels = [decision.policy.as_str(), &*decision.key.tier, examples];
             self.state.metrics.router_decisions.with_label_values(&labels).inc();
+            for excluded in decision.excluded.iter().filter(|excluded| excluded.reason == Exclusion::Harmful)
+            {
+                if let Some(tier) = self.state.pool.tier(excluded.arm.tier) {
+                    self.state.metrics.guard_withheld.with_label_values(&[&tier.info().name]).inc();
+                }
+            }
         }
         self.record.decision = Some(decision);
+    }
+
+    pub fn decision(&self) -> Option<&Decision> {
+        self.record.decision.as_ref()
     }
 
     pub fn went_straight(&mut self, reason: &'static str) {
@@ -253,6 +267,15 @@ impl Trail {
         ] {
             metrics.tokens.with_label_values(&[tier, kind]).inc_by(u64::from(count));
         }
+        self.state.router.observe_speed(
+            tier,
+            &Took {
+                prompt_tokens: usage.prompt_tokens,
+                completion_tokens: usage.completion_tokens,
+                prefill: finish.timings.prefill,
+                decode: finish.timings.decode,
+            },
+        );
         let gaps = usage.completion_tokens.saturating_sub(1);
         let decode = finish.timings.decode;
         if gaps > 0 && !decode.is_zero() {

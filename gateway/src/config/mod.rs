@@ -36,6 +36,8 @@ pub struct Config {
     pub default_tier: String,
     /// What cache and router may take together before a request goes straight to the default tier.
     pub decision_deadline: Duration,
+    /// Tokens of shadow runs; 0: there are none.
+    pub shadow_tokens_per_hour: u32,
 }
 
 #[derive(Debug, Clone)]

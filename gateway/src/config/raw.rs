@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use reprise_router::{BanditConfig, CostConfig, LoadConfig, PolicyKind, RouterConfig};
+use reprise_router::{BanditConfig, CostConfig, GuardConfig, LoadConfig, PolicyKind, RouterConfig};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -116,11 +116,14 @@ pub struct RouterSection {
     pub default_tier: Option<String>,
     /// For cache and router together; later, a request goes straight to the default tier.
     pub deadline_ms: f64,
+    /// Tokens that shadow runs of the dearest tier may take where the router is uncertain; 0: none.
+    pub shadow_tokens_per_hour: u32,
     pub similarity_threshold: f64,
     pub win_threshold: f64,
     pub load: LoadConfig,
     pub cost: CostConfig,
     pub bandit: BanditConfig,
+    pub guard: GuardConfig,
 }
 
 impl Default for RawConfig {
@@ -187,17 +190,19 @@ impl Default for EmbedderSection {
 
 impl Default for RouterSection {
     fn default() -> Self {
-        let RouterConfig { policy, load, cost, bandit, similarity_threshold, win_threshold } =
+        let RouterConfig { policy, load, cost, bandit, guard, similarity_threshold, win_threshold } =
             RouterConfig::default();
         Self {
             policy,
             default_tier: None,
             deadline_ms: 250.0,
+            shadow_tokens_per_hour: 0,
             similarity_threshold,
             win_threshold,
             load,
             cost,
             bandit,
+            guard,
         }
     }
 }

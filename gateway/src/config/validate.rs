@@ -38,6 +38,7 @@ pub(super) fn config(raw: RawConfig) -> Result<Config, ConfigError> {
         router,
         default_tier,
         decision_deadline,
+        shadow_tokens_per_hour: raw.router.shadow_tokens_per_hour,
     })
 }
 
@@ -139,6 +140,7 @@ fn router(raw: &RouterSection) -> Result<(RouterConfig, Duration), ConfigError> 
         load: raw.load,
         cost: raw.cost,
         bandit: raw.bandit,
+        guard: raw.guard,
         similarity_threshold: raw.similarity_threshold,
         win_threshold: raw.win_threshold,
     };

@@ -18,6 +18,7 @@ pub async fn metrics(State(state): State<SharedState>) -> Result<Response, ApiEr
     let load = state.router.load_report();
     metrics.router_load.set(load.load);
     metrics.router_load_bias.set(load.bias);
+    metrics.guard_off.set(gauge(state.router.withheld().len()));
     metrics.cache_byte_budget.set(i64::try_from(state.config.cache.byte_budget).unwrap_or(i64::MAX));
     metrics.allocated_memory.set(allocator::allocated_bytes());
     if let Some(resident) = process::resident_bytes() {
@@ -27,6 +28,7 @@ pub async fn metrics(State(state): State<SharedState>) -> Result<Response, ApiEr
         let stats = cache.stats();
         metrics.cache_examples.set(gauge(stats.examples));
         metrics.cache_bytes.set(gauge(stats.bytes));
+        metrics.utility_version.set(i64::from(cache.utility().version));
     }
     let text = metrics.render().map_err(|error| {
         tracing::error!(%error, "metrics cannot be rendered");

@@ -1,9 +1,13 @@
 //! From parsed arguments to work: one file per subcommand.
 
+mod collect;
 mod curate;
+mod evict;
 mod import;
+mod learn;
 mod pool;
 mod report;
+mod simulate;
 mod trace;
 
 use tokio_util::sync::CancellationToken;
@@ -14,6 +18,10 @@ use crate::cli::{Cli, Command};
 pub async fn run(cli: Cli, cancel: CancellationToken) -> anyhow::Result<u8> {
     match cli.command {
         Command::Curate(args) => curate::run(args, &cancel).await,
+        Command::Collect(args) => collect::run(*args, &cancel).await,
+        Command::Evict(args) => evict::run(&args),
+        Command::Learn(args) => learn::run(args).await,
+        Command::Simulate(args) => simulate::run(&args),
         Command::Import(args) => import::run(args).await,
         Command::Trace(args) => trace::run(args, &cancel).await,
         Command::Pool(args) => pool::run(&args),

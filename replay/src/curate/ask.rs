@@ -38,6 +38,7 @@ pub(super) async fn ask(
         let chat = Chat {
             model: &tier.name,
             prompt: request,
+            earlier: &[],
             temperature: if sample == 0 { 0.0 } else { curation.temperature },
             seed: Some(u64::from(sample)),
             max_tokens: curation.max_tokens,

@@ -1,6 +1,6 @@
 //! Is a replay worth its tokens?
 //!
-//! - expected reuses = uses per hour of the example's life so far (at least one hour) times the horizon in hours;
+//! - expected reuses = uses, and times that only its poor answer kept it from being used, per hour of the example's life so far (at least one hour) times the horizon in hours;
 //! - expected saving = `G(e)` times expected reuses times the tokens of one exchange (request and answer): `G(e)` is
 //!   the share of a dearest-tier answer that a use has been losing, so this is in tokens of the best tier;
 //! - replay cost = asks times the tokens of one exchange, and what the judge reads and writes.
@@ -33,7 +33,7 @@ impl Worth {
 #[must_use]
 pub fn worth(example: &Example, asks: u32, judge_exchanges: f64, horizon_h: f64, now_ms: i64) -> Worth {
     let age_h = (now_ms.saturating_sub(example.created_at_ms) as f64 / 3_600_000.0).max(1.0);
-    let reuses = example.uses as f64 / age_h * horizon_h;
+    let reuses = example.uses.saturating_add(example.missed) as f64 / age_h * horizon_h;
     let exchange = tokens(&example.request) + tokens(&example.answer);
     Worth {
         expected_saving: example.replay_gain.clamp(0.0, 1.0) * reuses * exchange,
@@ -59,6 +59,7 @@ mod tests {
             created_at_ms: -age_h * 3_600_000,
             replay_gain: gain,
             uses,
+            missed: 0,
             replays: 0,
             context_free: true,
         }
@@ -77,6 +78,12 @@ mod tests {
     fn what_is_never_used_or_loses_nothing_does_not_pay() {
         assert!(!worth(&example(0, 1.0, 5), 4, 0.0, 24.0, 0).pays());
         assert!(!worth(&example(1000, 0.0, 5), 4, 0.0, 24.0, 0).pays());
+    }
+
+    #[test]
+    fn one_that_is_too_poor_to_be_shown_is_worth_mending() {
+        let poor = Example { missed: 48, ..example(0, 0.9, 24) };
+        assert!(worth(&poor, 4, 1.0, 24.0, 0).pays());
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub struct Example {
     pub replay_gain: f64,
     #[serde(default)]
     pub uses: u64,
+    /// Times it would have stood in a prompt if its answer were better.
+    #[serde(default)]
+    pub missed: u64,
     #[serde(default)]
     pub replays: u32,
     /// False if the answer leaned on instructions or a conversation that are not stored with it.
@@ -130,6 +133,17 @@ pub struct PolicySet {
 pub struct DecisionRecord {
     #[serde(default)]
     pub examples: Vec<DecisionExample>,
+    #[serde(default)]
+    pub timings: DecisionTimings,
+}
+
+/// Where the tier's time went; absent where it does not say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+pub struct DecisionTimings {
+    #[serde(default)]
+    pub prefill_ms: Option<f64>,
+    #[serde(default)]
+    pub decode_ms: Option<f64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -151,7 +165,94 @@ struct Rating<'a> {
     rating: f64,
 }
 
+/// A rated answer, as `/admin/v1/outcomes` tells it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct LiveOutcome {
+    pub request_id: String,
+    pub tier: String,
+    pub model: String,
+    pub cost: f64,
+    pub strength: f64,
+    pub quality: f32,
+    pub embedding: Vec<f32>,
+    pub request_bytes: usize,
+    pub nearest: f32,
+    pub prompt_tokens: u32,
+    pub completion_tokens: u32,
+    pub examples: Vec<LiveExample>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct LiveExample {
+    pub embedding: Vec<f32>,
+    pub similarity: f32,
+    pub utility: f32,
+    pub quality: Option<f32>,
+    pub bytes: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct LiveOutcomes {
+    data: Vec<LiveOutcome>,
+}
+
+#[derive(Debug, Serialize)]
+struct EmbeddingRequest<'a> {
+    model: &'a str,
+    input: &'a [&'a str],
+}
+
+#[derive(Debug, Deserialize)]
+struct Embeddings {
+    data: Vec<Embedding>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Embedding {
+    embedding: Vec<f32>,
+}
+
+/// Which utility model scores, and which did.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct UtilitySwitched {
+    pub active: u32,
+    pub previous: u32,
+}
+
 impl Gateway {
+    /// Vectors of at most 256 texts, in their order.
+    pub async fn embed(&self, model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>, GatewayError> {
+        let path = "/v1/embeddings";
+        let request = self
+            .request(Method::POST, path, self.api_key())
+            .timeout(IMPORT_TIMEOUT)
+            .json(&EmbeddingRequest { model, input: texts });
+        let (url, response) = self.send(path, request).await?;
+        let bytes =
+            response.bytes().await.map_err(|source| GatewayError::Transport { url: url.clone(), source })?;
+        let found: Embeddings =
+            serde_json::from_slice(&bytes).map_err(|source| GatewayError::Body { url, source })?;
+        Ok(found.data.into_iter().map(|row| row.embedding).collect())
+    }
+
+    /// Rated answers of the newest requests.
+    pub async fn outcomes(&self) -> Result<Vec<LiveOutcome>, GatewayError> {
+        let path = "/admin/v1/outcomes";
+        let found: LiveOutcomes = self.admin_within(IMPORT_TIMEOUT, Method::GET, path, None::<&()>).await?;
+        Ok(found.data)
+    }
+
+    /// Delivers a utility model; it scores from the next request on.
+    pub async fn install_utility(&self, model: &impl Serialize) -> Result<UtilitySwitched, GatewayError> {
+        self.admin_within(IMPORT_TIMEOUT, Method::PUT, "/admin/v1/utility", Some(model)).await
+    }
+
+    /// Lets another stored version score; 0 is the similarity prior.
+    pub async fn activate_utility(&self, version: u32) -> Result<UtilitySwitched, GatewayError> {
+        let body = serde_json::json!({ "version": version });
+        self.admin(Method::PUT, "/admin/v1/utility/active", Some(&body)).await
+    }
+
     /// The tenant's examples, most replay gain first, one page.
     pub async fn examples_by_gain(
         &self,

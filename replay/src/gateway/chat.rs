@@ -19,6 +19,8 @@ pub struct Chat<'a> {
     /// `auto`, a tier, or a model.
     pub model: &'a str,
     pub prompt: &'a str,
+    /// Turns before it, user and assistant: examples that the caller shows.
+    pub earlier: &'a [(&'a str, &'a str)],
     pub temperature: f64,
     pub seed: Option<u64>,
     pub max_tokens: u32,
@@ -135,7 +137,7 @@ impl Gateway {
     fn chat_request(&self, path: &str, chat: &Chat<'_>, stream: bool) -> RequestBuilder {
         let body = ChatRequest {
             model: chat.model.to_owned(),
-            messages: vec![ChatMessage::new("user", chat.prompt)],
+            messages: messages(chat),
             temperature: Some(chat.temperature),
             seed: chat.seed.map(|seed| i64::try_from(seed).unwrap_or(i64::MAX)),
             max_tokens: Some(i64::from(chat.max_tokens)),
@@ -166,6 +168,13 @@ impl Gateway {
     pub(super) fn api_key(&self) -> Option<&SecretString> {
         self.keys.api.as_ref().or(self.keys.admin.as_ref())
     }
+}
+
+fn messages(chat: &Chat<'_>) -> Vec<ChatMessage> {
+    let turns = chat.earlier.iter().flat_map(|(request, answer)| {
+        [ChatMessage::new("user", *request), ChatMessage::new("assistant", *answer)]
+    });
+    turns.chain([ChatMessage::new("user", chat.prompt)]).collect()
 }
 
 impl Answer {

@@ -25,6 +25,7 @@ pub(super) async fn ask(gateway: &Gateway, request: Request, asking: &Asking, la
     let chat = Chat {
         model: "auto",
         prompt: &request.prompt,
+        earlier: &[],
         temperature: 0.0,
         seed: None,
         max_tokens: asking.max_tokens,

@@ -138,6 +138,12 @@ impl RowWriter {
         })
     }
 
+    /// A row that was not asked for but computed.
+    pub(crate) fn simulated(&mut self, row: &Row) -> anyhow::Result<()> {
+        self.rows.serialize(row)?;
+        Ok(self.rows.flush()?)
+    }
+
     pub(super) fn write(&mut self, run: &str, policy: &str, pass: u32, asked: &Asked) -> anyhow::Result<()> {
         self.rows.serialize(Row::new(run, policy, pass, asked))?;
         self.rows.flush()?;

@@ -78,7 +78,7 @@ impl RunFile {
         }
     }
 
-    pub(super) fn finish(&mut self, completed: bool) {
+    pub(crate) fn finish(&mut self, completed: bool) {
         self.finished = Some(jiff::Timestamp::now());
         self.completed = completed;
     }

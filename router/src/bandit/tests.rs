@@ -22,7 +22,7 @@ fn mus(bandit: &Bandit, arms: &[ArmState], features: &Features) -> Vec<f64> {
 }
 
 fn experience(arm: &ArmState, features: Features, reward: f64) -> Experience {
-    Experience { features, arm: arm.key.clone(), reward, baseline: None }
+    Experience { features, arm: arm.key.clone(), reward, baseline: None, cluster: None }
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn the_win_model_learns_where_the_small_tier_loses() {
     for _ in 0..400 {
         for (code, reward, baseline) in [(true, 0.3, Some(0.9)), (false, 0.9, None)] {
             let features = Features::of(&of(code));
-            model.learn(&Experience { features, arm: arms[1].key.clone(), reward, baseline });
+            model.learn(&Experience { features, arm: arms[1].key.clone(), reward, baseline, cluster: None });
         }
     }
     assert_eq!((tier(&of(true)), tier(&of(false))), (1, 0));

@@ -267,3 +267,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn harmful_examples_are_withheld_but_for_probes_and_baselines() {
+    let (router, arms) = (router(), four_arms());
+    let embedding = [1.0_f32, 0.0];
+    let context = Context { embedding: Some(&embedding), ..near() };
+    let mut rng = SmallRng::seed_from_u64(3);
+    let mut decide = || router.decide(&context, &arms, Instant::now(), &mut rng).unwrap();
+    for _ in 0..40 {
+        let decision = decide();
+        for (arm, reward) in [(0, 0.9), (1, 0.1), (2, 0.9), (3, 0.1)] {
+            router.learn(&Experience { arm: arms[arm].key.clone(), ..decision.experience(reward) });
+        }
+    }
+    let decisions: Vec<Decision> = (0..400).map(|_| decide()).collect();
+    let shown = |decision: &&Decision| decision.scores.iter().any(|score| score.arm.examples);
+    let probes = decisions.iter().filter(shown).count();
+    assert!((5..60).contains(&probes), "{probes} of 400");
+    let told = |decision: &Decision| {
+        decision.excluded.iter().filter(|excluded| excluded.reason == Exclusion::Harmful).count()
+    };
+    assert_eq!(decisions.iter().map(told).max(), Some(2));
+    assert_eq!(router.report().withheld.len(), 2);
+    router.set_policy(PolicyKind::SmallExamples);
+    assert!(decide().arm.examples);
+    let far = [0.0_f32, 1.0];
+    router.set_policy(PolicyKind::Bandit);
+    let context = Context { embedding: Some(&far), ..near() };
+    let elsewhere = router.decide(&context, &arms, Instant::now(), &mut SmallRng::seed_from_u64(1)).unwrap();
+    assert!(elsewhere.excluded.is_empty());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("router.json");
+    router.save(&path).unwrap();
+    let (back, _) = Router::restore(RouterConfig::default(), &path).unwrap();
+    assert_eq!(back.report().withheld, router.report().withheld);
+}

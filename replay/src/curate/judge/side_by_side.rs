@@ -94,6 +94,7 @@ impl Impartial<'_> {
         let chat = Chat {
             model: &self.referee.model,
             prompt: &prompt,
+            earlier: &[],
             temperature: 0.0,
             seed: Some(0),
             max_tokens: 8,

@@ -1,0 +1,73 @@
+use anyhow::Context;
+use reprise_replay::gateway::{Gateway, Keys};
+use reprise_replay::harness::outcome::{self, VECTORS};
+use reprise_replay::harness::table::Table;
+use reprise_replay::learn::measure::Quality;
+use reprise_replay::learn::train::Training;
+use reprise_replay::learn::{self, live};
+
+use crate::cli::Learn;
+use crate::exit;
+
+pub async fn run(args: Learn) -> anyhow::Result<u8> {
+    std::fs::create_dir_all(&args.table).with_context(|| format!("create {}", args.table.display()))?;
+    let mut vectors = Table::open(&args.table.join(VECTORS))?;
+    let keys = Keys { admin: args.admin_key, api: None };
+    if let Some(url) = &args.from {
+        let rated = Gateway::new(url, keys.clone())?.outcomes().await?;
+        let rows = live::outcomes(&rated, &mut vectors)?;
+        println!(
+            "{} rated answers of {url}; {} outcomes in all",
+            rated.len(),
+            outcome::merge(&args.table, rows)?
+        );
+    }
+    let outcomes = outcome::read(&args.table)?;
+    let training = Training { seed: args.seed, ..Training::default() };
+    let (model, report) = learn::learn(&outcomes, &vectors, &training)?;
+    let write = |path: &std::path::Path, text: String| {
+        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+    };
+    write(&args.out, serde_json::to_string(&model)?)?;
+    write(&args.out.with_extension("report.json"), serde_json::to_string_pretty(&report)? + "\n")?;
+    println!(
+        "{} parameters, {} epochs; {} rows trained, {} calibrated, {} tested ({} requests); tau {:.2}",
+        report.parameters,
+        report.epochs,
+        report.training_rows,
+        report.calibration_rows,
+        report.test_rows,
+        report.test_requests,
+        report.tau
+    );
+    show("similarity prior", &report.prior);
+    show("prior, calibrated", &report.prior_calibrated);
+    show("trained model", &report.model);
+    for (set, prior, model) in &report.by_set {
+        show(&format!("{set}: prior"), prior);
+        show(&format!("{set}: model"), model);
+    }
+    if let Some(url) = &args.install {
+        if !report.is_better() {
+            println!("not installed: on unseen requests it foretells no better than calibrated likeness");
+            return Ok(exit::REFUSED);
+        }
+        let gateway = Gateway::new(url, keys)?;
+        let switched = gateway.install_utility(&model).await?;
+        println!("installed as version {}; before it was {}", switched.active, switched.previous);
+    }
+    Ok(0)
+}
+
+fn show(name: &str, quality: &Quality) {
+    let share = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+    println!(
+        "{name:32} base {:.3}  Brier {:.4}  ECE {:.4}  AUC {}  order within a request {} ({} pairs)",
+        quality.base_rate,
+        quality.brier,
+        quality.ece,
+        share(quality.auc),
+        share(quality.order_within_request),
+        quality.pairs
+    );
+}

@@ -1,0 +1,235 @@
+//! One simulated run: requests arrive, the router decides on what the machine looks like at that moment, the machine works,
+//! and what came of it is told to the router.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use reprise_router::{Action, Arm, ArmKey, ArmState, Context, Decision, Router};
+use serde::Serialize;
+
+use super::machine::{Machine, TierSpeed, Work};
+use super::requests::{Answers, KnownTier, Logged};
+use super::seeded;
+use crate::harness::outcome::Outcome;
+use crate::trace::{Row, RowWriter, RunFile};
+
+/// What is simulated.
+#[derive(Debug)]
+pub struct Simulation<'a> {
+    pub label: &'a str,
+    pub requests: &'a [Logged],
+    pub tiers: &'a [KnownTier],
+    pub speeds: &'a [TierSpeed],
+    /// As many as requests, rising. `None`: one request at a time.
+    pub arrivals: Option<&'a [Duration]>,
+    /// Tells the router each answer's score, at the answer's end.
+    pub feedback: bool,
+    pub context_length: u32,
+    pub seed: u64,
+}
+
+/// One moment of a run, for a plot over time.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Moment {
+    pub at_s: f64,
+    /// L and the bias, as the decision saw them.
+    pub load: f64,
+    pub bias: f64,
+    pub tier: String,
+    pub examples: bool,
+    pub score: Option<f64>,
+}
+
+struct Flight {
+    request: usize,
+    arrived_s: f64,
+    decision: Decision,
+}
+
+/// Rows in the order in which the requests arrived. A request that finds every queue full is a row with an error.
+pub fn simulate(simulation: &Simulation<'_>, router: &Router) -> (Vec<Row>, Vec<Moment>) {
+    let mut world = World {
+        simulation,
+        router,
+        machine: Machine::new(simulation.speeds),
+        // Only differences count; the router wants an instant.
+        epoch: Instant::now(),
+        rng: seeded(simulation.seed),
+        flights: BTreeMap::new(),
+        rows: BTreeMap::new(),
+        moments: Vec::new(),
+    };
+    for number in 0..simulation.requests.len() {
+        match simulation.arrivals.and_then(|arrivals| arrivals.get(number)) {
+            Some(arrival) => world.pass(arrival.as_secs_f64()),
+            None => world.pass(f64::INFINITY),
+        }
+        world.arrive(number);
+    }
+    world.pass(f64::INFINITY);
+    (world.rows.into_values().collect(), world.moments)
+}
+
+struct World<'a> {
+    simulation: &'a Simulation<'a>,
+    router: &'a Router,
+    machine: Machine,
+    epoch: Instant,
+    rng: rand_chacha::ChaCha8Rng,
+    flights: BTreeMap<usize, Flight>,
+    rows: BTreeMap<usize, Row>,
+    moments: Vec<Moment>,
+}
+
+impl World<'_> {
+    /// Until this time, or with infinity until all work is done.
+    fn pass(&mut self, until_s: f64) {
+        while !(until_s.is_infinite() && self.machine.is_idle()) {
+            let Some(done) = self.machine.advance(until_s) else { return };
+            let Some(flight) = self.flights.remove(&done.id) else { continue };
+            let outcome = self.outcome(&flight).clone();
+            if self.simulation.feedback {
+                self.router.learn(&flight.decision.experience(outcome.score));
+            }
+            let mut row = self.row(flight.request, Some((&flight.decision, &outcome)));
+            row.ttft_s = Some(done.first_token_s - flight.arrived_s);
+            row.e2e_s = Some(done.end_s - flight.arrived_s);
+            let gaps = outcome.completion_tokens.saturating_sub(1);
+            row.itl_s = (gaps > 0).then(|| (done.end_s - done.first_token_s) / f64::from(gaps));
+            self.rows.insert(flight.request, row);
+        }
+    }
+
+    fn arrive(&mut self, number: usize) {
+        let request = &self.simulation.requests[number];
+        let shown = &request.answers[0].examples;
+        let utilities: Vec<f32> = shown.examples.iter().map(|example| example.utility).collect();
+        let similarities: Vec<f32> = shown.examples.iter().map(|example| example.similarity).collect();
+        let plain = &request.answers[0].plain;
+        let context = Context {
+            embedding: Some(&request.embedding),
+            utilities: &utilities,
+            similarities: &similarities,
+            example_tokens: shown.prompt_tokens.saturating_sub(plain.prompt_tokens),
+            prompt_tokens: plain.prompt_tokens,
+            flags: request.flags,
+            ..Context::default()
+        };
+        let now = self.epoch + Duration::from_secs_f64(self.machine.now_s());
+        let decision = match self.router.decide(&context, &self.arms(), now, &mut self.rng) {
+            Ok(decision) => decision,
+            Err(error) => {
+                let mut row = self.row(number, None);
+                row.error = Some(error.to_string());
+                self.rows.insert(number, row);
+                return;
+            }
+        };
+        let flight = Flight { request: number, arrived_s: self.machine.now_s(), decision };
+        let outcome = self.outcome(&flight);
+        let work = Work { prompt: outcome.prompt_tokens, completion: outcome.completion_tokens };
+        self.moments.push(Moment {
+            at_s: flight.arrived_s,
+            load: flight.decision.load,
+            bias: flight.decision.load_bias,
+            tier: flight.decision.key.tier.to_string(),
+            examples: flight.decision.arm.examples,
+            score: Some(outcome.score),
+        });
+        let tier = flight.decision.arm.tier;
+        if self.machine.submit(tier, number, work) {
+            self.flights.insert(number, flight);
+        } else {
+            let mut row = self.row(number, None);
+            row.error = Some("the tier's queue is full".to_owned());
+            self.rows.insert(number, row);
+        }
+    }
+
+    fn arms(&self) -> Vec<ArmState> {
+        let simulation = self.simulation;
+        let states = |(index, tier): (usize, &KnownTier)| {
+            let pressure = self.machine.pressure(index);
+            [false, true].map(|examples| ArmState {
+                arm: Arm { tier: index, examples },
+                key: ArmKey { tier: tier.name.as_str().into(), model: tier.model.as_str().into(), examples },
+                cost: tier.cost,
+                context_length: simulation.context_length,
+                ready: true,
+                pressure,
+            })
+        };
+        simulation.tiers.iter().enumerate().flat_map(states).collect()
+    }
+
+    /// What was logged for the arm that was decided on. `reuse` has no logged answer of its own: the arm's stands in, as
+    /// the router would run it if the example had gone.
+    fn outcome(&self, flight: &Flight) -> &Outcome {
+        let Answers { plain, examples } =
+            &self.simulation.requests[flight.request].answers[flight.decision.arm.tier];
+        if flight.decision.arm.examples { examples } else { plain }
+    }
+
+    fn row(&self, number: usize, answered: Option<(&Decision, &Outcome)>) -> Row {
+        let request = &self.simulation.requests[number];
+        let known = &request.answers[0].plain;
+        let outcome = answered.map(|(_, outcome)| outcome);
+        let plain = answered
+            .map(|(decision, _)| request.answers[decision.arm.tier].plain.prompt_tokens)
+            .unwrap_or_default();
+        let reused = answered.is_some_and(|(decision, _)| decision.action == Action::Reuse);
+        let cache = outcome.map(|outcome| match (reused, outcome.examples.is_empty()) {
+            (true, _) => "HIT".to_owned(),
+            (false, true) => "MISS".to_owned(),
+            (false, false) => "EXAMPLES".to_owned(),
+        });
+        Row {
+            run: self.simulation.label.to_owned(),
+            policy: self.router.policy().to_string(),
+            pass: 1,
+            id: request.id.clone(),
+            request_id: None,
+            set: request.set.clone(),
+            source: known.source.clone(),
+            task: known.task.clone(),
+            metric: known.metric,
+            score: outcome.map(|outcome| outcome.score),
+            ttft_s: None,
+            e2e_s: None,
+            itl_s: None,
+            lateness_s: 0.0,
+            tier: outcome.map(|outcome| outcome.tier.clone()),
+            cache,
+            examples: outcome.map(|outcome| u32::try_from(outcome.examples.len()).unwrap_or(u32::MAX)),
+            similarity: Some(f64::from(known.nearest)),
+            overhead_ms: None,
+            example_tokens: outcome.map(|outcome| outcome.prompt_tokens.saturating_sub(plain)),
+            prompt_tokens: outcome.map(|outcome| outcome.prompt_tokens),
+            completion_tokens: outcome.map(|outcome| outcome.completion_tokens),
+            finish_reason: outcome.map(|_| "stop".to_owned()),
+            status: outcome.map(|_| 200),
+            error: None,
+        }
+    }
+}
+
+/// Writes a run's folder as `trace` does, so that `report` reads it, and the moments beside it.
+///
+/// # Errors
+/// The folder holds a run already, or cannot be written.
+pub fn write(out: &Path, mut file: RunFile, rows: &[Row], moments: &[Moment]) -> anyhow::Result<()> {
+    let mut writer = RowWriter::create(out)?;
+    for row in rows {
+        writer.simulated(row)?;
+    }
+    file.finish(true);
+    file.write(out)?;
+    let path = out.join("moments.csv");
+    let mut csv = csv::Writer::from_path(&path).with_context(|| format!("create {}", path.display()))?;
+    for moment in moments {
+        csv.serialize(moment)?;
+    }
+    Ok(csv.flush()?)
+}
