@@ -36,8 +36,8 @@ pub fn run(args: &Simulate) -> anyhow::Result<u8> {
         context_length: CONTEXT_LENGTH,
         seed: args.seed,
     };
-    let mut file =
-        RunFile::new(&label, args.policy.as_str(), args.seed, 1, requests.len(), arrivals.is_some());
+    let loop_kind = if arrivals.is_some() { "open" } else { "closed" };
+    let mut file = RunFile::new(&label, args.policy.as_str(), args.seed, 1, requests.len(), loop_kind.into());
     let (rows, moments) = simulate(&simulation, &router);
     file.command = RunFile::portable_command(std::env::args());
     file.files.push(DataFile::of(&args.table.join(OUTCOMES))?);
