@@ -161,6 +161,8 @@ def cache() -> list:
               Query(mean("reprise_selection_examples"), "examples")),
         graph("Similarity of the nearest example", "Cosine of the question and the example's request.", "percentunit",
               *quantiles("reprise_selection_similarity")),
+        graph("Utility model", "Version that scores examples; 0 is the similarity prior.", "short",
+              Query(gauge("reprise_utility_version"), "{{instance}}")),
     ]
 
 
@@ -187,6 +189,12 @@ def router() -> list:
               Query(total("reprise_tier_errors_total", "tier, kind"), "{{tier}} {{kind}}")),
         graph("Feedback", "What clients said of answers.", "ops",
               Query(total("reprise_feedback_total", "kind"), "{{kind}}")),
+        graph("Examples withheld", "By the harm guard: decisions in which examples measured worse than none.", "ops",
+              Query(total("reprise_guard_withheld_total", "tier"), "{{tier}}")),
+        graph("Withheld now", "Clusters of requests and tiers without examples.", "short",
+              Query(f"max({gauge('reprise_guard_off')})", "clusters and tiers")),
+        graph("Shadow runs", "Uncertain requests asked again of the dearest tier.", "ops",
+              Query(total("reprise_shadow_runs_total", "result"), "{{result}}")),
     ]
 
 
@@ -208,7 +216,8 @@ def replay_and_process() -> list:
         graph("Replay runs", "By outcome, an hour.", "short",
               Query(f"sum by (result) (increase(reprise_replay_runs_total{{{GATEWAY}}}[1h]))", "{{result}}")),
         graph("Resident memory", "With the models of every local tier.", "bytes",
-              Query(gauge("process_resident_memory_bytes"), "{{instance}}")),
+              Query(gauge("process_resident_memory_bytes"), "{{instance}}"),
+              Query(gauge("reprise_allocated_bytes"), "{{instance}}, allocated")),
         graph("Store on disk", "", "bytes", Query(gauge("reprise_store_bytes"), "{{instance}}")),
     ]
 

@@ -21,6 +21,8 @@ const FAMILIES: &[&str] = &[
     "reprise_cache_examples",
     "reprise_cache_lookups_total",
     "reprise_feedback_total",
+    "reprise_guard_off",
+    "reprise_guard_withheld_total",
     "reprise_inter_token_seconds",
     "reprise_offloaded_total",
     "reprise_open_streams",
@@ -38,6 +40,7 @@ const FAMILIES: &[&str] = &[
     "reprise_router_straight_total",
     "reprise_selection_examples",
     "reprise_selection_similarity",
+    "reprise_shadow_runs_total",
     "reprise_stage_duration_seconds",
     "reprise_store_bytes",
     "reprise_store_recoveries_total",
@@ -50,6 +53,7 @@ const FAMILIES: &[&str] = &[
     "reprise_time_to_first_token_seconds",
     "reprise_tokens_saved_total",
     "reprise_tokens_total",
+    "reprise_utility_version",
 ];
 
 #[tokio::test]
