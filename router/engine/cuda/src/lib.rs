@@ -4,7 +4,7 @@
 //! The driver and NVRTC are opened at run time: the build needs neither GPU nor CUDA, and one binary runs with and without them. Kernels
 //! are CUDA source in this crate (`kernels/*.cu`), compiled once at start and kept in the user's cache folder.
 //!
-//! Every kernel has a plain counterpart in [`reference`], which `examples/cuda_check.rs` holds it to on a GPU.
+//! Every kernel has a plain counterpart in [`mod@reference`], which `examples/cuda_check.rs` holds it to on a GPU.
 //!
 //! Contract: what a kernel computes for a row does not depend on how many other rows there are or which kernel of several was chosen
 //! for their number, bit for bit. See the heads of `gemm.cu` and `attention.cu` for how.
