@@ -13,8 +13,8 @@ const EACH: usize = 8;
 /// Over a megabyte, and over the context of any model.
 const WORDS: usize = 300_000;
 
-/// What a round may seem to leave: connections that have not noticed yet that they are over, and the metrics' own text.
-/// One request of a megabyte that stays in each round is more than twice as much.
+/// What three rounds may leave: the log of decisions until it is full (60 kB a round were seen), connections that have not
+/// noticed yet that they are over. If of each round one request of a megabyte stayed, it were more than twice as much.
 const SLACK: f64 = 2e6;
 
 #[tokio::test]
