@@ -1,22 +1,23 @@
-//! Exact scan beside graph at each of some sizes, as CSV: where the graph begins to pay.
+//! Exact search beside inverted lists at each of some sizes, as CSV: where the lists begin to pay, and what they miss.
 //!
-//! `cargo run --release -p reprise-cache --example retrieval -- --n 1000 --n 20000 [--ef 128] [--m 24] [--ef-construction 200] [--runs 3]`
+//! `cargo run --release -p reprise-cache --example retrieval -- --n 1000 --n 20000 [--probes 32] [--per-root 4] [--graph-from N] [--k 10] [--runs 3]`
 
 use std::{env, error::Error};
 
-use reprise_cache::{BenchConfig, IndexConfig, bench_retrieval};
+use reprise_cache::{BenchConfig, IndexConfig, RetrievalReport, bench_retrieval};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (mut sizes, mut efs, mut runs) = (Vec::new(), Vec::new(), 1_u64);
+    let (mut sizes, mut probes, mut runs) = (Vec::new(), Vec::new(), 1_u64);
     let mut config = BenchConfig::default();
     let mut args = env::args().skip(1);
     while let Some(name) = args.next() {
         let value: usize = args.next().ok_or("an option has no value")?.parse()?;
         match name.as_str() {
             "--n" => sizes.push(value),
-            "--ef" => efs.push(value),
-            "--m" => config.index.connections = value,
-            "--ef-construction" => config.index.ef_construction = value,
+            "--probes" => probes.push(value),
+            "--per-root" => config.index.lists_per_root = value as f32,
+            "--graph-from" => config.index.graph_from = value,
+            "--ef" => config.index.ef_search = value,
             "--k" => config.k = value,
             "--queries" => config.queries = value,
             "--dimensions" => config.dimensions = value,
@@ -24,33 +25,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => return Err(format!("no such option: {name}").into()),
         }
     }
-    if efs.is_empty() {
-        efs.push(config.index.ef_search);
+    if probes.is_empty() {
+        probes.push(config.index.probes);
     }
-    println!(
-        "run,vectors,dimensions,k,ef_search,m,ef_construction,queries,exact_p50_us,exact_p99_us,graph_p50_us,graph_p99_us,graph_recall,graph_build_s"
-    );
+    println!("run,{}", RetrievalReport::CSV_HEADER);
     for n in sizes {
-        for ef_search in &efs {
+        for probes in &probes {
             for run in 1..=runs {
-                let index = IndexConfig { ef_search: *ef_search, ..config.index };
-                let report = bench_retrieval(n, &BenchConfig { index, seed: run, ..config });
-                println!(
-                    "{run},{},{},{},{},{},{},{},{:.1},{:.1},{:.1},{:.1},{:.4},{:.2}",
-                    report.vectors,
-                    report.dimensions,
-                    report.k,
-                    report.ef_search,
-                    report.connections,
-                    report.ef_construction,
-                    report.queries,
-                    report.exact_p50_us,
-                    report.exact_p99_us,
-                    report.graph_p50_us,
-                    report.graph_p99_us,
-                    report.graph_recall,
-                    report.graph_build_s,
-                );
+                let index = IndexConfig { probes: *probes, ..config.index };
+                println!("{run},{}", bench_retrieval(n, &BenchConfig { index, seed: run, ..config }).csv());
             }
         }
     }

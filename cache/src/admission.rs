@@ -52,25 +52,9 @@ impl TenantCache {
             }
             None => {
                 let id = ExampleId::generate();
-                let example = Example {
-                    id,
-                    request: request.into_owned(),
-                    answer: answer.into_owned(),
-                    instructions: new.instructions,
-                    embedding: new.embedding.clone(),
-                    source: new.source.clone(),
-                    quality: new.quality,
-                    created_at_ms: now_ms,
-                    updated_at_ms: now_ms,
-                    value: config.initial_value,
-                    valued_at_ms: now_ms,
-                    replay_gain: 0.0,
-                    uses: 0,
-                    missed: 0,
-                    replays: 0,
-                    merged: 0,
-                    bytes: 0,
-                };
+                let scrubbed =
+                    NewExample { request: request.into_owned(), answer: answer.into_owned(), ..new.clone() };
+                let example = Example { value: config.initial_value, ..Example::new(id, scrubbed, now_ms) };
                 (example, Admission::Inserted(id))
             }
         };

@@ -72,7 +72,7 @@ pub struct Maintenance {
     pub evicted_bytes: usize,
     /// Changes that others made in the store.
     pub followed: usize,
-    /// Partitions whose search graph was built anew.
+    /// Partitions of whose index a new generation was built.
     pub rebuilt: usize,
 }
 
@@ -189,11 +189,11 @@ impl Cache {
         Ok(self.shared.store.size_on_disk()?)
     }
 
-    /// Follows the store's change feed, evicts down to the byte budget and rebuilds stale search graphs, beside everything
+    /// Follows the store's change feed, evicts down to the byte budget and rebuilds stale indexes, beside everything
     /// else. Values decay by themselves, in closed form. Takes seconds for large partitions: for a thread of its own.
     ///
     /// # Errors
-    /// The store refused a deletion or cannot be read; the graphs are rebuilt all the same.
+    /// The store refused a deletion or cannot be read; indexes are rebuilt all the same.
     pub fn maintain(&self, now_ms: i64) -> Result<Maintenance, CacheError> {
         let _alone = self.maintenance.lock();
         let evicted = self.follow().and_then(|followed| Ok(Maintenance { followed, ..self.evict(now_ms)? }));

@@ -3,7 +3,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Instructions, UnitVector};
+use crate::{Index, Instructions, UnitVector};
 
 /// Names an example; ordered by the time of its making.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,10 +93,34 @@ pub struct Candidate {
 }
 
 impl Example {
+    /// As it is when it comes in: nothing is known of its worth.
+    #[must_use]
+    pub fn new(id: ExampleId, new: NewExample, now_ms: i64) -> Self {
+        let NewExample { request, answer, instructions, embedding, source, quality } = new;
+        Self {
+            bytes: Self::count_bytes(&request, &answer, embedding.dimensions()),
+            id,
+            request,
+            answer,
+            instructions,
+            embedding,
+            source,
+            quality,
+            created_at_ms: now_ms,
+            updated_at_ms: now_ms,
+            value: 0.0,
+            valued_at_ms: now_ms,
+            replay_gain: 0.0,
+            uses: 0,
+            missed: 0,
+            replays: 0,
+            merged: 0,
+        }
+    }
+
     /// Text and vector, and what the index and maps hold beside them.
     pub(crate) fn count_bytes(request: &str, answer: &str, dimensions: usize) -> usize {
         const OVERHEAD: usize = 320;
-        // The vector stands in the example and once more in the search graph.
-        request.len() + answer.len() + 2 * dimensions * size_of::<f32>() + OVERHEAD
+        request.len() + answer.len() + Index::bytes_per_vector(dimensions) + OVERHEAD
     }
 }

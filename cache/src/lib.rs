@@ -36,7 +36,7 @@ mod vector;
 
 pub use admission::{Admission, Refusal};
 pub use answer::StoredAnswer;
-pub use bench::{BenchConfig, RetrievalReport, bench_retrieval};
+pub use bench::{BenchConfig, RetrievalReport, bench_requests, bench_retrieval, bench_vectors};
 pub use cache::{Cache, CacheStats, Maintenance};
 pub use config::CacheConfig;
 pub use embed::{EmbedError, Embedder};

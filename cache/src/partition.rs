@@ -157,7 +157,12 @@ impl Partition {
     pub fn hold(&self, example: Example) -> Arc<Example> {
         let example = Arc::new(example);
         let old = self.examples.write().insert(example.id, Arc::clone(&example));
-        if old.is_none_or(|old| old.embedding != example.embedding) {
+        let same =
+            |old: &Example| old.embedding == example.embedding && old.instructions == example.instructions;
+        if !old.as_deref().is_some_and(same) {
+            if let Some(old) = old {
+                self.index.remove(old.id, &old.embedding, old.instructions);
+            }
             self.index.insert(example.id, example.embedding.clone(), example.instructions);
         }
         example
@@ -165,9 +170,10 @@ impl Partition {
 
     /// Takes an example out of RAM; false if it was not there. Under `writer`.
     pub fn release(&self, id: ExampleId) -> bool {
-        self.index.remove(id);
+        let Some(old) = self.examples.write().remove(&id) else { return false };
+        self.index.remove(id, &old.embedding, old.instructions);
         self.dirty.lock().remove(&id);
-        self.examples.write().remove(&id).is_some()
+        true
     }
 
     pub fn bytes(&self) -> usize {

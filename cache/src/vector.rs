@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use reprise_kernels::similarity::dot;
 use thiserror::Error;
 
 /// A vector of length 1: finite, not zero. Cheap to clone.
@@ -50,29 +51,11 @@ impl UnitVector {
         self.0.len()
     }
 
-    /// True if both are the same allocation: cheaper than comparing numbers, and never true of different ones.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
     /// Cosine similarity, in [-1, 1]; 0 between vectors of different dimensions.
     #[must_use]
     pub fn dot(&self, other: &Self) -> f32 {
         if self.0.len() == other.0.len() { dot(&self.0, &other.0).clamp(-1.0, 1.0) } else { 0.0 }
     }
-}
-
-/// Sixteen running sums, so that the compiler may keep them in vector registers.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0_f32; 16];
-    let (a_chunks, b_chunks) = (a.chunks_exact(16), b.chunks_exact(16));
-    let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a_chunks.zip(b_chunks) {
-        for lane in 0..16 {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + tail
 }
 
 #[cfg(test)]

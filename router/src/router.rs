@@ -99,7 +99,10 @@ impl Router {
     ) -> Result<Decision, RouteError> {
         let load = self.observe_load(arms, now);
         let load_bias = self.config.load.bias(load);
-        let cluster = context.embedding.and_then(|embedding| self.join(embedding));
+        let cluster = context
+            .embedding
+            .filter(|_| self.config.guard.enabled)
+            .and_then(|embedding| self.join(embedding));
         let policy = Arc::clone(&self.policy.read());
         let withheld = self.withheld_arms(cluster, arms, policy.kind(), rng);
         let (open, excluded) = eligible(context, arms, &|state| withheld.contains(&state.arm))?;

@@ -1,5 +1,7 @@
 //! BERT's encoder (Devlin et al. 2019), post-norm, on the engine's kernels.
 
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
 use reprise_kernels::{
     attention::{BLOCK_TOKENS, KvCache, KvCacheError, KvFormat, Query, attend},
     matrix::{Input, InputForm, Matrix, multiply, multiply_add, multiply_gelu},
@@ -75,9 +77,14 @@ struct Norm {
     eps: f32,
 }
 
-/// A worker's threads and buffers.
+/// A worker's threads, and buffers for each.
 pub struct Compute {
     pool: Pool,
+    buffers: Vec<Mutex<Buffers>>,
+}
+
+#[derive(Default)]
+struct Buffers {
     input: Input,
     kv: Option<KvCache>,
     /// `[tokens, hidden_size]`
@@ -92,10 +99,21 @@ pub struct Compute {
 
 impl Compute {
     pub fn new(pool: Pool) -> Self {
-        let [states, normed, q, k, v, wide] = [const { Vec::new() }; 6];
-        Self { pool, input: Input::new(), kv: None, states, normed, q, k, v, wide }
+        let buffers = (0..pool.threads()).map(|_| Mutex::default()).collect();
+        Self { pool, buffers }
     }
 
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// A panic leaves nothing behind that the next batch reads before it writes it.
+    fn buffers(&self, index: usize) -> MutexGuard<'_, Buffers> {
+        self.buffers[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Buffers {
     /// Room for `tokens` tokens in `blocks` KV blocks.
     fn resize(&mut self, config: &BertConfig, tokens: usize, blocks: usize) -> Result<(), KvCacheError> {
         for buffer in [&mut self.states, &mut self.normed, &mut self.q, &mut self.k, &mut self.v] {
@@ -140,22 +158,41 @@ impl Encoder {
         &self.config
     }
 
-    /// The mean of each text's final states, `[texts, hidden_size]`.
+    /// The mean of each text's final states, of all batches in order, each `[hidden_size]`.
+    ///
+    /// A thread that has a batch to itself waits for no other; what does not go round is computed by all together.
     ///
     /// # Errors
     /// A token is unknown, a text is empty or too long, or memory is short.
-    pub fn means(&self, batch: &Batch, compute: &mut Compute) -> Result<Vec<Vec<f32>>, String> {
+    pub fn means(&self, batches: &[Batch], compute: &Compute) -> Result<Vec<Vec<f32>>, String> {
+        let threads = compute.pool.threads();
+        let (apart, together) = batches.split_at(batches.len() - batches.len() % threads);
+        let results: Vec<OnceLock<_>> = batches.iter().map(|_| OnceLock::new()).collect();
+        compute.pool.each(
+            apart.len(),
+            |index| compute.buffers(index),
+            |at, buffers| _ = results[at].set(self.means_of(&apart[at], &compute.pool, buffers)),
+        );
+        for (batch, result) in together.iter().zip(&results[apart.len()..]) {
+            _ = result.set(self.means_of(batch, &compute.pool, &mut compute.buffers(0)));
+        }
+        let means: Result<Vec<_>, String> =
+            results.into_iter().map(|result| result.into_inner().unwrap_or_else(|| Ok(Vec::new()))).collect();
+        Ok(means?.into_iter().flatten().collect())
+    }
+
+    fn means_of(&self, batch: &Batch, pool: &Pool, buffers: &mut Buffers) -> Result<Vec<Vec<f32>>, String> {
         let hidden = self.config.hidden_size;
         let blocks = self.blocks(batch)?;
         let used = blocks.last().map_or(0, |blocks| blocks.end) as usize;
-        compute.resize(&self.config, batch.ids.len(), used).map_err(|error| error.to_string())?;
-        self.embed(batch, compute)?;
+        buffers.resize(&self.config, batch.ids.len(), used).map_err(|error| error.to_string())?;
+        self.embed(batch, pool, buffers)?;
         for layer in &self.layers {
-            layer.forward(&self.config, batch, &blocks, compute);
+            layer.forward(&self.config, batch, &blocks, pool, buffers);
         }
         let means = batch.texts.iter().map(|text| {
             let mut sum = vec![0.0; hidden];
-            for row in compute.states[text.start * hidden..text.end * hidden].chunks_exact(hidden) {
+            for row in buffers.states[text.start * hidden..text.end * hidden].chunks_exact(hidden) {
                 add(&mut sum, row);
             }
             sum.iter_mut().for_each(|sum| *sum /= text.len() as f32);
@@ -178,7 +215,7 @@ impl Encoder {
         texts.collect()
     }
 
-    fn embed(&self, batch: &Batch, compute: &mut Compute) -> Result<(), String> {
+    fn embed(&self, batch: &Batch, pool: &Pool, buffers: &mut Buffers) -> Result<(), String> {
         let hidden = self.config.hidden_size;
         for text in &batch.texts {
             for (position, token) in text.clone().enumerate() {
@@ -186,12 +223,12 @@ impl Encoder {
                 if id >= self.config.vocab_size {
                     return Err(format!("token {id} of a vocabulary of {}", self.config.vocab_size));
                 }
-                let row = &mut compute.normed[token * hidden..(token + 1) * hidden];
+                let row = &mut buffers.normed[token * hidden..(token + 1) * hidden];
                 row.copy_from_slice(&self.words[id * hidden..(id + 1) * hidden]);
                 add(row, &self.positions[position * hidden..(position + 1) * hidden]);
             }
         }
-        self.norm.apply(&compute.pool, &compute.normed, &mut compute.states);
+        self.norm.apply(pool, &buffers.normed, &mut buffers.states);
         Ok(())
     }
 }
@@ -217,10 +254,11 @@ impl Layer {
         config: &BertConfig,
         batch: &Batch,
         blocks: &[std::ops::Range<u32>],
-        compute: &mut Compute,
+        pool: &Pool,
+        buffers: &mut Buffers,
     ) {
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
-        let Compute { pool, input, kv: Some(kv), states, normed, q, k, v, wide } = compute else { return };
+        let Buffers { input, kv: Some(kv), states, normed, q, k, v, wide } = buffers else { return };
         input.fill(pool, InputForm::F32, states, hidden);
         multiply(pool, input, &mut [(&self.query, &mut *q), (&self.key, &mut *k), (&self.value, &mut *v)]);
 

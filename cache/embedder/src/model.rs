@@ -1,6 +1,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use reprise_cache::{ModelHash, UnitVector};
@@ -14,6 +15,9 @@ use crate::{
     bert::{BertConfig, Compute, Encoder},
     weights::Weights,
 };
+
+/// Texts whose tokenisation is worth waking another thread for.
+const WORTH_SHARING: usize = 4;
 
 /// Tokenizer and weights.
 pub struct Bert {
@@ -50,15 +54,25 @@ impl Bert {
         self.encoder.config().hidden_size
     }
 
-    /// Token ids of a text, with the marks around it.
-    pub fn tokens(&self, text: &str) -> Result<Vec<u32>, String> {
+    /// Token ids of each text, with the marks around it.
+    pub fn tokens(&self, texts: &[String], compute: &Compute) -> Vec<Result<Vec<u32>, String>> {
+        let tokens: Vec<OnceLock<_>> = texts.iter().map(|_| OnceLock::new()).collect();
+        let job = |at: usize| _ = tokens[at].set(self.tokens_of(&texts[at]));
+        match texts.len() {
+            0..WORTH_SHARING => (0..texts.len()).for_each(job),
+            count => compute.pool().each(count, |_| (), |at, _| job(at)),
+        }
+        tokens.into_iter().map(|tokens| tokens.into_inner().unwrap_or_else(|| Ok(Vec::new()))).collect()
+    }
+
+    fn tokens_of(&self, text: &str) -> Result<Vec<u32>, String> {
         let encoding = self.tokenizer.encode_fast(text, true).map_err(|error| error.to_string())?;
         Ok(shorten(encoding.get_ids(), self.max_tokens))
     }
 
     /// One vector for each text.
-    pub fn embed(&self, texts: &[Vec<u32>], compute: &mut Compute) -> Result<Vec<UnitVector>, String> {
-        let means = self.encoder.means(&Batch::of(texts), compute)?;
+    pub fn embed(&self, texts: &[Vec<u32>], compute: &Compute) -> Result<Vec<UnitVector>, String> {
+        let means = self.encoder.means(&Batch::cut(texts), compute)?;
         means.into_iter().map(|mean| UnitVector::try_new(mean).map_err(|error| error.to_string())).collect()
     }
 }

@@ -38,10 +38,10 @@ impl Workers {
         let compute_threads = NonZeroUsize::new(config.compute_threads).unwrap_or(NonZeroUsize::MIN);
         for number in 0..config.threads.max(1) {
             let (model, jobs, max_batch) = (Arc::clone(model), Arc::clone(&jobs), config.max_batch.max(1));
-            let mut compute = Compute::new(Pool::new(compute_threads)?);
+            let compute = Compute::new(Pool::new(compute_threads)?);
             thread::Builder::new()
                 .name(format!("embed-{number}"))
-                .spawn(move || while step(&model, &mut compute, &jobs, max_batch) {})
+                .spawn(move || while step(&model, &compute, &jobs, max_batch) {})
                 .map_err(LoadError::Threads)?;
         }
         Ok(Self { queue })
@@ -59,7 +59,7 @@ impl Workers {
 }
 
 /// One batch; false once nobody can ask any more.
-fn step(model: &Bert, compute: &mut Compute, jobs: &Mutex<Receiver<Job>>, max_batch: usize) -> bool {
+fn step(model: &Bert, compute: &Compute, jobs: &Mutex<Receiver<Job>>, max_batch: usize) -> bool {
     let mut batch = Vec::new();
     {
         let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,37 +79,40 @@ fn step(model: &Bert, compute: &mut Compute, jobs: &Mutex<Receiver<Job>>, max_ba
     true
 }
 
-fn answer(model: &Bert, compute: &mut Compute, batch: Vec<Job>) {
-    let (mut texts, mut replies) = (Vec::new(), Vec::with_capacity(batch.len()));
-    for Job { texts: own, reply } in batch {
-        let tokens: Result<Vec<_>, _> = own.iter().map(|text| model.tokens(text)).collect();
-        match tokens {
-            Ok(tokens) => {
-                replies.push((reply, tokens.len()));
-                texts.extend(tokens);
-            }
-            Err(reason) => drop(reply.send(Err(EmbedError::Failed(reason)))),
-        }
-    }
-    if texts.is_empty() {
-        replies.into_iter().for_each(|(reply, _)| drop(reply.send(Ok(Vec::new()))));
-        return;
-    }
-    let vectors = catch_unwind(AssertUnwindSafe(|| model.embed(&texts, compute))).unwrap_or_else(|_| {
-        error!(texts = texts.len(), "the embedder panicked");
-        Err("it panicked".into())
+fn answer(model: &Bert, compute: &Compute, batch: Vec<Job>) {
+    let counts: Vec<usize> = batch.iter().map(|job| job.texts.len()).collect();
+    let (texts, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|job| (job.texts, job.reply)).unzip();
+    let texts: Vec<String> = texts.into_iter().flatten().collect();
+    let answers = catch_unwind(AssertUnwindSafe(|| answers(model, compute, &texts, &counts)));
+    let answers = answers.unwrap_or_else(|_| {
+        error!(texts = counts.iter().sum::<usize>(), "the embedder panicked");
+        counts.iter().map(|_| Err(EmbedError::Failed("it panicked".into()))).collect()
     });
-    match vectors {
-        Ok(vectors) => {
-            let mut vectors = vectors.into_iter();
-            for (reply, count) in replies {
-                drop(reply.send(Ok(vectors.by_ref().take(count).collect())));
+    for (reply, answer) in replies.into_iter().zip(answers) {
+        drop(reply.send(answer));
+    }
+}
+
+/// One answer for each count of texts. A text without tokens spoils its own answer only.
+fn answers(model: &Bert, compute: &Compute, texts: &[String], counts: &[usize]) -> Vec<Answer> {
+    let mut tokens = model.tokens(texts, compute).into_iter();
+    let mut known = Vec::with_capacity(texts.len());
+    let mut spoilt = Vec::with_capacity(counts.len());
+    for count in counts {
+        let own: Vec<_> = tokens.by_ref().take(*count).collect();
+        match own.into_iter().collect::<Result<Vec<_>, _>>() {
+            Ok(own) => {
+                known.extend(own);
+                spoilt.push(None);
             }
-        }
-        Err(reason) => {
-            for (reply, _) in replies {
-                drop(reply.send(Err(EmbedError::Failed(reason.clone()))));
-            }
+            Err(reason) => spoilt.push(Some(reason)),
         }
     }
+    let mut vectors = model.embed(&known, compute).map(Vec::into_iter);
+    let answers = counts.iter().zip(spoilt).map(|(count, spoilt)| match (spoilt, &mut vectors) {
+        (None, Ok(vectors)) => Ok(vectors.by_ref().take(*count).collect()),
+        (Some(reason), _) => Err(EmbedError::Failed(reason)),
+        (None, Err(reason)) => Err(EmbedError::Failed(reason.clone())),
+    });
+    answers.collect()
 }

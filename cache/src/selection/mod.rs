@@ -167,29 +167,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{ExampleId, Instructions, UnitVector};
+    use crate::{ExampleId, Instructions, NewExample, UnitVector};
 
     fn candidate(direction: Vec<f32>, similarity: f32, quality: Option<f32>) -> Candidate {
         let embedding = UnitVector::try_new(direction).unwrap();
-        let example = Example {
-            id: ExampleId::generate(),
+        let new = NewExample {
             request: "r".repeat(1 + (similarity * 50.0).abs() as usize),
             answer: "a".into(),
             instructions: Instructions::NONE,
             embedding,
             source: "large".into(),
             quality,
-            created_at_ms: 0,
-            updated_at_ms: 0,
-            value: 0.0,
-            valued_at_ms: 0,
-            replay_gain: 0.0,
-            uses: 0,
-            missed: 0,
-            replays: 0,
-            merged: 0,
-            bytes: 0,
         };
+        let example = Example::new(ExampleId::generate(), new, 0);
         Candidate { example: Arc::new(example), similarity }
     }
 

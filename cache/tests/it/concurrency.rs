@@ -6,7 +6,7 @@ use crate::support::*;
 
 #[test]
 fn readers_see_whole_entries_while_a_writer_inserts_and_maintenance_runs() {
-    let index = IndexConfig { graph_from: 200, ..IndexConfig::default() };
+    let index = IndexConfig { ivf_from: 200, ..IndexConfig::default() };
     let cache = in_memory(CacheConfig { index, byte_budget: 400_000, ..config() });
     let ana = cache.tenant(&tenant("ana"));
     let done = AtomicBool::new(false);

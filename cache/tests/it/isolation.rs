@@ -63,9 +63,8 @@ proptest! {
 #[test]
 fn an_example_is_found_under_its_own_instructions_alone() {
     let french = Instructions::of(["Answer in French."]);
-    for graph in [false, true] {
-        let from = if graph { 2 } else { usize::MAX };
-        let index = IndexConfig { graph_from: from, ..IndexConfig::default() };
+    for from in [usize::MAX, 2] {
+        let index = IndexConfig { ivf_from: from, ..IndexConfig::default() };
         let cache = in_memory(CacheConfig { index, ..config() });
         let ana = cache.tenant(&tenant("ana"));
         let plain = inserted(ana.admit(&new(1, "capital of Italy?", "Rome", None), 0).unwrap());

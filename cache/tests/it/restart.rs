@@ -7,8 +7,8 @@ use crate::support::*;
 #[test]
 fn everything_flushed_is_there_again_and_found() {
     let folder = tempfile::tempdir().unwrap();
-    let graph = IndexConfig { graph_from: 100, ..IndexConfig::default() };
-    let config = || reprise_cache::CacheConfig { index: graph, ..config() };
+    let index = IndexConfig { ivf_from: 100, ..IndexConfig::default() };
+    let config = || reprise_cache::CacheConfig { index, ..config() };
     let outcome = Outcome { quality: Some(0.25), cost: 0.5, offloaded: true };
     let (ids, before) = {
         let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());

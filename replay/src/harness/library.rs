@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use reprise_cache::selection::Query;
-use reprise_cache::{Candidate, Example, ExampleId, Instructions, UnitVector};
+use reprise_cache::{Candidate, Example, ExampleId, Instructions, NewExample, UnitVector};
 
 use super::table::Key;
 use crate::data::pairs::Pair;
@@ -124,25 +124,15 @@ impl Held {
         let digits = Key::of(&["example", &pair.request, &pair.answer]);
         let id: ExampleId = digits.as_str()[..32].parse().context("an id from a hash")?;
         let (request, answer) = (fold(&pair.request), fold(&pair.answer));
-        let example = Example {
-            id,
-            bytes: pair.request.len() + pair.answer.len(),
+        let new = NewExample {
             request: pair.request,
             answer: pair.answer,
             instructions: Instructions::NONE,
             embedding,
             source: pair.source.unwrap_or_default(),
             quality: pair.quality,
-            created_at_ms: 0,
-            updated_at_ms: 0,
-            value: 0.0,
-            valued_at_ms: 0,
-            replay_gain: 0.0,
-            uses: 0,
-            missed: 0,
-            replays: 0,
-            merged: 0,
         };
+        let example = Example::new(id, new, 0);
         Ok(Self { example: Arc::new(example), request, answer })
     }
 

@@ -1,8 +1,9 @@
+use reprise_kernels::similarity::dot;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Calibration, Query, SCALARS, Utility, features};
-use crate::{Candidate, vector::dot};
+use crate::Candidate;
 
 /// A small network over request and example, calibrated to the measured mean outcome.
 ///
@@ -100,7 +101,10 @@ impl UtilityModel {
         &self.0
     }
 
-    /// An embedding as the network sees it, P numbers; of no use for one of other dimensions.
+    /// An embedding as the network sees it, P numbers.
+    ///
+    /// # Panics
+    /// The embedding has other dimensions.
     #[must_use]
     pub fn project(&self, embedding: &[f32]) -> Vec<f32> {
         self.0.projection.chunks_exact(self.0.dimensions).map(|row| dot(row, embedding)).collect()

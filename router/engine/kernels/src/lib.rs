@@ -8,3 +8,4 @@ pub mod pool;
 pub mod rope;
 mod rows;
 mod simd;
+pub mod similarity;

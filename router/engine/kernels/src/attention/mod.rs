@@ -13,8 +13,6 @@ mod plan;
 mod scores;
 mod values;
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
 use crate::{
     pool::Pool,
     rows::Shared,
@@ -152,7 +150,7 @@ impl<E: Element> Call<'_, E> {
             // Few rows over a long context: partitions are shared out too.
             self.split(pool, items, longest, out);
         } else {
-            each(pool, items, || Work::new(self), |item, work| self.whole(item, work, out));
+            pool.each(items, |_| Work::new(self), |item, work| self.whole(item, work, out));
         }
     }
 
@@ -184,10 +182,9 @@ impl<E: Element> Call<'_, E> {
         let mut sums = vec![0.0; items * longest * pairs * padded];
         let mut parts = vec![0.0; items * longest * pairs * 2];
         let (shared_sums, shared_parts) = (Shared::new(&mut sums), Shared::new(&mut parts));
-        each(
-            pool,
+        pool.each(
             items * longest,
-            || Work::new(self),
+            |_| Work::new(self),
             |index, work| {
                 let (item, partition) = (index / longest, index % longest);
                 let (tile, _) = self.item(item);
@@ -295,21 +292,6 @@ impl Work {
             merged: vec![0.0; room],
         }
     }
-}
-
-/// Calls `job` for each of `items`, by whichever thread is free, with buffers of that thread.
-fn each<B>(pool: &Pool, items: usize, buffers: impl Fn() -> B + Sync, job: impl Fn(usize, &mut B) + Sync) {
-    let next = AtomicUsize::new(0);
-    pool.run(&|_| {
-        let mut buffers = buffers();
-        loop {
-            let item = next.fetch_add(1, Relaxed);
-            if item >= items {
-                break;
-            }
-            job(item, &mut buffers);
-        }
-    });
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
@@ -98,6 +99,30 @@ impl Pool {
         if let Some(panic) = first.into_inner().unwrap_or_else(PoisonError::into_inner) {
             resume_unwind(panic);
         }
+    }
+
+    /// Calls `job` for each item of `0..items`, by whichever thread is free, with the buffers of its index: for items that take long
+    /// beside each other, and for cores that others use too.
+    ///
+    /// # Panics
+    /// As [`Pool::run`]; some items may be left out then.
+    pub fn each<B>(
+        &self,
+        items: usize,
+        buffers: impl Fn(usize) -> B + Sync,
+        job: impl Fn(usize, &mut B) + Sync,
+    ) {
+        let next = AtomicUsize::new(0);
+        self.run(&|index| {
+            let mut buffers = buffers(index);
+            loop {
+                let item = next.fetch_add(1, Ordering::Relaxed);
+                if item >= items {
+                    break;
+                }
+                job(item, &mut buffers);
+            }
+        });
     }
 }
 

@@ -24,6 +24,25 @@ fn each_index_runs_once_in_each_of_many_regions() {
 }
 
 #[test]
+fn each_item_runs_once_with_buffers_of_one_thread_at_a_time() {
+    for (threads, items) in [(1, 5), (3, 2), (3, 100), (2, 0)] {
+        let pool = pool(threads);
+        let counts: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+        let buffers: Vec<Mutex<usize>> = (0..threads).map(|_| Mutex::new(0)).collect();
+        pool.each(
+            items,
+            |index| buffers[index].try_lock().unwrap(),
+            |item, used| {
+                counts[item].fetch_add(1, Ordering::Relaxed);
+                **used += 1;
+            },
+        );
+        assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+        assert_eq!(buffers.iter().map(|used| *used.lock().unwrap()).sum::<usize>(), items);
+    }
+}
+
+#[test]
 fn workers_come_back_from_sleep() {
     let pool = pool(3);
     let total = AtomicUsize::new(0);

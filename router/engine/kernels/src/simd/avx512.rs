@@ -138,6 +138,13 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_blend_ps(mask(count), b, a) }
     }
 
+    /// In AVX2: products of 16-bit numbers in 512 bits are of AVX-512 BW, which is not asked for.
+    #[inline(always)]
+    unsafe fn dot_codes(self, a: *const i16, b: *const i8, count: usize) -> i32 {
+        // SAFETY: the caller's promise, and see above.
+        unsafe { super::avx2::dot_codes(a, b, count) }
+    }
+
     #[inline(always)]
     fn largest(self, a: __m512) -> f32 {
         // SAFETY: see above.

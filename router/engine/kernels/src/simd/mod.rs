@@ -70,6 +70,17 @@ pub trait Simd: Copy {
     /// The first `count` lanes of `a` (all of them for `count >= LANES`), the other lanes of `b`.
     fn first(self, count: usize, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
+    /// `sum a_i b_i` of whole numbers, exact as long as it fits.
+    ///
+    /// # Safety
+    /// Both have `count` readable numbers.
+    #[inline(always)]
+    unsafe fn dot_codes(self, a: *const i16, b: *const i8, count: usize) -> i32 {
+        // SAFETY: the caller's promise.
+        let (a, b) = unsafe { (std::slice::from_raw_parts(a, count), std::slice::from_raw_parts(b, count)) };
+        a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
+    }
+
     /// The lanes as an array.
     #[inline(always)]
     fn lanes(self, a: Self::Vector) -> [f32; LANES] {
