@@ -33,7 +33,8 @@ impl Lists {
         });
         let count = centres.as_ref().map_or(0, Centres::len);
         let lists = RwLock::new((0..count).map(|_| Arc::default()).collect());
-        let built = Self { centres, lists, made_for, probes: config.probes };
+        let probes = config.probes.max(count / config.probe_one_in.max(1)).max(1);
+        let built = Self { centres, lists, made_for, probes };
         entries.into_iter().for_each(|entry| built.push(entry));
         built
     }
@@ -66,7 +67,7 @@ impl Lists {
     /// were seen, whatever their similarity: where many were removed, more than `probes`.
     pub fn nearest(&self, vector: &UnitVector, k: usize, floor: f32) -> Vec<(ExampleId, f32)> {
         let (query, mut best, mut room) = (Query::new(vector), Best::new(k, floor), Vec::new());
-        let (mut read, mut seen, mut wanted) = (HashSet::new(), 0, self.probes.max(1));
+        let (mut read, mut seen, mut wanted) = (HashSet::new(), 0, self.probes);
         loop {
             let count = self.lists.read().len();
             let some = self.centres.as_ref().filter(|_| wanted < count);

@@ -34,8 +34,10 @@ pub struct IndexConfig {
     pub ivf_from: usize,
     /// Lists of a group of n vectors, over the square root of n: a search's time is that for centres and that for lists.
     pub lists_per_root: f32,
-    /// Lists that a search reads: recall for time.
+    /// Lists that a search reads, at least: recall for time.
     pub probes: usize,
+    /// Of many lists a search reads this part: one in so many.
+    pub probe_one_in: usize,
     /// A new generation is built when a group has this many times the vectors it was built for, or, of half as many, this part.
     pub growth: usize,
     /// Centres from which their graph is searched instead of all of them. `cache/bench` holds the run that found the crossing.
@@ -53,7 +55,8 @@ impl Default for IndexConfig {
         Self {
             ivf_from: 14_000,
             lists_per_root: 4.0,
-            probes: 48,
+            probes: 64,
+            probe_one_in: 32,
             growth: 2,
             graph_from: 16_384,
             ef_search: 64,

@@ -198,19 +198,26 @@ pub unsafe fn dot_codes(a: *const i16, b: *const i8, count: usize) -> i32 {
     const STEP: usize = 16;
     // SAFETY: the caller's promise; steps end within `count`.
     unsafe {
-        let product = |at: usize| {
-            let b = _mm256_cvtepi8_epi16(_mm_loadu_si128(b.add(at).cast()));
-            _mm256_madd_epi16(_mm256_loadu_si256(a.add(at).cast()), b)
-        };
         let mut sums = [_mm256_setzero_si256(); 2];
         let mut at = 0;
         while at + 2 * STEP <= count {
-            sums = [_mm256_add_epi32(sums[0], product(at)), _mm256_add_epi32(sums[1], product(at + STEP))];
+            for (half, sum) in sums.iter_mut().enumerate() {
+                let (a, b) = (a.add(at + half * STEP), b.add(at + half * STEP));
+                let wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(b.cast()));
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(_mm256_loadu_si256(a.cast()), wide));
+            }
             at += 2 * STEP;
         }
         let mut lanes = [0_i32; 8];
         _mm256_storeu_si256(lanes.as_mut_ptr().cast(), _mm256_add_epi32(sums[0], sums[1]));
-        let rest = (at..count).map(|at| i32::from(*a.add(at)) * i32::from(*b.add(at)));
-        lanes.into_iter().chain(rest).sum()
+        let mut total = 0;
+        for lane in lanes {
+            total += lane;
+        }
+        while at < count {
+            total += i32::from(*a.add(at)) * i32::from(*b.add(at));
+            at += 1;
+        }
+        total
     }
 }
