@@ -89,7 +89,6 @@ mod tests {
             reason,
             usage: reprise_tier::Usage { prompt_tokens: 9, completion_tokens },
             timings: Timings { decode: Duration::from_secs(1), ..Timings::default() },
-            tool_calls: None,
         };
         let joined = joined(&[finish(FinishReason::Length, 5), finish(FinishReason::Stop, 2)]).unwrap();
         assert_eq!((joined.reason, usage_of(&joined)), (FinishReason::Length, Usage::new(9, 7)));

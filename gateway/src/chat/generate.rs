@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use reprise_cache::TenantId;
 use reprise_cache::selection::Chosen;
-use reprise_tier::{Event, Finish, GenerateRequest, Generation, SharedTier, TierError, TokenLogprob};
+use reprise_tier::{
+    Event, Finish, GenerateRequest, Generation, SharedTier, TierError, TokenLogprob, ToolCallPiece,
+};
 use sha2::{Digest, Sha256};
 
 use super::compose::compose;
@@ -65,6 +67,10 @@ pub enum What {
     Piece {
         text: String,
         logprobs: Vec<TokenLogprob>,
+    },
+    ToolCall {
+        index: usize,
+        piece: ToolCallPiece,
     },
     End(Finish),
 }
@@ -153,6 +159,8 @@ impl<'a> Attempts<'a> {
             sampling: ask.sampling.clone(),
             max_tokens: ask.max_tokens,
             stop: ask.stop.clone(),
+            form: ask.form.clone(),
+            tools: ask.tools.clone(),
             priority: self.directives.priority,
             deadline: Some(self.deadline),
             scope: scope_of(&trail.caller.tenant),
@@ -214,6 +222,7 @@ impl Running {
                 Event::Started { .. } => continue,
                 Event::Delta { text, logprobs } if text.is_empty() && logprobs.is_empty() => continue,
                 Event::Delta { text, logprobs } => What::Piece { text, logprobs },
+                Event::ToolCall { index, piece } => What::ToolCall { index, piece },
                 Event::Finished(finish) => What::End(finish),
             };
             return Ok(Step { choice, what });

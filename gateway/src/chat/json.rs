@@ -1,7 +1,7 @@
 //! The answer as one JSON body. Nothing is sent before it is whole, so that a tier that breaks off can be replaced.
 
 use reprise_openai::chat::{AnswerMessage, ChatCompletion, Choice};
-use reprise_tier::{Finish, TierError, TokenLogprob};
+use reprise_tier::{Finish, TierError, TokenLogprob, ToolCalls};
 
 use super::afterwards::{Lesson, Whole};
 use super::answer::{Head, joined, logprobs_of, reason_text, told, usage_of};
@@ -15,6 +15,7 @@ use crate::error::{ApiError, tier_error_label};
 struct Written {
     text: String,
     logprobs: Vec<TokenLogprob>,
+    calls: ToolCalls,
     finish: Option<Finish>,
 }
 
@@ -72,6 +73,10 @@ async fn collect(running: &mut Running) -> Result<(Vec<Written>, Finish), TierEr
                 choice.text.push_str(&text);
                 choice.logprobs.extend(logprobs);
             }
+            What::ToolCall { index, piece } => choice
+                .calls
+                .add(index, piece)
+                .map_err(|error| TierError::Internal { message: error.to_string() })?,
             What::End(finish) => choice.finish = Some(finish),
         }
     }
@@ -83,9 +88,9 @@ async fn collect(running: &mut Running) -> Result<(Vec<Written>, Finish), TierEr
 }
 
 fn choice(index: u32, written: Written, with_logprobs: bool) -> Choice {
-    let Written { text, logprobs, finish } = written;
+    let Written { text, logprobs, calls, finish } = written;
     let logprobs = logprobs_of(with_logprobs, &text, told(logprobs));
-    let tool_calls = finish.as_ref().and_then(|finish| finish.tool_calls.clone());
+    let tool_calls = calls.into_value();
     // A turn that only calls tools has no content.
     let content = Some(text).filter(|text| tool_calls.is_none() || !text.is_empty());
     let message = AnswerMessage { role: "assistant".into(), content, refusal: None, tool_calls };

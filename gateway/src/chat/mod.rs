@@ -14,6 +14,7 @@ mod compose;
 mod directives;
 mod exact;
 mod fields;
+mod form;
 mod generate;
 mod json;
 mod parse;
@@ -27,7 +28,9 @@ mod shadow;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod trail;
+mod turns;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use reprise_cache::{Fingerprint, Instructions};
-use reprise_openai::chat::{ChatMessage, ChatRequest, Content};
+use reprise_openai::chat::ChatRequest;
 use reprise_router::Pool;
-use reprise_tier::{Message, Role, Sampling};
+use reprise_tier::{JsonForm, Message, Role, Sampling, Tools};
 use serde_json::{Map, Value};
 
+use super::form::form;
 use super::sampling::sampling;
+use super::tools::tools;
+use super::turns::turns;
 use super::{exact, fields};
 use crate::error::ApiError;
 
@@ -27,6 +30,10 @@ pub struct Ask {
     pub fingerprint: Option<Fingerprint>,
     pub max_tokens: Option<u32>,
     pub stop: Vec<String>,
+    /// What the answer has to be.
+    pub form: Option<JsonForm>,
+    /// What the model may call.
+    pub tools: Option<Arc<Tools>>,
     pub stream: bool,
     pub include_usage: bool,
     /// The field that no local tier can honour, if there is one.
@@ -48,8 +55,11 @@ impl Ask {
     pub fn read(body: Map<String, Value>, pool: &Pool) -> Result<Self, ApiError> {
         let request = ChatRequest::from_body(&body)?;
         let pinned = pinned(&request.model, pool)?;
-        let (messages, rich) = messages(&request.messages)?;
-        let remote_only = rich.or_else(|| fields::beyond_local(&request.extra).map(str::to_owned));
+        let (messages, rich) = turns(&request.messages)?;
+        let (form, form_beyond) = form(request.response_format.as_ref())?;
+        let (tools, tools_beyond) = tools(&request)?;
+        let field_beyond = || fields::beyond_local(&request.extra).map(str::to_owned);
+        let remote_only = rich.or(form_beyond).or(tools_beyond).or_else(field_beyond);
         if let Some(field) = &remote_only {
             check_remote(field, pinned, pool)?;
         }
@@ -65,6 +75,8 @@ impl Ask {
             fingerprint: repeats.then(|| exact::fingerprint(&body)),
             sampling,
             choices,
+            form,
+            tools,
             max_tokens: max_tokens(&request)?,
             stop: stop(request.stop.map(|stop| stop.into_vec()).unwrap_or_default())?,
             stream: request.stream.unwrap_or(false),
@@ -89,33 +101,43 @@ impl Ask {
         })
     }
 
-    /// Examples can help: the question is what is to be answered now, no tool had its say, and the conversation is no long
-    /// loop. Behind a tool's result, or far into a loop, the last user message is not what the answer depends on, so that
-    /// what is near to it is near to the wrong thing.
+    /// Examples can help: the question is what is to be answered now, no tool has or had its say, and the conversation is no
+    /// long loop. Where tools are at hand, examples answered without them would teach not to call any. Behind a tool's
+    /// result, or far into a loop, the last user message is not what the answer depends on, so that what is near to it is
+    /// near to the wrong thing.
     #[must_use]
     pub fn takes_examples(&self) -> bool {
         let told = |role| self.messages.iter().filter(|message| message.role == role).count();
         let is_last = self.question.is_some_and(|question| question + 1 == self.messages.len());
-        is_last && told(Role::Tool) == 0 && told(Role::Assistant) <= MOST_TURNS
+        is_last && self.tools.is_none() && told(Role::Tool) == 0 && told(Role::Assistant) <= MOST_TURNS
     }
 
     /// Text alone answers it: a remembered answer could.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.choices == 1 && self.sampling.logprobs.is_none()
+        let free = self.form.is_none() && self.tools.is_none();
+        free && self.choices == 1 && self.sampling.logprobs.is_none()
     }
 
-    /// All system messages: what a question means depends on them.
+    /// All system messages, and the form of the answer: what a question means depends on them.
     #[must_use]
     pub fn instructions(&self) -> Instructions {
         let system = |message: &&Message| message.role == Role::System;
-        Instructions::of(self.messages.iter().filter(system).map(|message| message.content.as_str()))
+        let form = self.form.as_ref().map(|form| match form {
+            JsonForm::Object => "json_object".to_owned(),
+            JsonForm::Schema(schema) => format!("json_schema {schema}"),
+        });
+        let told = self.messages.iter().filter(system).map(|message| message.content.as_str());
+        Instructions::of(told.chain(form.as_deref()))
     }
 
     /// A guess from the length of the text, for the router; only a tier's tokenizer knows.
     #[must_use]
     pub fn estimated_tokens(&self) -> u32 {
-        let tokens: usize = self.messages.iter().map(|message| 4 + message.content.len() / 4).sum();
+        let told = |function: &reprise_tier::Function| function.parameters.to_string().len() / 4 + 16;
+        let tools: usize = self.tools.iter().flat_map(|tools| &tools.functions).map(told).sum();
+        let turns: usize = self.messages.iter().map(|message| 4 + message.content.len() / 4).sum();
+        let tokens = tools + turns;
         u32::try_from(tokens).unwrap_or(u32::MAX)
     }
 }
@@ -132,53 +154,6 @@ fn pinned(model: &str, pool: &Pool) -> Result<Option<usize>, ApiError> {
     match pool.get(model) {
         Some((index, _)) => Ok(Some(index)),
         None => Err(ApiError::model_not_found(model)),
-    }
-}
-
-/// The turns as text, and the path of the first that is more than text.
-fn messages(sent: &[ChatMessage]) -> Result<(Vec<Message>, Option<String>), ApiError> {
-    if sent.is_empty() {
-        return Err(ApiError::invalid("messages", "'messages' must hold at least one message."));
-    }
-    let mut rich = None;
-    let mut messages = Vec::with_capacity(sent.len());
-    for (index, message) in sent.iter().enumerate() {
-        let at = |field: &str| format!("messages[{index}].{field}");
-        let role = role(&message.role).ok_or_else(|| {
-            let known = "'system', 'developer', 'user', 'assistant' and 'tool'";
-            ApiError::invalid(at("role"), format!("Invalid role '{}': known are {known}.", message.role))
-        })?;
-        if role == Role::Tool {
-            rich.get_or_insert_with(|| at("role"));
-        }
-        let calls_tools = message.extra.get("tool_calls").is_some_and(|calls| !calls.is_null());
-        if calls_tools {
-            rich.get_or_insert_with(|| at("tool_calls"));
-        }
-        let content = match &message.content {
-            Some(content) => content_text(content).unwrap_or_else(|| {
-                rich.get_or_insert_with(|| at("content"));
-                String::new()
-            }),
-            None if calls_tools => String::new(),
-            None => return Err(ApiError::invalid(at("content"), format!("'{}' is missing.", at("content")))),
-        };
-        messages.push(Message::new(role, content));
-    }
-    Ok((messages, rich))
-}
-
-fn content_text(content: &Content) -> Option<String> {
-    content.text().ok().map(|text| text.into_owned())
-}
-
-fn role(name: &str) -> Option<Role> {
-    match name {
-        "system" | "developer" => Some(Role::System),
-        "user" => Some(Role::User),
-        "assistant" => Some(Role::Assistant),
-        "tool" => Some(Role::Tool),
-        _ => None,
     }
 }
 

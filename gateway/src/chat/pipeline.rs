@@ -150,7 +150,7 @@ fn stored(head: Head, text: String, usage: Usage, stream: Option<bool>) -> Respo
     };
     let mut writer = Writer::new(head, include_usage, 1);
     writer.piece(0, text, None);
-    writer.end(0, "stop", None);
+    writer.end(0, "stop");
     writer.done(usage);
     events(writer.into_body())
 }

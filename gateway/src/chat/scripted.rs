@@ -111,7 +111,6 @@ impl Tier for Scripted {
                     reason: FinishReason::Stop,
                     usage: Usage { prompt_tokens: 3, completion_tokens: words.len() as u32 },
                     timings: Timings::default(),
-                    tool_calls: None,
                 })));
             }
             Play::Refuse(error) | Play::Fail(error) => {

@@ -10,7 +10,7 @@ use futures::StreamExt;
 use futures::stream::unfold;
 use reprise_openai::chat::{ChatCompletionChunk, ChunkChoice, Delta, Logprobs};
 use reprise_openai::{Usage, sse};
-use reprise_tier::{Finish, TierError};
+use reprise_tier::{Finish, TierError, ToolCallPiece};
 use serde_json::Value;
 
 use super::afterwards::{Lesson, Whole};
@@ -70,12 +70,15 @@ impl Writer {
         self.choice(ChunkChoice::new(index, Delta::text(text)).with_logprobs(logprobs));
     }
 
+    /// More of a choice's tool call with the index `call`.
+    pub fn tool_call(&mut self, index: u32, call: usize, mut piece: ToolCallPiece) {
+        piece.insert("index".to_owned(), call.into());
+        let calls = Value::Array(vec![Value::Object(piece)]);
+        self.choice(ChunkChoice::new(index, Delta { tool_calls: Some(calls), ..Delta::default() }));
+    }
+
     /// The end of a choice.
-    pub fn end(&mut self, index: u32, reason: &'static str, tool_calls: Option<&Value>) {
-        if let Some(calls) = tool_calls {
-            let delta = Delta { tool_calls: Some(numbered(calls)), ..Delta::default() };
-            self.choice(ChunkChoice::new(index, delta));
-        }
+    pub fn end(&mut self, index: u32, reason: &'static str) {
         self.choice(ChunkChoice::end(index, reason));
     }
 
@@ -160,6 +163,9 @@ impl Writing {
                     let logprobs = logprobs_of(self.logprobs, &text, told(logprobs));
                     self.writer.piece(number(choice), text, logprobs);
                 }
+                Ok(Step { choice, what: What::ToolCall { index, piece } }) => {
+                    self.writer.tool_call(number(choice), index, piece);
+                }
                 Ok(Step { choice, what: What::End(finish) }) => self.end(choice, finish).await,
                 Err(error) => self.break_off(&error),
             }
@@ -168,19 +174,19 @@ impl Writing {
 
     /// The end of a choice; of the last, that of the answer.
     async fn end(&mut self, choice: usize, finish: Finish) {
-        let ending = (reason_text(finish.reason), finish.tool_calls.clone());
+        let ending = reason_text(finish.reason);
         if let Some(place) = self.finishes.get_mut(choice) {
             *place = Some(finish);
         }
         let finishes: Option<Vec<Finish>> = self.finishes.iter().cloned().collect();
         match finishes.and_then(|finishes| joined(&finishes)) {
             Some(whole) => self.finish(whole, choice, ending).await,
-            None => self.writer.end(number(choice), ending.0, ending.1.as_ref()),
+            None => self.writer.end(number(choice), ending),
         }
     }
 
     /// `last` is the choice that ended last, and how.
-    async fn finish(&mut self, finish: Finish, last: usize, ending: (&'static str, Option<Value>)) {
+    async fn finish(&mut self, finish: Finish, last: usize, ending: &'static str) {
         let info = self.running.tier.info();
         let whole = Whole {
             text: std::mem::take(&mut self.text),
@@ -194,7 +200,7 @@ impl Writing {
         if let Some(lesson) = &mut self.lesson {
             lesson.store(&whole).await;
         }
-        self.writer.end(number(last), ending.0, ending.1.as_ref());
+        self.writer.end(number(last), ending);
         self.writer.done(whole.usage);
         if let Some(trail) = self.trail.take() {
             trail.finish(whole.usage, whole.finish_reason, Some(&finish));
@@ -233,22 +239,10 @@ fn number(choice: usize) -> u32 {
     u32::try_from(choice).unwrap_or(u32::MAX)
 }
 
-/// In chunks each tool call has its index.
-fn numbered(calls: &Value) -> Value {
-    let Value::Array(calls) = calls else { return calls.clone() };
-    let numbered = calls.iter().enumerate().map(|(index, call)| {
-        let mut call = call.clone();
-        if let Value::Object(call) = &mut call {
-            call.entry("index").or_insert_with(|| index.into());
-        }
-        call
-    });
-    numbered.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use reprise_openai::chat::TokenLogprob;
+    use reprise_tier::{call_begins, call_goes_on};
 
     use super::*;
 
@@ -265,7 +259,7 @@ mod tests {
     fn a_stream_begins_with_the_role_and_ends_with_done() {
         let events = written(true, |writer| {
             writer.piece(0, "hi".into(), None);
-            writer.end(0, "stop", None);
+            writer.end(0, "stop");
             writer.done(Usage::new(3, 1));
         });
         assert_eq!(events.len(), 5);
@@ -281,7 +275,7 @@ mod tests {
             let token =
                 TokenLogprob { token: "a".into(), logprob: -0.5, bytes: None, top_logprobs: Vec::new() };
             writer.piece(1, "a".into(), Some(Logprobs::content(vec![token])));
-            writer.end(1, "length", None);
+            writer.end(1, "length");
         });
         assert!(
             events[1].contains(
@@ -301,11 +295,12 @@ mod tests {
 
     #[test]
     fn tool_calls_are_numbered() {
-        let calls = serde_json::json!([{"id": "a"}, {"id": "b", "index": 1}]);
-        let events = written(false, |writer| writer.end(0, "tool_calls", Some(&calls)));
-        assert!(
-            events[1].contains(r#""tool_calls":[{"id":"a","index":0},{"id":"b","index":1}]"#),
-            "{events:?}"
-        );
+        let events = written(false, |writer| {
+            writer.tool_call(0, 0, call_begins("a", "f"));
+            writer.tool_call(0, 1, call_goes_on("{}"));
+        });
+        let first = r#""tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":""},"index":0}]"#;
+        assert!(events[1].contains(first), "{events:?}");
+        assert!(events[2].contains(r#""tool_calls":[{"function":{"arguments":"{}"},"index":1}]"#), "{events:?}");
     }
 }

@@ -114,7 +114,9 @@ impl Tier for RemoteTier {
         let runtime = Handle::try_current()
             .map_err(|_| TierError::Internal { message: "a remote tier needs a tokio runtime".to_owned() })?;
         let ticket = self.upstream.gauge.enter()?;
-        let capacity = request.max_tokens.unwrap_or(self.info.context_length).min(MOST_EVENTS) as usize + 8;
+        let capacity = request.max_tokens.unwrap_or(self.info.context_length).min(MOST_EVENTS) as usize
+            + 8
+            + exchange::RESERVED;
         let (sender, generation) = channel(capacity);
         let upstream = Arc::clone(&self.upstream);
         drop(runtime.spawn(exchange::run(upstream, request, ticket, sender, capacity)));

@@ -6,9 +6,10 @@
 //! the marker is taken out of the text between them before that is tokenised. Text without such names gets exactly
 //! the tokens that tokenising the rendered prompt as a whole would give.
 
-use reprise_tier::{Message, Role};
+use reprise_tier::{JsonForm, Message, Role, ToolCall, Tools};
+use serde_json::Value;
 
-use super::{ChatTemplate, Vocabulary};
+use super::{ChatTemplate, Vocabulary, instruct};
 use crate::{EngineError, gguf::Gguf};
 
 /// A noncharacter: no text to be interchanged holds it. One that does is marked too, and comes back whole.
@@ -17,6 +18,14 @@ const MARK: char = '\u{FDD0}';
 const NOTHING: char = '\u{FDD1}';
 /// After [`MARK`]: the text itself had a [`MARK`].
 const ITSELF: char = '\u{FDD2}';
+
+/// What an answer is asked for with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Conversation<'a> {
+    pub(crate) messages: &'a [Message],
+    pub(crate) form: Option<&'a JsonForm>,
+    pub(crate) tools: Option<&'a Tools>,
+}
 
 /// Everything between messages and prompt tokens of one model.
 #[derive(Debug)]
@@ -44,8 +53,25 @@ impl PromptBuilder {
     }
 
     /// The tokens of a prompt that the assistant is to continue.
-    pub(crate) fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, EngineError> {
-        self.encode(messages, true)
+    pub(crate) fn prompt(&self, conversation: Conversation<'_>) -> Result<Vec<u32>, EngineError> {
+        let Conversation { messages, form, tools } = conversation;
+        let takes_tools = self.template.takes_tools();
+        let speaks_of_tools = |message: &Message| message.role == Role::Tool || !message.tool_calls.is_empty();
+        let tells_tools = !takes_tools && (tools.is_some() || messages.iter().any(speaks_of_tools));
+        if form.is_none() && tools.is_none() && !tells_tools {
+            return self.encode(messages, true);
+        }
+        let written = |error: serde_json::Error| EngineError::Tokenizer(error.to_string());
+        let mut told = messages.to_vec();
+        if let Some(form) = form {
+            instruct::tell_form(&mut told, form).map_err(written)?;
+        }
+        if tells_tools {
+            instruct::tell_tools(&mut told, tools).map_err(written)?;
+        }
+        let functions = tools.filter(|_| takes_tools).map(|tools| tools.functions.as_slice());
+        let functions: Vec<Value> = functions.into_iter().flatten().map(instruct::definition).collect();
+        self.encode_with(&told, &functions, true)
     }
 
     /// Tokens that these two turns add to a prompt.
@@ -54,11 +80,14 @@ impl PromptBuilder {
     }
 
     fn encode(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, EngineError> {
-        let marked: Vec<Message> = messages
-            .iter()
-            .map(|m| Message::new(m.role, mark(&m.content, self.vocabulary.controls())))
-            .collect();
-        let rendered = self.template.render(&marked, open)?;
+        self.encode_with(messages, &[], open)
+    }
+
+    fn encode_with(&self, messages: &[Message], tools: &[Value], open: bool) -> Result<Vec<u32>, EngineError> {
+        let mark = |text: &str| mark(text, self.vocabulary.controls());
+        let marked: Vec<Message> = messages.iter().map(|message| marked(message, &mark)).collect();
+        let tools: Vec<Value> = tools.iter().map(|tool| marked_json(tool, &mark)).collect();
+        let rendered = self.template.render_with(&marked, &tools, open)?;
         let mut tokens = self.vocabulary.encode_marked_up(&rendered, unmark)?;
         if let Some((_, bos)) = self.vocabulary.bos()
             && self.vocabulary.adds_bos()
@@ -67,6 +96,34 @@ impl PromptBuilder {
             tokens.insert(0, bos);
         }
         Ok(tokens)
+    }
+}
+
+fn marked(message: &Message, mark: &impl Fn(&str) -> String) -> Message {
+    let call = |call: &ToolCall| {
+        // Marked inside the JSON: escapes could hide a name until the template writes them out.
+        let arguments = match serde_json::from_str(&call.arguments) {
+            Ok(arguments) => marked_json(&arguments, mark).to_string(),
+            Err(_) => mark(&call.arguments),
+        };
+        ToolCall { id: mark(&call.id), name: mark(&call.name), arguments }
+    };
+    Message {
+        role: message.role,
+        content: mark(&message.content),
+        tool_calls: message.tool_calls.iter().map(call).collect(),
+        tool_call_id: message.tool_call_id.as_deref().map(mark),
+    }
+}
+
+fn marked_json(value: &Value, mark: &impl Fn(&str) -> String) -> Value {
+    match value {
+        Value::String(text) => Value::String(mark(text)),
+        Value::Array(items) => items.iter().map(|item| marked_json(item, mark)).collect(),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| (mark(key), marked_json(value, mark))).collect()
+        }
+        other => other.clone(),
     }
 }
 
@@ -176,7 +233,7 @@ mod tests {
                 let mut messages: Vec<_> = system.iter().map(|s| Message::new(Role::System, s.as_str())).collect();
                 messages.extend(blocks.iter().flat_map(|(user, assistant)| block(user, assistant)));
                 messages.push(Message::new(Role::User, question));
-                builder.prompt(&messages).expect("renders")
+                builder.encode(&messages, true).expect("renders")
             };
             let with = ask(&turns, &question);
             let mut blocks = Vec::new();

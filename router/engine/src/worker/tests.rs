@@ -113,13 +113,8 @@ fn submit_with(shared: &Shared, change: impl FnOnce(&mut GenerateRequest)) -> Ge
     let mut request = GenerateRequest {
         id: "test".into(),
         messages: vec![Message::new(Role::User, "Hi")],
-        sampling: Sampling::default(),
         max_tokens: Some(4),
-        stop: Vec::new(),
-        priority: Priority::Interactive,
-        deadline: None,
-        scope: 0,
-        body: None,
+        ..GenerateRequest::default()
     };
     change(&mut request);
     let (events, generation) = channel(request.max_tokens.unwrap_or(0) as usize + 8);
