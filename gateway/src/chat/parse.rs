@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reprise_cache::{Fingerprint, Instructions};
 use reprise_openai::chat::ChatRequest;
 use reprise_router::Pool;
-use reprise_tier::{JsonForm, Message, Role, Sampling, Tools};
+use reprise_tier::{JsonForm, Message, Role, Sampling, TierInfo, Tools};
 use serde_json::{Map, Value};
 
 use super::form::form;
@@ -21,10 +21,12 @@ pub struct Ask {
     /// The tier that the client named; `None` for `auto`.
     pub pinned: Option<usize>,
     pub messages: Vec<Message>,
+    /// Texts to go on with, where there are no messages.
+    pub texts: Arc<[String]>,
     /// Index of the last user message.
     pub question: Option<usize>,
     pub sampling: Sampling,
-    /// How many answers are wanted, at least 1.
+    /// How many answers are wanted, of each text if there are several; at least 1.
     pub choices: u32,
     /// Of a request whose repetition gives the same answer, all of which the store holds.
     pub fingerprint: Option<Fingerprint>,
@@ -54,36 +56,93 @@ impl Ask {
     /// 400 that names the field, or 404 for a model that is not there.
     pub fn read(body: Map<String, Value>, pool: &Pool) -> Result<Self, ApiError> {
         let request = ChatRequest::from_body(&body)?;
-        let pinned = pinned(&request.model, pool)?;
         let (messages, rich) = turns(&request.messages)?;
+        Self::new(&request, messages, Arc::default(), rich, body, pool)
+    }
+
+    /// Texts that are gone on with. `request` has no messages; `body` is what was really sent.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn completion(
+        request: &ChatRequest,
+        texts: Arc<[String]>,
+        body: Map<String, Value>,
+        pool: &Pool,
+    ) -> Result<Self, ApiError> {
+        Self::new(request, Vec::new(), texts, None, body, pool)
+    }
+
+    fn new(
+        request: &ChatRequest,
+        messages: Vec<Message>,
+        texts: Arc<[String]>,
+        rich: Option<String>,
+        body: Map<String, Value>,
+        pool: &Pool,
+    ) -> Result<Self, ApiError> {
+        let pinned = pinned(&request.model, pool)?;
         let (form, form_beyond) = form(request.response_format.as_ref())?;
-        let (tools, tools_beyond) = tools(&request)?;
+        let (tools, tools_beyond) = tools(request)?;
         let field_beyond = || fields::beyond_local(&request.extra).map(str::to_owned);
         let remote_only = rich.or(form_beyond).or(tools_beyond).or_else(field_beyond);
-        if let Some(field) = &remote_only {
-            check_remote(field, pinned, pool)?;
-        }
-        let sampling = sampling(&request)?;
+        let sampling = sampling(request)?;
         check_bias(&sampling, pinned, pool)?;
         let choices = choices(request.n)?;
         // Only text is stored, and only one.
-        let repeats = is_deterministic(&request) && sampling.logprobs.is_none() && choices == 1;
-        Ok(Self {
+        let repeats = is_deterministic(request) && texts.len() <= 1 && sampling.logprobs.is_none() && choices == 1;
+        let ask = Self {
             pinned,
             question: messages.iter().rposition(|message| message.role == Role::User),
             messages,
+            texts,
             fingerprint: repeats.then(|| exact::fingerprint(&body)),
             sampling,
             choices,
             form,
             tools,
-            max_tokens: max_tokens(&request)?,
-            stop: stop(request.stop.map(|stop| stop.into_vec()).unwrap_or_default())?,
+            max_tokens: max_tokens(request)?,
+            stop: stop(request.stop.clone().map(|stop| stop.into_vec()).unwrap_or_default())?,
             stream: request.stream.unwrap_or(false),
             include_usage: include_usage(&request.stream_options, request.stream)?,
             remote_only,
             body: Arc::new(body),
-        })
+        };
+        ask.check_tiers(pool)?;
+        Ok(ask)
+    }
+
+    /// Some tier that may answer can.
+    fn check_tiers(&self, pool: &Pool) -> Result<(), ApiError> {
+        let possible = match self.pinned {
+            Some(tier) => pool.tier(tier).is_some_and(|tier| self.suits(tier.info())),
+            None => pool.iter().any(|tier| self.suits(tier.info())),
+        };
+        match &self.remote_only {
+            _ if possible => Ok(()),
+            Some(field) => Err(ApiError::unsupported(
+                field,
+                format!("Unsupported parameter: '{field}' is not supported with this model."),
+            )),
+            None => {
+                let message = "This model only chats: text is completed by models that run in this server.";
+                Err(ApiError::unsupported("model", message))
+            }
+        }
+    }
+
+    /// True if a tier can do all that is asked: fields that only a remote one may know, and texts, which are gone on with
+    /// only here, where no server stands between the text and the model.
+    #[must_use]
+    pub fn suits(&self, tier: &TierInfo) -> bool {
+        if tier.remote { self.texts.is_empty() } else { self.remote_only.is_none() }
+    }
+
+    /// Answers in all.
+    #[must_use]
+    pub fn generations(&self) -> u32 {
+        let texts = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
+        self.choices.saturating_mul(texts.max(1))
     }
 
     /// The last user message.
@@ -137,7 +196,8 @@ impl Ask {
         let told = |function: &reprise_tier::Function| function.parameters.to_string().len() / 4 + 16;
         let tools: usize = self.tools.iter().flat_map(|tools| &tools.functions).map(told).sum();
         let turns: usize = self.messages.iter().map(|message| 4 + message.content.len() / 4).sum();
-        let tokens = tools + turns;
+        let texts: usize = self.texts.iter().map(|text| text.len() / 4).sum();
+        let tokens = tools + turns + texts;
         u32::try_from(tokens).unwrap_or(u32::MAX)
     }
 }
@@ -155,20 +215,6 @@ fn pinned(model: &str, pool: &Pool) -> Result<Option<usize>, ApiError> {
         Some((index, _)) => Ok(Some(index)),
         None => Err(ApiError::model_not_found(model)),
     }
-}
-
-fn check_remote(field: &str, pinned: Option<usize>, pool: &Pool) -> Result<(), ApiError> {
-    let possible = match pinned {
-        Some(tier) => pool.tier(tier).is_some_and(|tier| tier.info().remote),
-        None => pool.iter().any(|tier| tier.info().remote),
-    };
-    if possible {
-        return Ok(());
-    }
-    Err(ApiError::unsupported(
-        field,
-        format!("Unsupported parameter: '{field}' is not supported with this model."),
-    ))
 }
 
 fn choices(n: Option<i64>) -> Result<u32, ApiError> {

@@ -106,6 +106,7 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
 fn endpoint(path: Option<&MatchedPath>) -> &'static str {
     match path.map(MatchedPath::as_str) {
         Some("/v1/chat/completions") => "chat",
+        Some("/v1/completions") => "completions",
         Some("/v1/embeddings") => "embeddings",
         Some("/v1/feedback") => "feedback",
         Some("/v1/models" | "/v1/models/{*id}") => "models",
@@ -118,7 +119,7 @@ fn endpoint(path: Option<&MatchedPath>) -> &'static str {
 }
 
 fn openai(endpoint: &str) -> bool {
-    matches!(endpoint, "chat" | "embeddings" | "feedback" | "models" | "unknown")
+    matches!(endpoint, "chat" | "completions" | "embeddings" | "feedback" | "models" | "unknown")
 }
 
 #[cfg(test)]

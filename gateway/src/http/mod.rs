@@ -21,12 +21,13 @@ pub use server::serve;
 
 use crate::error::ApiError;
 use crate::state::SharedState;
-use crate::{admin, chat, console, embeddings, feedback};
+use crate::{admin, chat, completions, console, embeddings, feedback};
 
 /// All routes.
 pub fn app(state: &SharedState) -> Router {
     let openai = Router::new()
         .route("/v1/chat/completions", post(chat::completions))
+        .route("/v1/completions", post(completions::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/feedback", post(feedback::feedback))
         .route("/v1/models", get(models::list))

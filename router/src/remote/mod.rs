@@ -113,6 +113,10 @@ impl Tier for RemoteTier {
     fn submit(&self, request: GenerateRequest) -> Result<Generation, TierError> {
         let runtime = Handle::try_current()
             .map_err(|_| TierError::Internal { message: "a remote tier needs a tokio runtime".to_owned() })?;
+        if request.text.is_some() {
+            let message = "an upstream that chats completes no text".to_owned();
+            return Err(TierError::Unsupported { param: "prompt".into(), message });
+        }
         let ticket = self.upstream.gauge.enter()?;
         let capacity = request.max_tokens.unwrap_or(self.info.context_length).min(MOST_EVENTS) as usize
             + 8

@@ -110,6 +110,8 @@ pub struct GenerateRequest {
     pub id: Arc<str>,
     /// The whole conversation, examples included as earlier user and assistant turns.
     pub messages: Vec<Message>,
+    /// In place of messages: text to go on with as it stands, without a chat template.
+    pub text: Option<String>,
     pub sampling: Sampling,
     /// `None`: as many as the context leaves.
     pub max_tokens: Option<u32>,

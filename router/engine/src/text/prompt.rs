@@ -74,6 +74,16 @@ impl PromptBuilder {
         self.encode_with(&told, &functions, true)
     }
 
+    /// The tokens of a text that is gone on with as it stands; of an empty one, what a document begins with.
+    pub(crate) fn text(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let mut tokens = self.vocabulary.encode(text)?;
+        let (bos, eos) = (self.vocabulary.bos(), self.vocabulary.eos());
+        if self.vocabulary.adds_bos() || tokens.is_empty() {
+            tokens.splice(0..0, bos.or(eos).map(|(_, id)| id));
+        }
+        Ok(tokens)
+    }
+
     /// Tokens that these two turns add to a prompt.
     pub(crate) fn block_tokens(&self, user: &str, assistant: &str) -> Result<usize, EngineError> {
         Ok(self.encode(&block(user, assistant), false)?.len().saturating_sub(self.around))

@@ -27,7 +27,10 @@ fn prepare(loaded: &Loaded, ask: &Ask) -> Result<Prepared, TierError> {
     let vocabulary = loaded.prompts.vocabulary();
     sampling::check(&ask.sampling, vocabulary.len())?;
     let (form, tools) = (ask.form.as_ref(), ask.tools.as_deref());
-    let tokens = prompt(loaded, Conversation { messages: &ask.messages, form, tools })?;
+    let tokens = match &ask.text {
+        Some(text) => loaded.prompts.text(text).map_err(internal)?,
+        None => prompt(loaded, Conversation { messages: &ask.messages, form, tools })?,
+    };
     let limit = limit(loaded.info.context_length, tokens.len(), ask.max_tokens)?;
     let mask = loaded.grammars.mask(vocabulary, ask.scope, form, tools)?;
     Ok(Prepared { tokens, limit, mask })
@@ -39,8 +42,13 @@ fn prompt(loaded: &Loaded, conversation: Conversation<'_>) -> Result<Vec<u32>, T
         Ok(prompt) => Ok(prompt),
         // The template's own words, such as that roles must alternate.
         Err(EngineError::Template(error)) => Err(invalid(error.to_string())),
-        Err(error) => Err(TierError::Internal { message: error.to_string() }),
+        Err(error) => Err(internal(error)),
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+fn internal(error: EngineError) -> TierError {
+    TierError::Internal { message: error.to_string() }
 }
 
 /// The most tokens that may be generated. As OpenAI does: a prompt that leaves no room is an error, and so is

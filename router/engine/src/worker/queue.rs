@@ -82,6 +82,7 @@ impl Job {
 pub(crate) struct Ask {
     pub(crate) ticket: Ticket,
     pub(crate) messages: Vec<Message>,
+    pub(crate) text: Option<String>,
     pub(crate) sampling: Sampling,
     pub(crate) max_tokens: Option<u32>,
     pub(crate) form: Option<JsonForm>,
@@ -167,6 +168,7 @@ impl Queue {
                 return Some(Ask {
                     ticket: entry.ticket,
                     messages: std::mem::take(&mut request.messages),
+                    text: request.text.take(),
                     sampling: request.sampling.clone(),
                     max_tokens: request.max_tokens,
                     form: request.form.clone(),
