@@ -19,6 +19,8 @@ mod directives;
 mod exact;
 mod fields;
 mod form;
+#[cfg(test)]
+mod form_tests;
 mod generate;
 mod json;
 mod parse;
@@ -27,7 +29,7 @@ mod recall;
 mod route;
 mod sampling;
 #[cfg(test)]
-mod scripted;
+pub mod scripted;
 mod shadow;
 mod stream;
 #[cfg(test)]
@@ -62,7 +64,8 @@ pub async fn completions(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(Call { state, info, caller, headers, body }, "chat", |body, state| {
+    let call = Call { state, info, caller, headers, body, endpoint: "chat", errors: std::convert::identity };
+    answer(call, |body, state| {
         let ask = Ask::read(body, &state.pool)?;
         let format = ChatDialect { include_usage: ask.include_usage, logprobs: ask.sampling.logprobs.is_some() };
         Ok((ask, Box::new(format)))
@@ -78,23 +81,27 @@ pub struct Call {
     pub caller: Caller,
     pub headers: HeaderMap,
     pub body: Body,
+    /// The label of the route.
+    pub endpoint: &'static str,
+    /// Fields in errors as the endpoint's clients know them.
+    pub errors: fn(ApiError) -> ApiError,
 }
 
 /// What is asked, and how the answer is to be told.
 pub type Read = (Ask, Box<dyn Dialect>);
 
-/// Answers, or says why not; either way the trail is filed and the headers tell what happened. `read` may take its time on
-/// a large body: that runs on a blocking thread.
+/// Answers, or says why not; either way the trail is filed and the headers tell what happened. `read` may take its time: it
+/// runs on a blocking thread if the body is large or the endpoint looks something up.
 pub async fn answer(
     call: Call,
-    endpoint: &'static str,
     read: impl FnOnce(Map<String, Value>, &AppState) -> Result<Read, ApiError> + Send + 'static,
 ) -> Response {
-    let Call { state, info, caller, headers, body } = call;
+    let Call { state, info, caller, headers, body, endpoint, errors } = call;
     let mut trail = Trail::begin(state, info, caller, endpoint);
     match pipeline::run(&mut trail, &headers, body, read).await {
         Ok(reply) => reply.into_response(trail),
         Err(error) => {
+            let error = errors(error);
             let facts = trail.commit();
             trail.fail(error.status, error.body.message.clone());
             let mut response = error.into_response();

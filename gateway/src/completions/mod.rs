@@ -11,6 +11,7 @@ use http::HeaderMap;
 
 use crate::auth::Caller;
 use crate::chat::{self, Call};
+use crate::error::ApiError;
 use crate::http::RequestInfo;
 use crate::state::SharedState;
 
@@ -21,6 +22,15 @@ pub async fn completions(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let call = Call { state, info, caller, headers, body };
-    chat::answer(call, "completions", |body, state| read::read(body, &state.pool)).await
+    let call = Call { state, info, caller, headers, body, endpoint: "completions", errors: renamed };
+    chat::answer(call, |body, state| read::read(body, &state.pool)).await
+}
+
+/// What a tier says of messages is true of the prompt here.
+fn renamed(mut error: ApiError) -> ApiError {
+    if error.body.param.as_deref() == Some("messages") {
+        error.body.param = Some("prompt".to_owned());
+        error.body.message = error.body.message.replace("the messages hold", "the prompt holds");
+    }
+    error
 }

@@ -110,6 +110,7 @@ fn endpoint(path: Option<&MatchedPath>) -> &'static str {
         Some("/v1/embeddings") => "embeddings",
         Some("/v1/feedback") => "feedback",
         Some("/v1/models" | "/v1/models/{*id}") => "models",
+        Some("/v1/responses" | "/v1/responses/{id}" | "/v1/responses/{id}/input_items") => "responses",
         Some("/livez" | "/readyz") => "health",
         Some("/metrics") => "metrics",
         Some(path) if path.starts_with("/admin/") => "admin",
@@ -119,7 +120,7 @@ fn endpoint(path: Option<&MatchedPath>) -> &'static str {
 }
 
 fn openai(endpoint: &str) -> bool {
-    matches!(endpoint, "chat" | "completions" | "embeddings" | "feedback" | "models" | "unknown")
+    matches!(endpoint, "chat" | "completions" | "embeddings" | "feedback" | "models" | "responses" | "unknown")
 }
 
 #[cfg(test)]
