@@ -111,7 +111,13 @@ impl Completion {
     pub const OBJECT: &str = "text_completion";
 
     #[must_use]
-    pub fn new(id: &str, created: i64, model: &str, choices: Vec<CompletionChoice>, usage: Option<Usage>) -> Self {
+    pub fn new(
+        id: &str,
+        created: i64,
+        model: &str,
+        choices: Vec<CompletionChoice>,
+        usage: Option<Usage>,
+    ) -> Self {
         let (id, object, model) = (id.to_owned(), Self::OBJECT.to_owned(), model.to_owned());
         Self { id, object, created, model, choices, usage }
     }

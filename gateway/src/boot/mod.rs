@@ -30,8 +30,8 @@ use crate::config::Config;
 use crate::decisions::DecisionLog;
 use crate::http;
 use crate::metrics::Metrics;
-use crate::responses::ResponseStore;
 use crate::process;
+use crate::responses::ResponseStore;
 use crate::state::{AppState, Settling, SharedState};
 
 pub use embedder::load as load_embedder;

@@ -168,16 +168,21 @@ mod tests {
             writer.tool_call(0, 0, call_begins("a", "f"));
             writer.tool_call(0, 1, call_goes_on("{}"));
         });
-        let first = r#""tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":""},"index":0}]"#;
+        let first =
+            r#""tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":""},"index":0}]"#;
         assert!(events[1].contains(first), "{events:?}");
-        assert!(events[2].contains(r#""tool_calls":[{"function":{"arguments":"{}"},"index":1}]"#), "{events:?}");
+        assert!(
+            events[2].contains(r#""tool_calls":[{"function":{"arguments":"{}"},"index":1}]"#),
+            "{events:?}"
+        );
     }
 
     #[test]
     fn a_turn_that_only_calls_has_no_content() {
         let mut calls = reprise_tier::ToolCalls::default();
         calls.add(0, call_begins("a", "f")).unwrap();
-        let of = |text: &str, calls| choice(0, Written { text: text.into(), calls, ..Written::default() }, false);
+        let of =
+            |text: &str, calls| choice(0, Written { text: text.into(), calls, ..Written::default() }, false);
         assert_eq!(of("\n", calls.clone()).message.content, None);
         assert_eq!(of("I will.", calls).message.content.as_deref(), Some("I will."));
         assert_eq!(of("", reprise_tier::ToolCalls::default()).message.content.as_deref(), Some(""));

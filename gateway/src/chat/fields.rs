@@ -21,11 +21,32 @@ fn changes_the_answer(name: &str, value: &Value) -> bool {
         // OpenAI's.
         "audio" | "reasoning_effort" | "verbosity" | "web_search_options" => !value.is_null(),
         // Other servers', which clients of theirs may send here: vLLM, llama.cpp, Ollama, TGI.
-        "guided_json" | "guided_regex" | "guided_choice" | "guided_grammar" | "structured_outputs" | "grammar"
-        | "json_schema" | "min_tokens" | "ignore_eos" | "stop_token_ids" | "bad_words" | "allowed_token_ids"
-        | "length_penalty" | "use_beam_search" | "best_of" | "typical_p" | "mirostat" | "xtc_probability"
-        | "dry_multiplier" | "chat_template" | "chat_template_kwargs" | "documents" | "continue_final_message"
-        | "prompt_logprobs" | "truncate_prompt_tokens" | "format" => !is_off(value),
+        "guided_json"
+        | "guided_regex"
+        | "guided_choice"
+        | "guided_grammar"
+        | "structured_outputs"
+        | "grammar"
+        | "json_schema"
+        | "min_tokens"
+        | "ignore_eos"
+        | "stop_token_ids"
+        | "bad_words"
+        | "allowed_token_ids"
+        | "length_penalty"
+        | "use_beam_search"
+        | "best_of"
+        | "typical_p"
+        | "mirostat"
+        | "xtc_probability"
+        | "dry_multiplier"
+        | "chat_template"
+        | "chat_template_kwargs"
+        | "documents"
+        | "continue_final_message"
+        | "prompt_logprobs"
+        | "truncate_prompt_tokens"
+        | "format" => !is_off(value),
         _ => false,
     }
 }

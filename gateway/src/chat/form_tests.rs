@@ -10,7 +10,8 @@ const QUESTION: &str = "which colour has the sky";
 
 #[expect(clippy::needless_pass_by_value, reason = "callers write json! in place")]
 fn ask(fields: Value) -> Value {
-    let mut body = json!({"model": "auto", "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]});
+    let mut body =
+        json!({"model": "auto", "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]});
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     body
 }
@@ -34,7 +35,8 @@ async fn a_form_reaches_the_tier_and_a_repeat_of_another_is_none() {
     for format in [schema("a"), schema("b"), schema("a"), json!({"type": "json_object"}), Value::Null] {
         stage.send(&ask(json!({"response_format": format})), &[]).await;
     }
-    let asked: Vec<Option<JsonForm>> = small.asked.lock().iter().map(|request| request.form.clone()).collect();
+    let asked: Vec<Option<JsonForm>> =
+        small.asked.lock().iter().map(|request| request.form.clone()).collect();
     assert_eq!(asked.len(), 4, "the same form again is an exact repeat");
     assert!(matches!(&asked[0], Some(JsonForm::Schema(schema)) if schema["properties"]["a"] == json!({})));
     assert_eq!((&asked[2], &asked[3]), (&Some(JsonForm::Object), &None));
@@ -69,7 +71,10 @@ async fn a_tier_that_cannot_hold_to_a_form_is_passed_by_and_the_last_says_why() 
     let response = stage.send(&body, &[]).await;
     assert_eq!(response.status().as_u16(), 400);
     let error = &json(response).await["error"];
-    assert_eq!((&error["param"], &error["type"]), (&json!("response_format"), &json!("invalid_request_error")));
+    assert_eq!(
+        (&error["param"], &error["type"]),
+        (&json!("response_format"), &json!("invalid_request_error"))
+    );
 }
 
 #[tokio::test]
@@ -80,7 +85,10 @@ async fn calls_are_told_whole_and_streamed_and_are_never_remembered() {
     let body = ask(json!({"tools": tools(), "tool_choice": "required"}));
     let answer = json(stage.send(&body, &[]).await).await;
     let choice = &answer["choices"][0];
-    assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("tool_calls"), &Value::Null));
+    assert_eq!(
+        (&choice["finish_reason"], &choice["message"]["content"]),
+        (&json!("tool_calls"), &Value::Null)
+    );
     let call = |id: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": arguments}});
     assert_eq!(choice["message"]["tool_calls"], json!([call("call_0", "{\"a\":1}"), call("call_1", "{}")]));
 

@@ -62,7 +62,9 @@ async fn collect(running: &mut Running, each: u32) -> Result<(Vec<Written>, Fini
     let mut finishes = vec![None; running.choices()];
     while finishes.iter().any(Option::is_none) {
         let Step { choice, what } = running.step().await?;
-        let (Some(written), Some(finish)) = (choices.get_mut(choice), finishes.get_mut(choice)) else { continue };
+        let (Some(written), Some(finish)) = (choices.get_mut(choice), finishes.get_mut(choice)) else {
+            continue;
+        };
         match what {
             What::Piece { text, logprobs } => {
                 written.text.push_str(&text);

@@ -52,8 +52,8 @@ pub use recall::embedded_text;
 pub use shadow::Budget as ShadowBudget;
 
 use crate::auth::Caller;
-use crate::http::RequestInfo;
 use crate::error::ApiError;
+use crate::http::RequestInfo;
 use crate::state::{AppState, SharedState};
 use trail::Trail;
 
@@ -67,7 +67,8 @@ pub async fn completions(
     let call = Call { state, info, caller, headers, body, endpoint: "chat", errors: std::convert::identity };
     answer(call, |body, state| {
         let ask = Ask::read(body, &state.pool)?;
-        let format = ChatDialect { include_usage: ask.include_usage, logprobs: ask.sampling.logprobs.is_some() };
+        let format =
+            ChatDialect { include_usage: ask.include_usage, logprobs: ask.sampling.logprobs.is_some() };
         Ok((ask, Box::new(format)))
     })
     .await

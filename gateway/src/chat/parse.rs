@@ -90,7 +90,8 @@ impl Ask {
         check_bias(&sampling, pinned, pool)?;
         let choices = choices(request.n)?;
         // Only text is stored, and only one.
-        let repeats = is_deterministic(request) && texts.len() <= 1 && sampling.logprobs.is_none() && choices == 1;
+        let repeats =
+            is_deterministic(request) && texts.len() <= 1 && sampling.logprobs.is_none() && choices == 1;
         let ask = Self {
             pinned,
             question: messages.iter().rposition(|message| message.role == Role::User),

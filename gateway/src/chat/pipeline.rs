@@ -44,13 +44,7 @@ pub enum Reply {
         lesson: Box<Lesson>,
     },
     /// From the store, in either form.
-    Stored {
-        text: String,
-        usage: Usage,
-        model: String,
-        stream: bool,
-        dialect: Box<dyn Dialect>,
-    },
+    Stored { text: String, usage: Usage, model: String, stream: bool, dialect: Box<dyn Dialect> },
 }
 
 /// # Errors
@@ -149,7 +143,8 @@ impl Reply {
                     writer.piece(0, text, Vec::new());
                     writer.end(0, "stop");
                     writer.done(usage);
-                    let events_of = std::iter::from_fn(move || writer.take()).map(Ok::<_, std::convert::Infallible>);
+                    let events_of =
+                        std::iter::from_fn(move || writer.take()).map(Ok::<_, std::convert::Infallible>);
                     events(Body::from_stream(futures::stream::iter(events_of)))
                 } else {
                     let written = Written { text, reason: "stop", ..Written::default() };

@@ -242,7 +242,13 @@ impl Stage {
         self.send_to("POST", "/v1/chat/completions", body, headers).await
     }
 
-    pub async fn send_to(&self, method: &str, path: &str, body: &Value, headers: &[(&str, &str)]) -> Response {
+    pub async fn send_to(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Response {
         let mut request =
             Request::builder().method(method).uri(path).header("content-type", "application/json");
         if headers.iter().all(|(name, _)| *name != "host") {

@@ -22,10 +22,9 @@ pub fn tools(request: &ChatRequest) -> Result<(Option<Arc<Tools>>, Option<String
         return match &request.tool_choice {
             None => Ok((None, None)),
             Some(Choice::Mode(mode)) if mode == "none" || mode == "auto" => Ok((None, None)),
-            Some(_) => Err(ApiError::invalid(
-                "tool_choice",
-                "'tool_choice' is only allowed when 'tools' are given.",
-            )),
+            Some(_) => {
+                Err(ApiError::invalid("tool_choice", "'tool_choice' is only allowed when 'tools' are given."))
+            }
         };
     }
     if sent.len() > MOST_TOOLS {
@@ -50,14 +49,16 @@ pub fn tools(request: &ChatRequest) -> Result<(Option<Arc<Tools>>, Option<String
             "auto" => ToolChoice::Auto,
             "required" => ToolChoice::Required,
             other => {
-                let message = format!("Invalid 'tool_choice': '{other}' is not 'none', 'auto' or 'required'.");
+                let message =
+                    format!("Invalid 'tool_choice': '{other}' is not 'none', 'auto' or 'required'.");
                 return Err(ApiError::invalid("tool_choice", message));
             }
         },
         Some(Choice::Tool(tool)) if tool.kind == "function" => {
             let name = tool.function.as_ref().ok_or_else(|| ApiError::missing("tool_choice.function"))?;
             if !names.contains(&name.name) {
-                let message = format!("Invalid 'tool_choice': there is no function '{}' in 'tools'.", name.name);
+                let message =
+                    format!("Invalid 'tool_choice': there is no function '{}' in 'tools'.", name.name);
                 return Err(ApiError::invalid("tool_choice", message));
             }
             ToolChoice::Named(name.name.clone())

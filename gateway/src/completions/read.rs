@@ -67,7 +67,10 @@ pub fn read(body: Map<String, Value>, pool: &Pool) -> Result<Read, ApiError> {
 
 fn refuse(request: &CompletionRequest) -> Result<(), ApiError> {
     let unsupported = |field: &str, why: &str| {
-        Err(ApiError::unsupported(field, format!("Unsupported parameter: '{field}' is not supported: {why}.")))
+        Err(ApiError::unsupported(
+            field,
+            format!("Unsupported parameter: '{field}' is not supported: {why}."),
+        ))
     };
     if request.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
         return unsupported("suffix", "no model here fills in the middle of a text");

@@ -47,7 +47,8 @@ impl CompletionDialect {
             told.text_offset.push(offset);
             offset += chosen.text.chars().count();
             // As OpenAI does: the chosen one stands among the likeliest even if it is none of them.
-            let mut tops: BTreeMap<String, f32> = top.into_iter().map(|top| (top.text, top.logprob)).collect();
+            let mut tops: BTreeMap<String, f32> =
+                top.into_iter().map(|top| (top.text, top.logprob)).collect();
             tops.entry(chosen.text.clone()).or_insert(chosen.logprob);
             told.top_logprobs.push(tops);
             told.tokens.push(chosen.text);
@@ -169,8 +170,12 @@ mod tests {
         let choices = ["a", "b", "c", "d"].map(written).to_vec();
         let body = dialect.whole(head(), choices, Usage::default()).unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
-        let texts: Vec<&str> =
-            body["choices"].as_array().unwrap().iter().map(|choice| choice["text"].as_str().unwrap()).collect();
+        let texts: Vec<&str> = body["choices"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|choice| choice["text"].as_str().unwrap())
+            .collect();
         assert_eq!(texts, ["é1a", "é1b", "p2c", "p2d"]);
         assert_eq!(body["object"], "text_completion");
     }

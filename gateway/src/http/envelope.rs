@@ -120,7 +120,10 @@ fn endpoint(path: Option<&MatchedPath>) -> &'static str {
 }
 
 fn openai(endpoint: &str) -> bool {
-    matches!(endpoint, "chat" | "completions" | "embeddings" | "feedback" | "models" | "responses" | "unknown")
+    matches!(
+        endpoint,
+        "chat" | "completions" | "embeddings" | "feedback" | "models" | "responses" | "unknown"
+    )
 }
 
 #[cfg(test)]

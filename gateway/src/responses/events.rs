@@ -115,7 +115,11 @@ impl ResponseEvents {
 
 impl Events for ResponseEvents {
     fn piece(&mut self, _: u32, piece: String, logprobs: Vec<TokenLogprob>) {
-        let tokens = if self.dialect.logprobs { told(logprobs).iter().map(|token| json!(token)).collect() } else { Vec::new() };
+        let tokens = if self.dialect.logprobs {
+            told(logprobs).iter().map(|token| json!(token)).collect()
+        } else {
+            Vec::new()
+        };
         let mut piece = piece;
         if !matches!(self.open, Some(Open::Message { .. })) {
             piece.insert_str(0, &std::mem::take(&mut self.blank));
@@ -177,7 +181,11 @@ impl Events for ResponseEvents {
     fn error(&mut self, error: ApiError) {
         let body = renamed(error).body;
         let mut response = self.dialect.response(&self.head, "failed", &self.output, None);
-        let code = if body.kind == reprise_openai::kind::RATE_LIMIT { "rate_limit_exceeded" } else { "server_error" };
+        let code = if body.kind == reprise_openai::kind::RATE_LIMIT {
+            "rate_limit_exceeded"
+        } else {
+            "server_error"
+        };
         response["error"] = json!({"code": code, "message": body.message});
         self.push("response.failed", json!({ "response": response }));
     }
@@ -231,13 +239,24 @@ mod tests {
         assert_eq!(
             kinds(&events),
             [
-                "created", "in_progress", "output_item.added", "content_part.added", "output_text.delta",
-                "output_text.delta", "output_text.done", "content_part.done", "output_item.done", "completed",
+                "created",
+                "in_progress",
+                "output_item.added",
+                "content_part.added",
+                "output_text.delta",
+                "output_text.delta",
+                "output_text.done",
+                "content_part.done",
+                "output_item.done",
+                "completed",
             ]
         );
         let response = &events[9]["response"];
         assert_eq!(response["output"][0]["content"][0]["text"], "Hi you");
-        assert_eq!((&response["status"], &response["usage"]["total_tokens"]), (&json!("completed"), &json!(5)));
+        assert_eq!(
+            (&response["status"], &response["usage"]["total_tokens"]),
+            (&json!("completed"), &json!(5))
+        );
     }
 
     #[test]
@@ -256,7 +275,8 @@ mod tests {
         assert_eq!(output.len(), 2);
         assert_eq!((&output[0]["call_id"], &output[0]["arguments"]), (&json!("c1"), &json!("{\"a\":1}")));
         assert_eq!((&output[1]["name"], &output[1]["status"]), (&json!("g"), &json!("completed")));
-        let done: Vec<&Value> = events.iter().filter(|event| event["type"] == "response.output_item.done").collect();
+        let done: Vec<&Value> =
+            events.iter().filter(|event| event["type"] == "response.output_item.done").collect();
         assert_eq!((&done[0]["output_index"], &done[1]["output_index"]), (&json!(0), &json!(1)));
     }
 

@@ -15,7 +15,10 @@ pub fn items(input: Option<&Value>) -> Result<Vec<Value>, ApiError> {
         Some(Value::Array(items)) => items.clone(),
         None | Some(Value::Null) => return Err(ApiError::missing("input")),
         Some(_) => {
-            return Err(ApiError::invalid("input", "Invalid 'input': expected a string or an array of items."));
+            return Err(ApiError::invalid(
+                "input",
+                "Invalid 'input': expected a string or an array of items.",
+            ));
         }
     };
     items.into_iter().enumerate().map(|(index, item)| with_id(index, item)).collect()
@@ -70,7 +73,9 @@ pub fn messages(items: &[Value], field: &str) -> Result<Vec<Value>, ApiError> {
                         Some(calls) => calls.push(call),
                         None => turn["tool_calls"] = json!([call]),
                     },
-                    None => messages.push(json!({"role": "assistant", "content": null, "tool_calls": [call]})),
+                    None => {
+                        messages.push(json!({"role": "assistant", "content": null, "tool_calls": [call]}))
+                    }
                 }
             }
             Some("function_call_output") => {
@@ -143,7 +148,10 @@ mod tests {
         assert_eq!(param(json!([7])), "input[0]");
         assert_eq!(param(json!([{"type": "web_search_call"}])), "input[0].type");
         assert_eq!(param(json!([{"role": "user"}])), "input[0].content");
-        assert_eq!(param(json!([{"type": "function_call", "name": "f", "arguments": "{}"}])), "input[0].call_id");
+        assert_eq!(
+            param(json!([{"type": "function_call", "name": "f", "arguments": "{}"}])),
+            "input[0].call_id"
+        );
         assert_eq!(items(None).unwrap_err().body.param.as_deref(), Some("input"));
     }
 }

@@ -62,9 +62,7 @@ pub async fn input_items(
     let items = find(&state, &caller, id).await?.input;
     let id = |item: Option<&Value>| item.map_or(Value::Null, |item| item["id"].clone());
     let (first, last) = (id(items.first()), id(items.last()));
-    Ok(Json(
-        json!({"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": false}),
-    ))
+    Ok(Json(json!({"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": false})))
 }
 
 pub async fn delete(

@@ -16,7 +16,11 @@ const MOST_LINKS: usize = 256;
 
 /// # Errors
 /// 400 that names the field, or 404 for a model or an earlier response that is not there.
-pub fn read(mut body: Map<String, Value>, state: &AppState, stored: TenantResponses) -> Result<Read, ApiError> {
+pub fn read(
+    mut body: Map<String, Value>,
+    state: &AppState,
+    stored: TenantResponses,
+) -> Result<Read, ApiError> {
     body.retain(|_, value| !value.is_null());
     refuse(&body)?;
     let items = input::items(body.get("input"))?;
@@ -68,7 +72,10 @@ fn conversation(stored: &TenantResponses, last: &str) -> Result<Vec<Value>, ApiE
 fn refuse(body: &Map<String, Value>) -> Result<(), ApiError> {
     let is = |name: &str, value: &Value| body.get(name) == Some(value);
     let unsupported = |field: &str, why: &str| {
-        Err(ApiError::unsupported(field, format!("Unsupported parameter: '{field}' is not supported: {why}.")))
+        Err(ApiError::unsupported(
+            field,
+            format!("Unsupported parameter: '{field}' is not supported: {why}."),
+        ))
     };
     if is("background", &json!(true)) {
         return unsupported("background", "an answer is made while its client waits");
@@ -94,13 +101,16 @@ const LOGPROBS: &str = "message.output_text.logprobs";
 
 /// The body as a client of chat completions would have sent it. Fields that are not known here go along.
 fn chat(mut body: Map<String, Value>, messages: Vec<Value>) -> Result<Map<String, Value>, ApiError> {
-    for field in ["input", "instructions", "previous_response_id", "truncation", "background", "max_tool_calls"] {
+    for field in
+        ["input", "instructions", "previous_response_id", "truncation", "background", "max_tool_calls"]
+    {
         body.remove(field);
     }
     // What is in it only concerns how events are padded.
     body.remove("stream_options");
     let includes = body.remove("include");
-    let logprobs = includes.as_ref().and_then(Value::as_array).is_some_and(|all| all.contains(&json!(LOGPROBS)));
+    let logprobs =
+        includes.as_ref().and_then(Value::as_array).is_some_and(|all| all.contains(&json!(LOGPROBS)));
     if logprobs {
         body.insert("logprobs".to_owned(), json!(true));
     } else if body.get("top_logprobs") == Some(&json!(0)) {

@@ -183,7 +183,10 @@ mod tests {
         assert_eq!((one.get(ID), other.get(ID)), (Some(record()), None));
         let again = ResponseStore::new(folder.path()).tenant(&"a".parse().unwrap());
         assert_eq!(again.get(ID), Some(record()));
-        assert_eq!((other.delete(ID).unwrap(), one.delete(ID).unwrap(), one.delete(ID).unwrap()), (false, true, false));
+        assert_eq!(
+            (other.delete(ID).unwrap(), one.delete(ID).unwrap(), one.delete(ID).unwrap()),
+            (false, true, false)
+        );
         assert_eq!(one.get(ID), None);
     }
 
@@ -216,7 +219,8 @@ mod tests {
             fs::File::create(one.folder.join(format!("resp_{number:032x}.json"))).unwrap();
         }
         one.sweep();
-        let left: Vec<_> = fs::read_dir(&one.folder).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        let left: Vec<_> =
+            fs::read_dir(&one.folder).unwrap().flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(left.len(), MOST);
         assert!(!left.iter().any(|name| name.to_string_lossy().contains(&format!("{:032x}", 1))));
     }

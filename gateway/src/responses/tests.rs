@@ -31,13 +31,18 @@ async fn a_conversation_goes_on_from_what_was_stored() {
     assert_eq!(
         told,
         [
-            ("system", "be brief"), ("user", "sky?"), ("assistant", "blue"), ("user", "fire?"),
-            ("assistant", "red"), ("user", "grass?"),
+            ("system", "be brief"),
+            ("user", "sky?"),
+            ("assistant", "blue"),
+            ("user", "fire?"),
+            ("assistant", "red"),
+            ("user", "grass?"),
         ]
     );
     let got = json(stage.send_to("GET", &path(&second), &Value::Null, &[]).await).await;
     assert_eq!(got, second);
-    let items = json(stage.send_to("GET", &format!("{}/input_items", path(&second)), &Value::Null, &[]).await).await;
+    let items =
+        json(stage.send_to("GET", &format!("{}/input_items", path(&second)), &Value::Null, &[]).await).await;
     assert_eq!(items["data"][0]["content"], "fire?");
     let gone = json(stage.send_to("DELETE", &path(&first), &Value::Null, &[]).await).await;
     assert_eq!(gone["deleted"], true);
@@ -85,7 +90,10 @@ async fn mistakes_are_told_in_the_names_of_this_api() {
         (json!({"input": []}), "input"),
         (json!({"input": [{"role": "robot", "content": "x"}]}), "input"),
         (json!({"max_output_tokens": 0}), "max_output_tokens"),
-        (json!({"text": {"format": {"type": "json_schema", "name": "a b", "schema": {}}}}), "text.format.name"),
+        (
+            json!({"text": {"format": {"type": "json_schema", "name": "a b", "schema": {}}}}),
+            "text.format.name",
+        ),
         (json!({"tools": [{"type": "function", "name": "a b"}]}), "tools[0].name"),
         (json!({"tool_choice": "required"}), "tool_choice"),
         (json!({"previous_response_id": "resp_0123456789abcdef0123456789abcdef"}), "previous_response_id"),

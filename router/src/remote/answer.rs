@@ -30,8 +30,14 @@ pub struct Answer {
 #[derive(Debug, PartialEq)]
 pub enum Piece {
     /// Text, and the log probabilities that came with it; one of the two may be empty.
-    Text { text: String, logprobs: Vec<TokenLogprob> },
-    ToolCall { index: usize, piece: ToolCallPiece },
+    Text {
+        text: String,
+        logprobs: Vec<TokenLogprob>,
+    },
+    ToolCall {
+        index: usize,
+        piece: ToolCallPiece,
+    },
 }
 
 /// A finished answer.

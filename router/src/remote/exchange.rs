@@ -7,7 +7,8 @@ use std::{
 };
 
 use reprise_tier::{
-    Event, EventSender, Finish, GenerateRequest, TierError, Timings, TokenLogprob, ToolCallPiece, ToolCalls, join,
+    Event, EventSender, Finish, GenerateRequest, TierError, Timings, TokenLogprob, ToolCallPiece, ToolCalls,
+    join,
 };
 use reqwest::{Response, header::CONTENT_TYPE};
 use tokio::time::{timeout, timeout_at};

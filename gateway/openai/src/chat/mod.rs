@@ -13,5 +13,6 @@ pub use logprobs::{Logprobs, TokenLogprob, TopLogprob};
 pub use message::{ChatMessage, Content, Part, UnsupportedPart};
 pub use request::{ChatRequest, Stop, StreamOptions};
 pub use tool::{
-    CalledFunction, CalledTool, ChosenFunction, ChosenTool, NamedSchema, ResponseFormat, Tool, ToolChoice, ToolFunction,
+    CalledFunction, CalledTool, ChosenFunction, ChosenTool, NamedSchema, ResponseFormat, Tool, ToolChoice,
+    ToolFunction,
 };

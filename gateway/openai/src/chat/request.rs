@@ -145,7 +145,10 @@ mod tests {
         assert_eq!(with("tools", json!([{"type": "function", "function": {}}])), "tools[0].function.name");
         assert_eq!(with("tools", json!([{"function": {"name": "f"}}])), "tools[0].type");
         assert_eq!(
-            with("response_format", json!({"type": "json_schema", "json_schema": {"name": "a", "schema": 1}})),
+            with(
+                "response_format",
+                json!({"type": "json_schema", "json_schema": {"name": "a", "schema": 1}})
+            ),
             "response_format.json_schema.schema"
         );
         assert_eq!(with("tool_choice", json!(3)), "tool_choice");

@@ -59,9 +59,7 @@ impl Grammars {
         let grammar = match (form, tools) {
             (None, None) => return Ok(None),
             (form, Some(tools)) => tools::grammar(form, tools)?,
-            (Some(form), None) => {
-                TopLevelGrammar::from_json_schema(schema::of_form(form).map_err(of_form)?)
-            }
+            (Some(form), None) => TopLevelGrammar::from_json_schema(schema::of_form(form).map_err(of_form)?),
         };
         let key = key(scope, &grammar);
         let kept = self.kept.lock().get(&key);

@@ -84,7 +84,9 @@ fn whatever_is_drawn_the_schema_admits() {
             json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 8}, "b": {"type": "integer"},
                    "c": {"enum": ["x", "y", 3, null]}}, "required": ["a", "b"]}),
             |value| {
-                let c = value.get("c").is_none_or(|c| [json!("x"), json!("y"), json!(3), Value::Null].contains(c));
+                let c = value
+                    .get("c")
+                    .is_none_or(|c| [json!("x"), json!("y"), json!(3), Value::Null].contains(c));
                 let a = value["a"].as_str().expect("a string").chars().count() <= 8;
                 a && value["b"].is_i64() && c && keys(value).iter().all(|key| ["a", "b", "c"].contains(key))
             },
@@ -108,10 +110,9 @@ fn whatever_is_drawn_the_schema_admits() {
             json!({"type": "object", "properties": {"at": {"type": "string", "format": "date"}}, "required": ["at"]}),
             |value| value["at"].as_str().expect("a string").parse::<jiff::civil::Date>().is_ok(),
         ),
-        (
-            json!({"anyOf": [{"type": "null"}, {"const": {"k": [1, 2]}}]}),
-            |value| value.is_null() || *value == json!({"k": [1, 2]}),
-        ),
+        (json!({"anyOf": [{"type": "null"}, {"const": {"k": [1, 2]}}]}), |value| {
+            value.is_null() || *value == json!({"k": [1, 2]})
+        }),
     ];
     for (schema, admits) in cases {
         let form = form(schema.clone());
@@ -128,7 +129,8 @@ fn whatever_is_drawn_the_schema_admits() {
 
 #[test]
 fn any_object_is_one() {
-    let text = (0..40).find_map(|seed| drawn(mask(Some(&JsonForm::Object), None).expect("compiles"), seed, 100));
+    let text =
+        (0..40).find_map(|seed| drawn(mask(Some(&JsonForm::Object), None).expect("compiles"), seed, 100));
     assert!(serde_json::from_str::<Value>(&text.expect("one ends")).expect("JSON").is_object());
 }
 
@@ -178,7 +180,8 @@ fn read(text: &str) -> (String, Vec<(String, Value)>) {
 fn calls_have_their_form_and_their_arguments() {
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..30 {
-        let Some(text) = drawn(mask(None, Some(&tools(ToolChoice::Required, true))).expect("compiles"), seed, 300)
+        let Some(text) =
+            drawn(mask(None, Some(&tools(ToolChoice::Required, true))).expect("compiles"), seed, 300)
         else {
             continue;
         };
@@ -186,7 +189,9 @@ fn calls_have_their_form_and_their_arguments() {
         assert!(before.is_empty() && !calls.is_empty() && calls.len() <= 16, "{text}");
         for (name, arguments) in calls {
             match name.as_str() {
-                "weather" => assert!(arguments["city"].as_str().is_some_and(|city| city.chars().count() <= 5)),
+                "weather" => {
+                    assert!(arguments["city"].as_str().is_some_and(|city| city.chars().count() <= 5))
+                }
                 "sum" => assert!(arguments["n"].as_u64().is_some_and(|n| n <= 9)),
                 other => panic!("{other}"),
             }
@@ -243,11 +248,15 @@ fn where_the_model_decides_it_may_speak_or_call() {
 
 #[test]
 fn a_form_and_tools_go_together() {
-    let answer = form(json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}));
+    let answer =
+        form(json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}));
     let tools = tools(ToolChoice::Auto, true);
     let try_it = |text: &str| admits(mask(Some(&answer), Some(&tools)).expect("compiles"), text);
     assert_eq!(try_it("{\"ok\": true}"), (true, true));
-    assert_eq!(try_it("<tool_call>\n{\"name\": \"sum\", \"arguments\": {\"n\": 3}}\n</tool_call>"), (true, true));
+    assert_eq!(
+        try_it("<tool_call>\n{\"name\": \"sum\", \"arguments\": {\"n\": 3}}\n</tool_call>"),
+        (true, true)
+    );
     assert_eq!(try_it("Well"), (false, false));
 }
 

@@ -34,7 +34,9 @@ pub(super) fn tell_tools(messages: &mut Vec<Message>, tools: Option<&Tools>) -> 
         words.push('\n');
         words.push_str(&python_json(&definition(function))?);
     }
-    words.push_str("\n</tools>\nTo call a function, write a JSON object with its name and its arguments within ");
+    words.push_str(
+        "\n</tools>\nTo call a function, write a JSON object with its name and its arguments within ",
+    );
     words.push_str("<tool_call></tool_call>:\n");
     words.push_str(&format!("{OPEN}{NAME}<function-name>{ARGUMENTS}<arguments-object>{CLOSE}"));
     tell(messages, &words);
@@ -140,7 +142,9 @@ mod tests {
         tell_tools(&mut messages, Some(&tools)).expect("told");
         let roles: Vec<Role> = messages.iter().map(|message| message.role).collect();
         assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::User]);
-        assert!(messages[0].content.contains(r#"{"type": "function", "function": {"name": "f", "parameters""#));
+        assert!(
+            messages[0].content.contains(r#"{"type": "function", "function": {"name": "f", "parameters""#)
+        );
         let one = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>";
         assert_eq!(messages[2].content, format!("{one}\n{one}"));
         assert_eq!(

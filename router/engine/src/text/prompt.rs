@@ -56,7 +56,8 @@ impl PromptBuilder {
     pub(crate) fn prompt(&self, conversation: Conversation<'_>) -> Result<Vec<u32>, EngineError> {
         let Conversation { messages, form, tools } = conversation;
         let takes_tools = self.template.takes_tools();
-        let speaks_of_tools = |message: &Message| message.role == Role::Tool || !message.tool_calls.is_empty();
+        let speaks_of_tools =
+            |message: &Message| message.role == Role::Tool || !message.tool_calls.is_empty();
         let tells_tools = !takes_tools && (tools.is_some() || messages.iter().any(speaks_of_tools));
         if form.is_none() && tools.is_none() && !tells_tools {
             return self.encode(messages, true);
@@ -93,7 +94,12 @@ impl PromptBuilder {
         self.encode_with(messages, &[], open)
     }
 
-    fn encode_with(&self, messages: &[Message], tools: &[Value], open: bool) -> Result<Vec<u32>, EngineError> {
+    fn encode_with(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        open: bool,
+    ) -> Result<Vec<u32>, EngineError> {
         let mark = |text: &str| mark(text, self.vocabulary.controls());
         let marked: Vec<Message> = messages.iter().map(|message| marked(message, &mark)).collect();
         let tools: Vec<Value> = tools.iter().map(|tool| marked_json(tool, &mark)).collect();
@@ -130,9 +136,7 @@ fn marked_json(value: &Value, mark: &impl Fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => Value::String(mark(text)),
         Value::Array(items) => items.iter().map(|item| marked_json(item, mark)).collect(),
-        Value::Object(map) => {
-            map.iter().map(|(key, value)| (mark(key), marked_json(value, mark))).collect()
-        }
+        Value::Object(map) => map.iter().map(|(key, value)| (mark(key), marked_json(value, mark))).collect(),
         other => other.clone(),
     }
 }

@@ -392,7 +392,10 @@ mod tests {
         let form = Some(JsonForm::Object);
         let (_, _formed) = bench.push_with("formed", Priority::Interactive, None, form);
         let (_, _free) = bench.push("free", Priority::Interactive, None);
-        assert_eq!((bench.prepare(), bench.pop(), bench.pop()), ("free".into(), "free".into(), "None".into()));
+        assert_eq!(
+            (bench.prepare(), bench.pop(), bench.pop()),
+            ("free".into(), "free".into(), "None".into())
+        );
         let (_, _later) = bench.push("later", Priority::Interactive, None);
         assert_eq!((bench.prepare(), bench.prepare_kind(Kind::Formed)), ("later".into(), "formed".into()));
         assert_eq!([bench.pop(), bench.pop()], ["formed", "later"], "ready, it has kept its place");

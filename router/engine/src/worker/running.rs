@@ -126,7 +126,9 @@ impl<'a> Running<'a> {
             return TierError::Internal { message: error.to_string() };
         }
         let param = if self.job.request.tools.is_some() { "tools" } else { "response_format" };
-        let message = format!("Unsupported '{param}': what may follow this answer's beginning is too much to work out.");
+        let message = format!(
+            "Unsupported '{param}': what may follow this answer's beginning is too much to work out."
+        );
         TierError::Unsupported { param: param.into(), message }
     }
 

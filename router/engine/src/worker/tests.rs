@@ -88,7 +88,10 @@ fn shared(max_sequences: usize, queue: usize) -> Shared {
         remote: false,
     };
     let shared = Shared::new(config);
-    shared.loaded.set(Loaded { info, prompts, grammars: crate::grammar::Grammars::default() }).expect("not loaded yet");
+    shared
+        .loaded
+        .set(Loaded { info, prompts, grammars: crate::grammar::Grammars::default() })
+        .expect("not loaded yet");
     *shared.state.write() = TierState::Ready;
     shared
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::common::{config, ready, request};
 use reprise_engine::LocalTier;
 use reprise_tier::{
-    Event, Finish, FinishReason, Function, GenerateRequest, JsonForm, Sampling, Tier, TierError, ToolChoice,
-    ToolCalls, Tools,
+    Event, Finish, FinishReason, Function, GenerateRequest, JsonForm, Sampling, Tier, TierError, ToolCalls,
+    ToolChoice, Tools,
 };
 use serde_json::{Value, json};
 
@@ -59,7 +59,8 @@ async fn an_answer_has_its_form_at_any_temperature() {
     let tier = ready(config(Some(1024), 64)).await;
     for seed in 0..6 {
         let sampling = Sampling { temperature: 0.4 * seed as f32, seed: Some(seed), ..Sampling::default() };
-        let request = GenerateRequest { sampling, form: Some(person()), ..request("Tell me of a person.", 200) };
+        let request =
+            GenerateRequest { sampling, form: Some(person()), ..request("Tell me of a person.", 200) };
         let whole = ask(&tier, request).await.expect("answered");
         assert_eq!(whole.finish.reason, FinishReason::Stop, "{}", whole.text);
         let value: Value = serde_json::from_str(&whole.text).expect("JSON");
@@ -75,8 +76,7 @@ async fn a_form_and_free_answers_share_a_batch() {
     let free = request("What is the capital of Germany?", 16);
     let alone = ask(&tier, free.clone()).await.expect("answered").text;
     let formed = GenerateRequest { form: Some(person()), ..request("Tell me of a person.", 100) };
-    let (one, two, three) =
-        tokio::join!(ask(&tier, formed.clone()), ask(&tier, free), ask(&tier, formed));
+    let (one, two, three) = tokio::join!(ask(&tier, formed.clone()), ask(&tier, free), ask(&tier, formed));
     assert_eq!(two.expect("answered").text, alone);
     assert_eq!(one.expect("answered").text, three.expect("answered").text);
 }
@@ -91,7 +91,10 @@ async fn a_call_that_must_be_made_is_made_and_told_in_parts() {
         assert_eq!((whole.finish.reason, whole.text.as_str()), (FinishReason::ToolCalls, ""));
         assert!(whole.pieces > 2, "{whole:?}");
         let calls = whole.calls.into_value().expect("a call");
-        assert_eq!((&calls[0]["function"]["name"], calls.as_array().map(Vec::len)), (&json!("weather"), Some(1)));
+        assert_eq!(
+            (&calls[0]["function"]["name"], calls.as_array().map(Vec::len)),
+            (&json!("weather"), Some(1))
+        );
         let arguments = calls[0]["function"]["arguments"].as_str().expect("text");
         let arguments: Value = serde_json::from_str(arguments).expect("JSON");
         assert!(arguments["city"].is_string(), "{arguments}");
