@@ -76,12 +76,11 @@ mod tests {
             timings: Timings { decode: Duration::from_secs(1), ..Timings::default() },
         };
         let two = [finish(FinishReason::Length, 5), finish(FinishReason::Stop, 2)];
-        let of_two_prompts = super::joined(&two, 1).unwrap();
-        assert_eq!(usage_of(&of_two_prompts), Usage::new(18, 7));
-        let joined = joined(&two, 2).unwrap();
-        assert_eq!((joined.reason, usage_of(&joined)), (FinishReason::Length, Usage::new(9, 7)));
-        assert_eq!(joined.timings.decode, Duration::from_secs(2));
-        assert!(super::joined(&[], 1).is_none());
+        assert_eq!(usage_of(&joined(&two, 1).unwrap()), Usage::new(18, 7), "of two prompts");
+        let one = joined(&two, 2).unwrap();
+        assert_eq!((one.reason, usage_of(&one)), (FinishReason::Length, Usage::new(9, 7)));
+        assert_eq!(one.timings.decode, Duration::from_secs(2));
+        assert!(joined(&[], 1).is_none());
     }
 
     #[test]

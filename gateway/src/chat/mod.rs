@@ -64,7 +64,16 @@ pub async fn completions(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let call = Call { state, info, caller, headers, body, endpoint: "chat", errors: std::convert::identity };
+    let call = Call {
+        state,
+        info,
+        caller,
+        headers,
+        body,
+        endpoint: "chat",
+        looks_up: false,
+        errors: std::convert::identity,
+    };
     answer(call, |body, state| {
         let ask = Ask::read(body, &state.pool)?;
         let format =
@@ -84,6 +93,8 @@ pub struct Call {
     pub body: Body,
     /// The label of the route.
     pub endpoint: &'static str,
+    /// Reading the body looks into files.
+    pub looks_up: bool,
     /// Fields in errors as the endpoint's clients know them.
     pub errors: fn(ApiError) -> ApiError,
 }
@@ -97,9 +108,9 @@ pub async fn answer(
     call: Call,
     read: impl FnOnce(Map<String, Value>, &AppState) -> Result<Read, ApiError> + Send + 'static,
 ) -> Response {
-    let Call { state, info, caller, headers, body, endpoint, errors } = call;
+    let Call { state, info, caller, headers, body, endpoint, looks_up, errors } = call;
     let mut trail = Trail::begin(state, info, caller, endpoint);
-    match pipeline::run(&mut trail, &headers, body, read).await {
+    match pipeline::run(&mut trail, &headers, body, looks_up, read).await {
         Ok(reply) => reply.into_response(trail),
         Err(error) => {
             let error = errors(error);

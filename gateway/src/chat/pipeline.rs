@@ -53,13 +53,14 @@ pub async fn run(
     trail: &mut Trail,
     headers: &HeaderMap,
     body: Body,
+    looks_up: bool,
     read: impl FnOnce(Map<String, Value>, &AppState) -> Result<Read, ApiError> + Send + 'static,
 ) -> Result<Reply, ApiError> {
     trail.take_slot()?;
     let directives = Directives::read(headers)?;
     let body = json_body(headers, body, &trail.state.config.server).await?;
     let begun = Instant::now();
-    let (ask, dialect) = parse(trail, headers, body, read).await?;
+    let (ask, dialect) = parse(trail, headers, body, looks_up, read).await?;
     trail.time(Stage::Parse, begun.elapsed());
     if ask.pinned.is_some() {
         trail.pin();
@@ -87,11 +88,12 @@ async fn parse(
     trail: &Trail,
     headers: &HeaderMap,
     body: Map<String, Value>,
+    looks_up: bool,
     read: impl FnOnce(Map<String, Value>, &AppState) -> Result<Read, ApiError> + Send + 'static,
 ) -> Result<Read, ApiError> {
     let length =
         headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: usize| length <= LARGE) {
+    if !looks_up && length.is_some_and(|length: usize| length <= LARGE) {
         return read(body, &trail.state);
     }
     let state: SharedState = trail.state.clone();

@@ -44,7 +44,9 @@ fn turn(index: usize, message: &ChatMessage, rich: &mut Option<String>) -> Resul
     for (number, called) in calls.iter().enumerate() {
         match call(called) {
             Some(call) => turn.tool_calls.push(call),
-            None => drop(rich.get_or_insert_with(|| at(&format!("tool_calls[{number}].type")))),
+            None => {
+                rich.get_or_insert_with(|| at(&format!("tool_calls[{number}].type")));
+            }
         }
     }
     if role == Role::Tool {

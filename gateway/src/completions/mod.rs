@@ -22,7 +22,16 @@ pub async fn completions(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let call = Call { state, info, caller, headers, body, endpoint: "completions", errors: renamed };
+    let call = Call {
+        state,
+        info,
+        caller,
+        headers,
+        body,
+        endpoint: "completions",
+        looks_up: false,
+        errors: renamed,
+    };
     chat::answer(call, |body, state| read::read(body, &state.pool)).await
 }
 

@@ -72,7 +72,7 @@ impl ResponseEvents {
         };
         self.push("response.output_item.added", json!({"output_index": index, "item": added}));
         if let Open::Message { id, .. } = &open {
-            let part = item::text_part("", json!([]));
+            let part = item::text_part("", &json!([]));
             self.push(
                 "response.content_part.added",
                 json!({"item_id": id, "output_index": index, "content_index": 0, "part": part}),
@@ -93,7 +93,7 @@ impl ResponseEvents {
                     }
                     event
                 };
-                let part = item::text_part(&text, json!(logprobs));
+                let part = item::text_part(&text, &json!(logprobs));
                 let (done, part_done) =
                     (at(json!({"text": text, "logprobs": logprobs})), at(json!({"part": part.clone()})));
                 self.push("response.output_text.done", done);

@@ -74,7 +74,7 @@ pub fn messages(items: &[Value], field: &str) -> Result<Vec<Value>, ApiError> {
                         None => turn["tool_calls"] = json!([call]),
                     },
                     None => {
-                        messages.push(json!({"role": "assistant", "content": null, "tool_calls": [call]}))
+                        messages.push(json!({"role": "assistant", "content": null, "tool_calls": [call]}));
                     }
                 }
             }

@@ -16,7 +16,7 @@ pub fn message(id: &str, status: &str, part: Option<Value>) -> Value {
 }
 
 #[must_use]
-pub fn text_part(text: &str, logprobs: Value) -> Value {
+pub fn text_part(text: &str, logprobs: &Value) -> Value {
     json!({"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs})
 }
 

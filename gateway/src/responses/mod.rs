@@ -37,7 +37,16 @@ pub async fn create(
     body: Body,
 ) -> Response {
     let stored = state.responses.tenant(&caller.tenant);
-    let call = Call { state, info, caller, headers, body, endpoint: "responses", errors: names::renamed };
+    let call = Call {
+        state,
+        info,
+        caller,
+        headers,
+        body,
+        endpoint: "responses",
+        looks_up: true,
+        errors: names::renamed,
+    };
     chat::answer(call, move |body, state| read::read(body, state, stored)).await
 }
 

@@ -80,7 +80,7 @@ impl TenantResponses {
                 // Deleted while it was written.
                 let _ = fs::remove_file(&path);
             }
-            if stored.shared.writes.fetch_add(1, Relaxed) % SWEEP == 0 {
+            if stored.shared.writes.fetch_add(1, Relaxed).is_multiple_of(SWEEP) {
                 stored.sweep();
             }
         });

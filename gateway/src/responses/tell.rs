@@ -89,7 +89,7 @@ impl Dialect for ResponseDialect {
         let mut output = Vec::new();
         if calls.is_empty() || !text.trim().is_empty() {
             let logprobs = if self.logprobs { json!(told(logprobs)) } else { json!([]) };
-            let part = item::text_part(&text, logprobs);
+            let part = item::text_part(&text, &logprobs);
             output.push(item::message(&item::id("msg_"), status, Some(part)));
         }
         for call in calls.into_pieces() {

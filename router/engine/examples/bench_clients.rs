@@ -17,7 +17,7 @@ use std::{
 };
 
 use reprise_engine::{DeviceKind, LocalConfig, LocalTier};
-use reprise_tier::{Event, GenerateRequest, Generation, Message, Priority, Role, Sampling, Tier, TierState};
+use reprise_tier::{Event, GenerateRequest, Generation, Message, Role, Sampling, Tier, TierState};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

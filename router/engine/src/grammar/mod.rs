@@ -59,7 +59,9 @@ impl Grammars {
         let grammar = match (form, tools) {
             (None, None) => return Ok(None),
             (form, Some(tools)) => tools::grammar(form, tools)?,
-            (Some(form), None) => TopLevelGrammar::from_json_schema(schema::of_form(form).map_err(of_form)?),
+            (Some(form), None) => {
+                TopLevelGrammar::from_json_schema(schema::of_form(form).map_err(|error| of_form(&error))?)
+            }
         };
         let key = key(scope, &grammar);
         let kept = self.kept.lock().get(&key);
@@ -67,13 +69,13 @@ impl Grammars {
             Some(compiled) => compiled,
             None => {
                 let compiled = self.compile(vocabulary, &grammar).map_err(|reason| match tools {
-                    Some(tools) => self.blame(vocabulary, form, tools, reason),
-                    None => of_form(SchemaError::Grammar(reason)),
+                    Some(tools) => self.blame(vocabulary, form, tools, &reason),
+                    None => of_form(&SchemaError::Grammar(reason)),
                 })?;
                 self.kept.lock().put(key, compiled)
             }
         };
-        Ok(Some(Box::new(GrammarMask::new(&compiled))))
+        Ok(Some(Box::new(GrammarMask::new(&compiled, tools.is_none()))))
     }
 
     /// Which of several schemas cannot be compiled.
@@ -82,18 +84,18 @@ impl Grammars {
         vocabulary: &Vocabulary,
         form: Option<&JsonForm>,
         tools: &Tools,
-        reason: String,
+        reason: &str,
     ) -> TierError {
         let compile = |schema: Result<Value, SchemaError>| {
             let grammar = TopLevelGrammar::from_json_schema(schema?);
             self.compile(vocabulary, &grammar).map(drop).map_err(SchemaError::Grammar)
         };
         if let Some(Err(error)) = form.map(|form| compile(schema::of_form(form))) {
-            return of_form(error);
+            return of_form(&error);
         }
         for (index, function) in tools.functions.iter().enumerate() {
             if let Err(error) = compile(schema::of_function(function)) {
-                return tools::of_function(index, error);
+                return tools::of_function(index, &error);
             }
         }
         let message = format!("Unsupported 'tools': together they are too much: {reason}.");
@@ -107,14 +109,14 @@ impl Grammars {
     }
 }
 
-fn of_form(error: SchemaError) -> TierError {
+fn of_form(error: &SchemaError) -> TierError {
     let message = format!("Unsupported schema in 'response_format': {error}.");
     TierError::Unsupported { param: "response_format".into(), message }
 }
 
 /// llguidance's reasons have details behind them that tell a client nothing.
-fn first_line(error: &impl ToString) -> String {
-    let text = error.to_string();
+fn first_line(error: &impl std::fmt::Display) -> String {
+    let text = format!("{error:#}");
     text.lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
 }
 

@@ -47,23 +47,19 @@ fn ready(schema: &Value, strict: bool) -> Result<Value, SchemaError> {
 }
 
 fn check(schema: &Value) -> Result<(), SchemaError> {
-    if levels(schema, MOST_LEVELS).is_none() {
+    if !is_within(schema, MOST_LEVELS) {
         return Err(SchemaError::TooDeep);
     }
     let bytes = schema.to_string().len();
     if bytes > MOST_BYTES { Err(SchemaError::TooLong(bytes)) } else { Ok(()) }
 }
 
-/// What is left of `left` levels.
-fn levels(value: &Value, left: usize) -> Option<usize> {
-    let deepest = |values: &mut dyn Iterator<Item = &Value>| {
-        let left = left.checked_sub(1)?;
-        values.try_fold(left, |least, value| Some(levels(value, left)?.min(least)))
-    };
+/// True if no more than `most` arrays and objects stand in one another.
+fn is_within(value: &Value, most: usize) -> bool {
     match value {
-        Value::Array(items) => deepest(&mut items.iter()),
-        Value::Object(map) => deepest(&mut map.values()),
-        _ => Some(left),
+        Value::Array(items) => most > 0 && items.iter().all(|item| is_within(item, most - 1)),
+        Value::Object(map) => most > 0 && map.values().all(|value| is_within(value, most - 1)),
+        _ => true,
     }
 }
 
@@ -130,7 +126,7 @@ fn bound(map: &mut Map<String, Value>) {
     let (least, greatest) = (["minimum", "exclusiveMinimum"], ["maximum", "exclusiveMaximum"]);
     for (side, other, value) in [(least, greatest, -MOST_INTEGER), (greatest, least, MOST_INTEGER)] {
         let mut opposite = other.into_iter().filter_map(|key| map.get(key)?.as_f64());
-        let room = opposite.all(|bound| bound.abs() < most);
+        let room = opposite.all(|bound| bound.abs() <= most);
         if room && side.iter().all(|key| !map.contains_key(*key)) {
             map.insert(side[0].to_owned(), json!(value));
         }

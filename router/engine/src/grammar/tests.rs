@@ -190,7 +190,7 @@ fn calls_have_their_form_and_their_arguments() {
         for (name, arguments) in calls {
             match name.as_str() {
                 "weather" => {
-                    assert!(arguments["city"].as_str().is_some_and(|city| city.chars().count() <= 5))
+                    assert!(arguments["city"].as_str().expect("text").chars().count() <= 5);
                 }
                 "sum" => assert!(arguments["n"].as_u64().is_some_and(|n| n <= 9)),
                 other => panic!("{other}"),

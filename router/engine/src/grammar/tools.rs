@@ -23,7 +23,7 @@ pub(super) fn grammar(form: Option<&JsonForm>, tools: &Tools) -> Result<TopLevel
     let mut lark = String::new();
     let answer = match (&tools.choice, form) {
         (ToolChoice::Auto, Some(form)) => {
-            let schema = schema::of_form(form).map_err(of_form)?;
+            let schema = schema::of_form(form).map_err(|error| of_form(&error))?;
             rule(&mut lark, "answer", &format!("%json {schema}"));
             "answer | open calls"
         }
@@ -47,7 +47,7 @@ pub(super) fn grammar(form: Option<&JsonForm>, tools: &Tools) -> Result<TopLevel
         {
             continue;
         }
-        let schema = schema::of_function(function).map_err(|error| of_function(index, error))?;
+        let schema = schema::of_function(function).map_err(|error| of_function(index, &error))?;
         let head = literal(&format!("{NAME}{}{ARGUMENTS}", function.name));
         rule(&mut lark, &format!("call_{index}"), &format!("{head} arguments_{index} {}", literal(CLOSE)));
         rule(&mut lark, &format!("arguments_{index}"), &format!("%json {schema}"));
@@ -61,7 +61,7 @@ pub(super) fn grammar(form: Option<&JsonForm>, tools: &Tools) -> Result<TopLevel
     Ok(TopLevelGrammar::from_lark(lark))
 }
 
-pub(super) fn of_function(index: usize, error: SchemaError) -> TierError {
+pub(super) fn of_function(index: usize, error: &SchemaError) -> TierError {
     let param = format!("tools[{index}].function.parameters");
     let message = format!("Unsupported schema in '{param}': {error}.");
     TierError::Unsupported { param: param.into(), message }

@@ -37,7 +37,7 @@ impl ChatTemplate {
         Self::new(source.to_owned(), text(vocabulary.bos()), text(vocabulary.eos()))
     }
 
-    fn new(source: String, bos: String, eos: String) -> Result<Self, EngineError> {
+    pub(super) fn new(source: String, bos: String, eos: String) -> Result<Self, EngineError> {
         let mut environment = Environment::new();
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);

@@ -153,7 +153,9 @@ impl<'a> Running<'a> {
     /// True if the answer ended in a stop string.
     fn send(&mut self, piece: Piece) -> bool {
         match (piece.delta, &mut self.calls) {
-            (Some(delta), None) => drop(self.job.events.send(Ok(delta))),
+            (Some(delta), None) => {
+                self.job.events.send(Ok(delta));
+            }
             (Some(Event::Delta { text, logprobs }), Some(calls)) => {
                 for event in calls.divide(&text, logprobs) {
                     self.job.events.send(Ok(event));

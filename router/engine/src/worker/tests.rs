@@ -8,7 +8,7 @@ use reprise_scheduler::{
     AttentionRow, BackendError, CoreConfig, ExpertId, ModelLayout, PartWork, Row, SubLayerId,
 };
 use reprise_tier::{
-    Event, FinishReason, GenerateRequest, Generation, Message, Priority, Role, Sampling, Usage, channel,
+    Event, FinishReason, GenerateRequest, Generation, Message, Priority, Role, Usage, channel,
 };
 
 use super::*;
@@ -88,10 +88,7 @@ fn shared(max_sequences: usize, queue: usize) -> Shared {
         remote: false,
     };
     let shared = Shared::new(config);
-    shared
-        .loaded
-        .set(Loaded { info, prompts, grammars: crate::grammar::Grammars::default() })
-        .expect("not loaded yet");
+    shared.loaded.set(Loaded { info, prompts, grammars: Grammars::default() }).expect("not loaded yet");
     *shared.state.write() = TierState::Ready;
     shared
 }

@@ -10,7 +10,7 @@ use std::{
 
 use reprise_engine::{DeviceKind, LocalConfig, LocalTier};
 use reprise_tier::{
-    Event, Finish, GenerateRequest, Generation, Message, Priority, Role, Sampling, Tier, TierError, TierState,
+    Event, Finish, GenerateRequest, Generation, Message, Role, Sampling, Tier, TierError, TierState,
 };
 
 pub const SMALL: (&str, &str) = ("smollm2-135m-instruct-q4_1", "SmolLM2-135M-Instruct.Q4_1.gguf");

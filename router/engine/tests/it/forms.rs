@@ -1,4 +1,5 @@
 //! Answers that have to have a form, from the real small model.
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::sync::Arc;
 
