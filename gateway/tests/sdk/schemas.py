@@ -5,6 +5,11 @@ Strings and lists are bounded: a grammar makes an answer valid, but no grammar m
 
 from __future__ import annotations
 
+import decimal
+import json
+
+import jsonschema
+
 
 def obj(properties: dict, optional: tuple[str, ...] = (), **more) -> dict:
     required = [name for name in properties if name not in optional]
@@ -124,3 +129,13 @@ SCHEMAS: dict[str, dict] = {
 }
 
 assert len(SCHEMAS) == 50
+
+
+def check(schema: dict, text: str) -> None:
+    """Raises if `text` is not JSON that the schema admits. In decimals: as floats, 1.11 is no multiple of 0.01."""
+
+    def exact(json_text: str):
+        return json.loads(json_text, parse_float=decimal.Decimal)
+
+    formats = jsonschema.FormatChecker(["date", "ipv4", "uuid"])
+    jsonschema.Draft202012Validator(exact(json.dumps(schema)), format_checker=formats).validate(exact(text))

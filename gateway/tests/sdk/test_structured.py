@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import jsonschema
 import openai
 import pydantic
 import pytest
-from schemas import SCHEMAS
+from schemas import SCHEMAS, check
 from test_openai_sdk import PLAIN
 
 FIELDS = {"model": "small", "max_tokens": 600, "extra_headers": PLAIN}
@@ -20,11 +19,6 @@ def asking(what: str) -> list[dict]:
 
 def strict(name: str, schema: dict) -> dict:
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
-
-
-def check(schema: dict, text: str) -> None:
-    checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker(["date", "ipv4", "uuid"]))
-    checker.validate(json.loads(text))
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

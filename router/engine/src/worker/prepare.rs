@@ -27,12 +27,13 @@ fn prepare(loaded: &Loaded, ask: &Ask) -> Result<Prepared, TierError> {
     let vocabulary = loaded.prompts.vocabulary();
     sampling::check(&ask.sampling, vocabulary.len())?;
     let (form, tools) = (ask.form.as_ref(), ask.tools.as_deref());
+    // First: a schema beyond all bounds would make the prompt too long, and that is not the reason to give.
+    let mask = loaded.grammars.mask(vocabulary, ask.scope, form, tools)?;
     let tokens = match &ask.text {
         Some(text) => loaded.prompts.text(text).map_err(internal)?,
         None => prompt(loaded, Conversation { messages: &ask.messages, form, tools })?,
     };
     let limit = limit(loaded.info.context_length, tokens.len(), ask.max_tokens)?;
-    let mask = loaded.grammars.mask(vocabulary, ask.scope, form, tools)?;
     Ok(Prepared { tokens, limit, mask })
 }
 
