@@ -12,6 +12,9 @@ use crate::error::ApiError;
 pub fn items(input: Option<&Value>) -> Result<Vec<Value>, ApiError> {
     let items = match input {
         Some(Value::String(text)) => vec![json!({"role": "user", "content": text})],
+        Some(Value::Array(items)) if items.is_empty() => {
+            return Err(ApiError::invalid("input", "'input' must hold at least one item."));
+        }
         Some(Value::Array(items)) => items.clone(),
         None | Some(Value::Null) => return Err(ApiError::missing("input")),
         Some(_) => {
@@ -145,6 +148,7 @@ mod tests {
             error.body.param.unwrap()
         };
         assert_eq!(param(json!(7)), "input");
+        assert_eq!(param(json!([])), "input");
         assert_eq!(param(json!([7])), "input[0]");
         assert_eq!(param(json!([{"type": "web_search_call"}])), "input[0].type");
         assert_eq!(param(json!([{"role": "user"}])), "input[0].content");
