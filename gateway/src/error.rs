@@ -40,6 +40,14 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, ErrorBody::invalid(param, message))
     }
 
+    /// 400 for a field that is not there.
+    #[must_use]
+    pub fn missing(param: &str) -> Self {
+        let body = ErrorBody::new(kind::INVALID_REQUEST, format!("Missing required parameter: '{param}'."));
+        let body = body.with_param(param).with_code("missing_required_parameter");
+        Self::new(StatusCode::BAD_REQUEST, body)
+    }
+
     /// 400 for a field that is not supported.
     #[must_use]
     pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
@@ -141,7 +149,8 @@ impl From<&TierError> for ApiError {
                 let message = error.to_string();
                 Self::new(StatusCode::BAD_REQUEST, ErrorBody::context_length_exceeded(capitalised(&message)))
             }
-            TierError::InvalidRequest { param, message } => Self::invalid(*param, message.as_str()),
+            TierError::InvalidRequest { param, message } => Self::invalid(param.as_ref(), message.as_str()),
+            TierError::Unsupported { param, message } => Self::unsupported(param.as_ref(), message.as_str()),
             TierError::DeadlineExceeded => Self::deadline(),
             TierError::Upstream { status, message, retry_after } => upstream(*status, message, *retry_after),
             TierError::Internal { .. } => Self::internal(),
@@ -172,6 +181,7 @@ pub fn tier_error_label(error: &TierError) -> &'static str {
         TierError::ShuttingDown => "shutting_down",
         TierError::ContextExceeded { .. } => "context_exceeded",
         TierError::InvalidRequest { .. } => "invalid_request",
+        TierError::Unsupported { .. } => "unsupported",
         TierError::DeadlineExceeded => "deadline",
         TierError::Upstream { .. } => "upstream",
         TierError::Internal { .. } => "internal",

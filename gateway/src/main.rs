@@ -6,6 +6,7 @@ mod auth;
 mod boot;
 mod chat;
 mod command;
+mod completions;
 mod config;
 mod console;
 mod decisions;
@@ -15,6 +16,7 @@ mod feedback;
 mod http;
 mod metrics;
 mod process;
+mod responses;
 mod state;
 
 use std::process::ExitCode;

@@ -17,6 +17,7 @@ use crate::chat::ShadowBudget;
 use crate::config::Config;
 use crate::decisions::DecisionLog;
 use crate::metrics::Metrics;
+use crate::responses::ResponseStore;
 
 /// How handlers get at it.
 pub type SharedState = Arc<AppState>;
@@ -33,6 +34,8 @@ pub struct AppState {
     /// Whether `memory` may still come.
     pub settling: Settling,
     pub decisions: DecisionLog,
+    /// What clients of the Responses API may come back to.
+    pub responses: ResponseStore,
     pub metrics: Metrics,
     /// Requests that may be under way at once.
     pub slots: Arc<Semaphore>,

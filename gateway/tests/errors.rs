@@ -142,9 +142,10 @@ async fn sizes_have_limits() {
 async fn what_is_not_built_says_so() {
     let gateway = Gateway::start(Setup::small()).await;
     for (field, value) in [
-        ("tools", json!([{"type": "function", "function": {"name": "f"}}])),
-        ("response_format", json!({"type": "json_object"})),
+        ("functions", json!([{"name": "f"}])),
+        ("response_format", json!({"type": "grammar"})),
         ("reasoning_effort", json!("low")),
+        ("guided_choice", json!(["a", "b"])),
     ] {
         let mut body = ask("small", CAPITAL);
         body[field] = value;

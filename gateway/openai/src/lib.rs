@@ -5,6 +5,7 @@
 //! (unknown fields, roles, parts), so that every new field of OpenAI's would be an outage.
 
 pub mod chat;
+pub mod completions;
 mod embeddings;
 mod error;
 mod model;

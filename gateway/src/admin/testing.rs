@@ -110,6 +110,7 @@ impl Fixture {
             memory: OnceLock::from(memory),
             settling: Settling::settled(),
             decisions: DecisionLog::new(8),
+            responses: crate::responses::ResponseStore::new(&config.data_dir),
             metrics: Metrics::new().unwrap(),
             slots: Arc::new(Semaphore::new(1)),
             searches: Arc::new(Semaphore::new(1)),

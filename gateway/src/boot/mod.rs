@@ -31,6 +31,7 @@ use crate::decisions::DecisionLog;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::process;
+use crate::responses::ResponseStore;
 use crate::state::{AppState, Settling, SharedState};
 
 pub use embedder::load as load_embedder;
@@ -85,6 +86,7 @@ fn state(config: Config) -> anyhow::Result<(SharedState, Vec<tiers::Waiting>)> {
         memory: OnceLock::new(),
         settling,
         decisions: DecisionLog::new(DECISIONS),
+        responses: ResponseStore::new(&config.data_dir),
         metrics,
         slots: Arc::new(Semaphore::new(config.server.max_concurrent_requests)),
         searches: Arc::new(Semaphore::new(2 * cores)),

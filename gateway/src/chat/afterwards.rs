@@ -60,10 +60,12 @@ impl Lesson {
         key: Option<ExactKey>,
     ) -> Self {
         let remembers = directives.write && trail.state.config.cache.admit;
-        // Of several answers none is the one to learn from; a biased one is bent to the client's purpose.
+        // Of several answers none is the one to learn from; a biased one is bent to the client's purpose; what is answered
+        // where tools were at hand is no pattern for where there are none.
         let exemplary = ask.is_context_free()
             && ask.remote_only.is_none()
             && ask.choices == 1
+            && ask.tools.is_none()
             && ask.sampling.logit_bias.is_empty();
         let question = ask.question().filter(|_| remembers && exemplary);
         Self {

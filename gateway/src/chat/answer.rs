@@ -4,24 +4,6 @@ use reprise_cache::StoredAnswer;
 use reprise_openai::Usage;
 use reprise_openai::chat::{Logprobs, TokenLogprob, TopLogprob};
 use reprise_tier::{Finish, FinishReason, Timings};
-use uuid::Uuid;
-
-/// What stands in every answer and in every chunk of one.
-#[derive(Debug, Clone)]
-pub struct Head {
-    pub id: String,
-    /// Unix time in seconds.
-    pub created: i64,
-    /// The id of the model that answered.
-    pub model: String,
-}
-
-impl Head {
-    #[must_use]
-    pub fn new(created: i64, model: impl Into<String>) -> Self {
-        Self { id: format!("chatcmpl-{}", Uuid::now_v7().simple()), created, model: model.into() }
-    }
-}
 
 #[must_use]
 pub fn reason_text(reason: FinishReason) -> &'static str {
@@ -63,12 +45,15 @@ pub fn logprobs_of(asked: bool, text: &str, tokens: Vec<TokenLogprob>) -> Option
     (asked && (text.is_empty() || !tokens.is_empty())).then(|| Logprobs::content(tokens))
 }
 
-/// The ends of all choices as one: the prompt is counted once, what was generated in all of them; the first says why.
-/// `None` if there is none.
-pub fn joined(finishes: &[Finish]) -> Option<Finish> {
+/// The ends of all choices as one: a prompt is counted once for its `each` choices, what was generated in all of them; the
+/// first says why. `None` if there is none.
+pub fn joined(finishes: &[Finish], each: u32) -> Option<Finish> {
     let (first, others) = finishes.split_first()?;
     let mut joined = first.clone();
-    for other in others {
+    for (index, other) in (1..).zip(others) {
+        if index % each.max(1) == 0 {
+            joined.usage.prompt_tokens += other.usage.prompt_tokens;
+        }
         joined.usage.completion_tokens += other.usage.completion_tokens;
         // Together with the tokens of all, the mean time per token stays what it was.
         let Timings { decode, .. } = other.timings;
@@ -89,12 +74,13 @@ mod tests {
             reason,
             usage: reprise_tier::Usage { prompt_tokens: 9, completion_tokens },
             timings: Timings { decode: Duration::from_secs(1), ..Timings::default() },
-            tool_calls: None,
         };
-        let joined = joined(&[finish(FinishReason::Length, 5), finish(FinishReason::Stop, 2)]).unwrap();
-        assert_eq!((joined.reason, usage_of(&joined)), (FinishReason::Length, Usage::new(9, 7)));
-        assert_eq!(joined.timings.decode, Duration::from_secs(2));
-        assert!(super::joined(&[]).is_none());
+        let two = [finish(FinishReason::Length, 5), finish(FinishReason::Stop, 2)];
+        assert_eq!(usage_of(&joined(&two, 1).unwrap()), Usage::new(18, 7), "of two prompts");
+        let one = joined(&two, 2).unwrap();
+        assert_eq!((one.reason, usage_of(&one)), (FinishReason::Length, Usage::new(9, 7)));
+        assert_eq!(one.timings.decode, Duration::from_secs(2));
+        assert!(joined(&[], 1).is_none());
     }
 
     #[test]

@@ -13,19 +13,46 @@ pub fn beyond_local(fields: &Map<String, Value>) -> Option<&str> {
 
 fn changes_the_answer(name: &str, value: &Value) -> bool {
     match name {
-        "tools" | "functions" => !is_empty(value),
-        "tool_choice" | "function_call" => {
-            !matches!(value.as_str(), Some("none" | "auto")) && !value.is_null()
-        }
-        "response_format" => {
-            !value.is_null() && value.get("type").and_then(Value::as_str).is_none_or(|kind| kind != "text")
-        }
+        "functions" => !is_empty(value),
+        "function_call" => !matches!(value.as_str(), Some("none" | "auto")) && !value.is_null(),
         "modalities" => {
             !value.is_null() && value.as_array().is_none_or(|all| all.iter().any(|one| one != "text"))
         }
+        // OpenAI's.
         "audio" | "reasoning_effort" | "verbosity" | "web_search_options" => !value.is_null(),
+        // Other servers', which clients of theirs may send here: vLLM, llama.cpp, Ollama, TGI.
+        "guided_json"
+        | "guided_regex"
+        | "guided_choice"
+        | "guided_grammar"
+        | "structured_outputs"
+        | "grammar"
+        | "json_schema"
+        | "min_tokens"
+        | "ignore_eos"
+        | "stop_token_ids"
+        | "bad_words"
+        | "allowed_token_ids"
+        | "length_penalty"
+        | "use_beam_search"
+        | "best_of"
+        | "typical_p"
+        | "mirostat"
+        | "xtc_probability"
+        | "dry_multiplier"
+        | "chat_template"
+        | "chat_template_kwargs"
+        | "documents"
+        | "continue_final_message"
+        | "prompt_logprobs"
+        | "truncate_prompt_tokens"
+        | "format" => !is_off(value),
         _ => false,
     }
+}
+
+fn is_off(value: &Value) -> bool {
+    is_empty(value) || *value == Value::Bool(false) || value.as_f64() == Some(0.0)
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -46,9 +73,9 @@ mod tests {
     #[test]
     fn what_changes_the_answer_is_named() {
         for (name, value) in [
-            ("tools", json!([{"type": "function"}])),
-            ("tool_choice", json!({"type": "function"})),
-            ("response_format", json!({"type": "json_object"})),
+            ("functions", json!([{"name": "f"}])),
+            ("guided_json", json!({"type": "object"})),
+            ("ignore_eos", json!(true)),
             ("modalities", json!(["text", "audio"])),
             ("reasoning_effort", json!("low")),
         ] {
@@ -60,8 +87,8 @@ mod tests {
     #[test]
     fn defaults_and_harmless_fields_are_borne() {
         let Value::Object(fields) = json!({
-            "tools": [], "tool_choice": "auto", "response_format": {"type": "text"}, "modalities": ["text"],
-            "user": "u", "metadata": {"a": "b"}, "store": true, "service_tier": "auto", "parallel_tool_calls": true,
+            "functions": [], "function_call": "auto", "modalities": ["text"], "ignore_eos": false, "min_tokens": 0,
+            "user": "u", "metadata": {"a": "b"}, "store": true, "service_tier": "auto",
             "from_the_future": {"deep": 1}, "audio": null,
         }) else {
             panic!("not an object")

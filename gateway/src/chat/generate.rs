@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use reprise_cache::TenantId;
 use reprise_cache::selection::Chosen;
-use reprise_tier::{Event, Finish, GenerateRequest, Generation, SharedTier, TierError, TokenLogprob};
+use reprise_tier::{
+    Event, Finish, GenerateRequest, Generation, SharedTier, TierError, TokenLogprob, ToolCallPiece,
+};
 use sha2::{Digest, Sha256};
 
 use super::compose::compose;
@@ -65,6 +67,10 @@ pub enum What {
     Piece {
         text: String,
         logprobs: Vec<TokenLogprob>,
+    },
+    ToolCall {
+        index: usize,
+        piece: ToolCallPiece,
     },
     End(Finish),
 }
@@ -126,8 +132,10 @@ impl<'a> Attempts<'a> {
         let tier = trail.state.pool.tier(attempt.tier).cloned();
         let tier = tier.ok_or_else(|| TierError::Internal { message: "no such tier".to_owned() })?;
         let request = self.request(trail, attempt);
-        let generations = (0..self.ask.choices).map(|choice| {
+        let generations = (0..self.ask.generations()).map(|index| {
             let mut request = request.clone();
+            let (text, choice) = (index / self.ask.choices, index % self.ask.choices);
+            request.text = self.ask.texts.get(text as usize).cloned();
             request.sampling.seed = request.sampling.seed.map(|seed| seed_of(seed, choice));
             tier.submit(request).map(Some)
         });
@@ -153,9 +161,12 @@ impl<'a> Attempts<'a> {
             sampling: ask.sampling.clone(),
             max_tokens: ask.max_tokens,
             stop: ask.stop.clone(),
+            form: ask.form.clone(),
+            tools: ask.tools.clone(),
             priority: self.directives.priority,
             deadline: Some(self.deadline),
             scope: scope_of(&trail.caller.tenant),
+            text: None,
             body: Some(ask.body.clone()),
         }
     }
@@ -179,9 +190,7 @@ impl<'a> Attempts<'a> {
         }
         let context = |tier: usize| pool.tier(tier).map_or(0, |tier| tier.info().context_length);
         let fits = |tier: &usize| !too_long || context(*tier) > context(failed.tier);
-        let able = |tier: &usize| {
-            self.ask.remote_only.is_none() || pool.tier(*tier).is_some_and(|tier| tier.info().remote)
-        };
+        let able = |tier: &usize| pool.tier(*tier).is_some_and(|tier| self.ask.suits(tier.info()));
         let fallbacks = pool.fallbacks(failed.tier).into_iter();
         let next = fallbacks.filter(|tier| !self.tried.contains(tier)).filter(fits).find(able);
         self.next = next.map(|tier| Attempt { tier, examples: failed.examples });
@@ -214,6 +223,7 @@ impl Running {
                 Event::Started { .. } => continue,
                 Event::Delta { text, logprobs } if text.is_empty() && logprobs.is_empty() => continue,
                 Event::Delta { text, logprobs } => What::Piece { text, logprobs },
+                Event::ToolCall { index, piece } => What::ToolCall { index, piece },
                 Event::Finished(finish) => What::End(finish),
             };
             return Ok(Step { choice, what });

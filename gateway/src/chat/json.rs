@@ -1,35 +1,29 @@
-//! The answer as one JSON body. Nothing is sent before it is whole, so that a tier that breaks off can be replaced.
+//! The answer as one body. Nothing is sent before it is whole, so that a tier that breaks off can be replaced.
 
-use reprise_openai::chat::{AnswerMessage, ChatCompletion, Choice};
-use reprise_tier::{Finish, TierError, TokenLogprob};
+use bytes::Bytes;
+use reprise_tier::{Finish, TierError};
 
 use super::afterwards::{Lesson, Whole};
-use super::answer::{Head, joined, logprobs_of, reason_text, told, usage_of};
+use super::answer::{joined, reason_text, usage_of};
+use super::dialect::{Dialect, Written};
 use super::generate::{Attempts, Running, Step, What};
 use super::parse::Ask;
 use super::trail::Trail;
 use crate::error::{ApiError, tier_error_label};
-
-/// A choice, as far as it has come.
-#[derive(Debug, Clone, Default)]
-struct Written {
-    text: String,
-    logprobs: Vec<TokenLogprob>,
-    finish: Option<Finish>,
-}
 
 /// # Errors
 /// No tier gave a whole answer.
 pub async fn answer(
     trail: &mut Trail,
     ask: &Ask,
+    dialect: &dyn Dialect,
     attempts: &mut Attempts<'_>,
     mut lesson: Lesson,
-) -> Result<(ChatCompletion, Finish), ApiError> {
+) -> Result<(Bytes, Finish), ApiError> {
     loop {
         let mut running = attempts.start(trail).await?;
         trail.wait_begins();
-        let collected = collect(&mut running).await;
+        let collected = collect(&mut running, ask.choices).await;
         trail.wait_ends();
         match collected {
             Ok((choices, finish)) => {
@@ -43,13 +37,13 @@ pub async fn answer(
                     with_examples: trail.facts().examples > 0,
                 };
                 lesson.store(&whole).await;
-                let asked = ask.sampling.logprobs.is_some();
-                let Head { id, created, model } = Head::new(trail.created_second(), whole.model.as_str());
-                let choices =
-                    (0..).zip(choices).map(|(index, written)| choice(index, written, asked)).collect();
-                let completion = ChatCompletion::new(id, created, model, choices, whole.usage);
+                let head = dialect.head(trail.created_second(), &whole.model);
+                let body = dialect.whole(head, choices, whole.usage).map_err(|error| {
+                    tracing::error!(%error, "an answer cannot be written");
+                    ApiError::internal()
+                })?;
                 lesson.learn(whole);
-                return Ok((completion, finish));
+                return Ok((body, finish));
             }
             Err(error) => {
                 tracing::warn!(request = %trail.id(), kind = tier_error_label(&error), "an answer broke off");
@@ -61,34 +55,31 @@ pub async fn answer(
     }
 }
 
-/// All choices to their ends, and these as one.
-async fn collect(running: &mut Running) -> Result<(Vec<Written>, Finish), TierError> {
+/// All choices to their ends, and these as one. `each`: choices of one prompt.
+async fn collect(running: &mut Running, each: u32) -> Result<(Vec<Written>, Finish), TierError> {
+    let internal = |message: String| TierError::Internal { message };
     let mut choices = vec![Written::default(); running.choices()];
-    while choices.iter().any(|choice| choice.finish.is_none()) {
+    let mut finishes = vec![None; running.choices()];
+    while finishes.iter().any(Option::is_none) {
         let Step { choice, what } = running.step().await?;
-        let Some(choice) = choices.get_mut(choice) else { continue };
+        let (Some(written), Some(finish)) = (choices.get_mut(choice), finishes.get_mut(choice)) else {
+            continue;
+        };
         match what {
             What::Piece { text, logprobs } => {
-                choice.text.push_str(&text);
-                choice.logprobs.extend(logprobs);
+                written.text.push_str(&text);
+                written.logprobs.extend(logprobs);
             }
-            What::End(finish) => choice.finish = Some(finish),
+            What::ToolCall { index, piece } => {
+                written.calls.add(index, piece).map_err(|error| internal(error.to_string()))?;
+            }
+            What::End(end) => {
+                written.reason = reason_text(end.reason);
+                *finish = Some(end);
+            }
         }
     }
-    let finishes: Vec<Finish> = choices.iter().filter_map(|choice| choice.finish.clone()).collect();
-    let finish = joined(&finishes);
-    let finish =
-        finish.ok_or_else(|| TierError::Internal { message: "no choice was generated".to_owned() })?;
+    let finishes: Vec<Finish> = finishes.into_iter().flatten().collect();
+    let finish = joined(&finishes, each).ok_or_else(|| internal("no choice was generated".to_owned()))?;
     Ok((choices, finish))
-}
-
-fn choice(index: u32, written: Written, with_logprobs: bool) -> Choice {
-    let Written { text, logprobs, finish } = written;
-    let logprobs = logprobs_of(with_logprobs, &text, told(logprobs));
-    let tool_calls = finish.as_ref().and_then(|finish| finish.tool_calls.clone());
-    // A turn that only calls tools has no content.
-    let content = Some(text).filter(|text| tool_calls.is_none() || !text.is_empty());
-    let message = AnswerMessage { role: "assistant".into(), content, refusal: None, tool_calls };
-    let finish_reason = finish.map(|finish| reason_text(finish.reason).to_owned());
-    Choice { index, message, logprobs, finish_reason }
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use reprise_cache::{Fingerprint, Instructions};
-use reprise_openai::chat::{ChatMessage, ChatRequest, Content};
+use reprise_openai::chat::ChatRequest;
 use reprise_router::Pool;
-use reprise_tier::{Message, Role, Sampling};
+use reprise_tier::{JsonForm, Message, Role, Sampling, TierInfo, Tools};
 use serde_json::{Map, Value};
 
+use super::form::form;
 use super::sampling::sampling;
+use super::tools::tools;
+use super::turns::turns;
 use super::{exact, fields};
 use crate::error::ApiError;
 
@@ -18,15 +21,21 @@ pub struct Ask {
     /// The tier that the client named; `None` for `auto`.
     pub pinned: Option<usize>,
     pub messages: Vec<Message>,
+    /// Texts to go on with, where there are no messages.
+    pub texts: Arc<[String]>,
     /// Index of the last user message.
     pub question: Option<usize>,
     pub sampling: Sampling,
-    /// How many answers are wanted, at least 1.
+    /// How many answers are wanted, of each text if there are several; at least 1.
     pub choices: u32,
     /// Of a request whose repetition gives the same answer, all of which the store holds.
     pub fingerprint: Option<Fingerprint>,
     pub max_tokens: Option<u32>,
     pub stop: Vec<String>,
+    /// What the answer has to be.
+    pub form: Option<JsonForm>,
+    /// What the model may call.
+    pub tools: Option<Arc<Tools>>,
     pub stream: bool,
     pub include_usage: bool,
     /// The field that no local tier can honour, if there is one.
@@ -47,31 +56,94 @@ impl Ask {
     /// 400 that names the field, or 404 for a model that is not there.
     pub fn read(body: Map<String, Value>, pool: &Pool) -> Result<Self, ApiError> {
         let request = ChatRequest::from_body(&body)?;
+        let (messages, rich) = turns(&request.messages)?;
+        Self::new(&request, messages, Arc::default(), rich, body, pool)
+    }
+
+    /// Texts that are gone on with. `request` has no messages; `body` is what was really sent.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn completion(
+        request: &ChatRequest,
+        texts: Arc<[String]>,
+        body: Map<String, Value>,
+        pool: &Pool,
+    ) -> Result<Self, ApiError> {
+        Self::new(request, Vec::new(), texts, None, body, pool)
+    }
+
+    fn new(
+        request: &ChatRequest,
+        messages: Vec<Message>,
+        texts: Arc<[String]>,
+        rich: Option<String>,
+        body: Map<String, Value>,
+        pool: &Pool,
+    ) -> Result<Self, ApiError> {
         let pinned = pinned(&request.model, pool)?;
-        let (messages, rich) = messages(&request.messages)?;
-        let remote_only = rich.or_else(|| fields::beyond_local(&request.extra).map(str::to_owned));
-        if let Some(field) = &remote_only {
-            check_remote(field, pinned, pool)?;
-        }
-        let sampling = sampling(&request)?;
+        let (form, form_beyond) = form(request.response_format.as_ref())?;
+        let (tools, tools_beyond) = tools(request)?;
+        let field_beyond = || fields::beyond_local(&request.extra).map(str::to_owned);
+        let remote_only = rich.or(form_beyond).or(tools_beyond).or_else(field_beyond);
+        let sampling = sampling(request)?;
         check_bias(&sampling, pinned, pool)?;
         let choices = choices(request.n)?;
         // Only text is stored, and only one.
-        let repeats = is_deterministic(&request) && sampling.logprobs.is_none() && choices == 1;
-        Ok(Self {
+        let repeats =
+            is_deterministic(request) && texts.len() <= 1 && sampling.logprobs.is_none() && choices == 1;
+        let ask = Self {
             pinned,
             question: messages.iter().rposition(|message| message.role == Role::User),
             messages,
+            texts,
             fingerprint: repeats.then(|| exact::fingerprint(&body)),
             sampling,
             choices,
-            max_tokens: max_tokens(&request)?,
-            stop: stop(request.stop.map(|stop| stop.into_vec()).unwrap_or_default())?,
+            form,
+            tools,
+            max_tokens: max_tokens(request)?,
+            stop: stop(request.stop.clone().map(|stop| stop.into_vec()).unwrap_or_default())?,
             stream: request.stream.unwrap_or(false),
             include_usage: include_usage(&request.stream_options, request.stream)?,
             remote_only,
             body: Arc::new(body),
-        })
+        };
+        ask.check_tiers(pool)?;
+        Ok(ask)
+    }
+
+    /// Some tier that may answer can.
+    fn check_tiers(&self, pool: &Pool) -> Result<(), ApiError> {
+        let possible = match self.pinned {
+            Some(tier) => pool.tier(tier).is_some_and(|tier| self.suits(tier.info())),
+            None => pool.iter().any(|tier| self.suits(tier.info())),
+        };
+        match &self.remote_only {
+            _ if possible => Ok(()),
+            Some(field) => Err(ApiError::unsupported(
+                field,
+                format!("Unsupported parameter: '{field}' is not supported with this model."),
+            )),
+            None => {
+                let message = "This model only chats: text is completed by models that run in this server.";
+                Err(ApiError::unsupported("model", message))
+            }
+        }
+    }
+
+    /// True if a tier can do all that is asked: fields that only a remote one may know, and texts, which are gone on with
+    /// only here, where no server stands between the text and the model.
+    #[must_use]
+    pub fn suits(&self, tier: &TierInfo) -> bool {
+        if tier.remote { self.texts.is_empty() } else { self.remote_only.is_none() }
+    }
+
+    /// Answers in all.
+    #[must_use]
+    pub fn generations(&self) -> u32 {
+        let texts = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
+        self.choices.saturating_mul(texts.max(1))
     }
 
     /// The last user message.
@@ -89,33 +161,44 @@ impl Ask {
         })
     }
 
-    /// Examples can help: the question is what is to be answered now, no tool had its say, and the conversation is no long
-    /// loop. Behind a tool's result, or far into a loop, the last user message is not what the answer depends on, so that
-    /// what is near to it is near to the wrong thing.
+    /// Examples can help: the question is what is to be answered now, no tool has or had its say, and the conversation is no
+    /// long loop. Where tools are at hand, examples answered without them would teach not to call any. Behind a tool's
+    /// result, or far into a loop, the last user message is not what the answer depends on, so that what is near to it is
+    /// near to the wrong thing.
     #[must_use]
     pub fn takes_examples(&self) -> bool {
         let told = |role| self.messages.iter().filter(|message| message.role == role).count();
         let is_last = self.question.is_some_and(|question| question + 1 == self.messages.len());
-        is_last && told(Role::Tool) == 0 && told(Role::Assistant) <= MOST_TURNS
+        is_last && self.tools.is_none() && told(Role::Tool) == 0 && told(Role::Assistant) <= MOST_TURNS
     }
 
     /// Text alone answers it: a remembered answer could.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.choices == 1 && self.sampling.logprobs.is_none()
+        let free = self.form.is_none() && self.tools.is_none();
+        free && self.choices == 1 && self.sampling.logprobs.is_none()
     }
 
-    /// All system messages: what a question means depends on them.
+    /// All system messages, and the form of the answer: what a question means depends on them.
     #[must_use]
     pub fn instructions(&self) -> Instructions {
         let system = |message: &&Message| message.role == Role::System;
-        Instructions::of(self.messages.iter().filter(system).map(|message| message.content.as_str()))
+        let form = self.form.as_ref().map(|form| match form {
+            JsonForm::Object => "json_object".to_owned(),
+            JsonForm::Schema(schema) => format!("json_schema {schema}"),
+        });
+        let told = self.messages.iter().filter(system).map(|message| message.content.as_str());
+        Instructions::of(told.chain(form.as_deref()))
     }
 
     /// A guess from the length of the text, for the router; only a tier's tokenizer knows.
     #[must_use]
     pub fn estimated_tokens(&self) -> u32 {
-        let tokens: usize = self.messages.iter().map(|message| 4 + message.content.len() / 4).sum();
+        let told = |function: &reprise_tier::Function| function.parameters.to_string().len() / 4 + 16;
+        let tools: usize = self.tools.iter().flat_map(|tools| &tools.functions).map(told).sum();
+        let turns: usize = self.messages.iter().map(|message| 4 + message.content.len() / 4).sum();
+        let texts: usize = self.texts.iter().map(|text| text.len() / 4).sum();
+        let tokens = tools + turns + texts;
         u32::try_from(tokens).unwrap_or(u32::MAX)
     }
 }
@@ -133,67 +216,6 @@ fn pinned(model: &str, pool: &Pool) -> Result<Option<usize>, ApiError> {
         Some((index, _)) => Ok(Some(index)),
         None => Err(ApiError::model_not_found(model)),
     }
-}
-
-/// The turns as text, and the path of the first that is more than text.
-fn messages(sent: &[ChatMessage]) -> Result<(Vec<Message>, Option<String>), ApiError> {
-    if sent.is_empty() {
-        return Err(ApiError::invalid("messages", "'messages' must hold at least one message."));
-    }
-    let mut rich = None;
-    let mut messages = Vec::with_capacity(sent.len());
-    for (index, message) in sent.iter().enumerate() {
-        let at = |field: &str| format!("messages[{index}].{field}");
-        let role = role(&message.role).ok_or_else(|| {
-            let known = "'system', 'developer', 'user', 'assistant' and 'tool'";
-            ApiError::invalid(at("role"), format!("Invalid role '{}': known are {known}.", message.role))
-        })?;
-        if role == Role::Tool {
-            rich.get_or_insert_with(|| at("role"));
-        }
-        let calls_tools = message.extra.get("tool_calls").is_some_and(|calls| !calls.is_null());
-        if calls_tools {
-            rich.get_or_insert_with(|| at("tool_calls"));
-        }
-        let content = match &message.content {
-            Some(content) => content_text(content).unwrap_or_else(|| {
-                rich.get_or_insert_with(|| at("content"));
-                String::new()
-            }),
-            None if calls_tools => String::new(),
-            None => return Err(ApiError::invalid(at("content"), format!("'{}' is missing.", at("content")))),
-        };
-        messages.push(Message::new(role, content));
-    }
-    Ok((messages, rich))
-}
-
-fn content_text(content: &Content) -> Option<String> {
-    content.text().ok().map(|text| text.into_owned())
-}
-
-fn role(name: &str) -> Option<Role> {
-    match name {
-        "system" | "developer" => Some(Role::System),
-        "user" => Some(Role::User),
-        "assistant" => Some(Role::Assistant),
-        "tool" => Some(Role::Tool),
-        _ => None,
-    }
-}
-
-fn check_remote(field: &str, pinned: Option<usize>, pool: &Pool) -> Result<(), ApiError> {
-    let possible = match pinned {
-        Some(tier) => pool.tier(tier).is_some_and(|tier| tier.info().remote),
-        None => pool.iter().any(|tier| tier.info().remote),
-    };
-    if possible {
-        return Ok(());
-    }
-    Err(ApiError::unsupported(
-        field,
-        format!("Unsupported parameter: '{field}' is not supported with this model."),
-    ))
 }
 
 fn choices(n: Option<i64>) -> Result<u32, ApiError> {

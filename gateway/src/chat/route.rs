@@ -106,23 +106,19 @@ fn decide(
     trail.state.router.decide(&context, &arms(trail, ask), Instant::now(), &mut rand::rng())
 }
 
-/// All arms, but only remote ones for a request that no local tier can honour.
+/// Those of the tiers that can do what is asked.
 fn arms(trail: &Trail, ask: &Ask) -> Vec<ArmState> {
     let pool = &trail.state.pool;
     let mut arms = pool.arms();
-    if ask.remote_only.is_some() {
-        arms.retain(|state| pool.tier(state.arm.tier).is_some_and(|tier| tier.info().remote));
-    }
+    arms.retain(|state| pool.tier(state.arm.tier).is_some_and(|tier| ask.suits(tier.info())));
     arms
 }
 
 /// The tier that the client named, else the default one, without examples.
 fn straight(trail: &Trail, ask: &Ask) -> Result<Plan, ApiError> {
     let pool = &trail.state.pool;
-    let tier = match (ask.pinned, &ask.remote_only) {
-        (Some(tier), _) => Some(tier),
-        (None, None) => pool.straight(),
-        (None, Some(_)) => arms(trail, ask).iter().find(|state| state.ready).map(|state| state.arm.tier),
-    };
+    let suits = |tier: &usize| pool.tier(*tier).is_some_and(|tier| ask.suits(tier.info()));
+    let able = || arms(trail, ask).iter().find(|state| state.ready).map(|state| state.arm.tier);
+    let tier = ask.pinned.or_else(|| pool.straight().filter(suits)).or_else(able);
     tier.map(|tier| Plan { tier, ..Plan::default() }).ok_or_else(|| RouteError::NotReady.into())
 }

@@ -17,7 +17,7 @@ use reprise_cache::{Cache, CacheConfig, EmbedError, Embedder, MemoryStore, Model
 use reprise_router::{PolicyKind, Pool, Router};
 use reprise_tier::{
     Event, EventSender, Finish, FinishReason, GenerateRequest, Generation, LikelyToken, Pressure, SharedTier,
-    Tier, TierError, TierInfo, TierState, Timings, TokenLogprob, Usage, channel,
+    Tier, TierError, TierInfo, TierState, Timings, TokenLogprob, Usage, call_begins, call_goes_on, channel,
 };
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -40,6 +40,8 @@ pub enum Play {
     Refuse(TierError),
     /// Fails before the first word.
     Fail(TierError),
+    /// These words, and calls of this function with each of these arguments.
+    Call(&'static str, &'static str, &'static [&'static str]),
     /// Fails after this word.
     Break(&'static str, TierError),
     /// This word and then nothing, for ever.
@@ -104,6 +106,22 @@ impl Tier for Scripted {
         }
         sender.send(Ok(Event::Started { prompt_tokens: 3 }));
         match play {
+            Play::Call(text, name, arguments) => {
+                if !text.is_empty() {
+                    word(&sender, text, logprobs);
+                }
+                for (index, arguments) in arguments.iter().enumerate() {
+                    let id = format!("call_{index}");
+                    for piece in [call_begins(&id, name), call_goes_on(arguments)] {
+                        sender.send(Ok(Event::ToolCall { index, piece }));
+                    }
+                }
+                sender.send(Ok(Event::Finished(Finish {
+                    reason: FinishReason::ToolCalls,
+                    usage: Usage { prompt_tokens: 3, completion_tokens: 5 },
+                    timings: Timings::default(),
+                })));
+            }
             Play::Say(text) => {
                 let words: Vec<&str> = text.split_inclusive(' ').collect();
                 words.iter().for_each(|text| word(&sender, text, logprobs));
@@ -111,7 +129,6 @@ impl Tier for Scripted {
                     reason: FinishReason::Stop,
                     usage: Usage { prompt_tokens: 3, completion_tokens: words.len() as u32 },
                     timings: Timings::default(),
-                    tool_calls: None,
                 })));
             }
             Play::Refuse(error) | Play::Fail(error) => {
@@ -173,6 +190,7 @@ impl Embedder for Words {
 pub struct Stage {
     pub state: SharedState,
     app: axum::Router,
+    _dir: tempfile::TempDir,
 }
 
 impl Stage {
@@ -191,6 +209,7 @@ impl Stage {
         // Nothing here waits for it but what is stuck.
         config.decision_deadline = std::time::Duration::from_secs(if stuck { 0 } else { 60 });
         change(&mut config);
+        let dir = tempfile::tempdir().unwrap();
         let embedder: Arc<dyn Embedder> = Arc::new(Words { stuck });
         let store = Arc::new(MemoryStore::default());
         let cache = Cache::open(CacheConfig::default(), embedder.model_hash(), embedder.dimensions(), store);
@@ -203,6 +222,7 @@ impl Stage {
             memory: OnceLock::from(memory),
             settling: Settling::settled(),
             decisions: DecisionLog::new(8),
+            responses: crate::responses::ResponseStore::new(dir.path()),
             metrics: Metrics::new().unwrap(),
             slots: Arc::new(Semaphore::new(config.server.max_concurrent_requests)),
             searches: Arc::new(Semaphore::new(1)),
@@ -215,11 +235,22 @@ impl Stage {
             started_at: Timestamp::now(),
             config,
         });
-        Self { app: http::app(&state), state }
+        Self { app: http::app(&state), state, _dir: dir }
     }
 
     pub async fn send(&self, body: &Value, headers: &[(&str, &str)]) -> Response {
-        let mut request = Request::post("/v1/chat/completions").header("content-type", "application/json");
+        self.send_to("POST", "/v1/chat/completions", body, headers).await
+    }
+
+    pub async fn send_to(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Response {
+        let mut request =
+            Request::builder().method(method).uri(path).header("content-type", "application/json");
         if headers.iter().all(|(name, _)| *name != "host") {
             request = request.header("host", "localhost");
         }

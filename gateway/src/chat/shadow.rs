@@ -89,9 +89,8 @@ impl Shadow {
             max_tokens: Some(max_tokens),
             stop: ask.stop.clone(),
             priority: Priority::Batch,
-            deadline: None,
             scope: scope_of(&trail.caller.tenant),
-            body: None,
+            ..GenerateRequest::default()
         };
         Some(Self { decision: decision.clone(), request, tokens: ask.estimated_tokens() + max_tokens })
     }
@@ -133,7 +132,7 @@ impl Shadow {
                     return Ok(Some(overlap(&answer.text, &text)));
                 }
                 Event::Finished(_) => return Ok(None),
-                Event::Started { .. } => {}
+                Event::Started { .. } | Event::ToolCall { .. } => {}
             }
         }
         Ok(None)

@@ -1,6 +1,5 @@
 //! The answer as server-sent events.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 
@@ -8,44 +7,27 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::unfold;
-use reprise_openai::chat::{ChatCompletionChunk, ChunkChoice, Delta, Logprobs};
-use reprise_openai::{Usage, sse};
+use reprise_openai::sse;
 use reprise_tier::{Finish, TierError};
-use serde_json::Value;
 
 use super::afterwards::{Lesson, Whole};
-use super::answer::{Head, joined, logprobs_of, reason_text, told, usage_of};
+use super::answer::{joined, reason_text, usage_of};
+use super::dialect::{Dialect, Events};
 use super::generate::{Running, Step, What};
 use super::trail::Trail;
 use crate::error::{ApiError, tier_error_label};
 use crate::state::SharedState;
 
-/// How the events of one answer are written.
-#[derive(Debug)]
-pub struct Writer {
-    head: Head,
-    include_usage: bool,
-    /// Events that were made and not yet taken.
-    events: VecDeque<Bytes>,
-}
-
-/// What the client wants to see in a stream.
-#[derive(Debug, Clone, Copy)]
-pub struct Format {
-    pub include_usage: bool,
-    pub logprobs: bool,
-}
-
 /// A stream that a tier is writing. Dropping it cancels the generation and files the trail.
 #[derive(Debug)]
 pub struct Writing {
     pub running: Running,
-    pub writer: Writer,
+    pub writer: Box<dyn Events>,
     /// Gone once the answer has ended.
     pub trail: Option<Trail>,
     pub lesson: Option<Lesson>,
-    /// Log probabilities were asked for.
-    logprobs: bool,
+    /// Choices of one prompt.
+    each: u32,
     /// Of the first choice.
     text: String,
     /// Of each choice that has ended.
@@ -58,69 +40,14 @@ pub struct Writing {
 #[derive(Debug)]
 struct OpenStream(SharedState);
 
-impl Writer {
-    pub fn new(head: Head, include_usage: bool, choices: u32) -> Self {
-        let mut writer = Self { head, include_usage, events: VecDeque::new() };
-        (0..choices).for_each(|index| writer.choice(ChunkChoice::new(index, Delta::role())));
-        writer
-    }
-
-    /// A piece of a choice, with its log probabilities where these are told.
-    pub fn piece(&mut self, index: u32, text: String, logprobs: Option<Logprobs>) {
-        self.choice(ChunkChoice::new(index, Delta::text(text)).with_logprobs(logprobs));
-    }
-
-    /// The end of a choice.
-    pub fn end(&mut self, index: u32, reason: &'static str, tool_calls: Option<&Value>) {
-        if let Some(calls) = tool_calls {
-            let delta = Delta { tool_calls: Some(numbered(calls)), ..Delta::default() };
-            self.choice(ChunkChoice::new(index, delta));
-        }
-        self.choice(ChunkChoice::end(index, reason));
-    }
-
-    /// All choices have ended.
-    pub fn done(&mut self, usage: Usage) {
-        if self.include_usage {
-            let Head { id, created, model } = &self.head;
-            self.push(sse::json(&ChatCompletionChunk::usage(id, *created, model, usage)));
-        }
-        self.events.push_back(sse::DONE);
-    }
-
-    /// The stream ends here and is not whole: no finish reason, no `[DONE]`.
-    pub fn error(&mut self, error: ApiError) {
-        self.push(sse::json(&error.body.into_response()));
-    }
-
-    fn choice(&mut self, choice: ChunkChoice) {
-        let Head { id, created, model } = &self.head;
-        let chunk = ChatCompletionChunk::piece(id, *created, model, choice);
-        let chunk = if self.include_usage { chunk.with_usage_to_come() } else { chunk };
-        self.push(sse::json(&chunk));
-    }
-
-    fn push(&mut self, event: Result<Bytes, serde_json::Error>) {
-        match event {
-            Ok(event) => self.events.push_back(event),
-            Err(error) => tracing::error!(%error, "a chunk cannot be written"),
-        }
-    }
-
-    /// All events at once: the answer is known.
-    pub fn into_body(self) -> Body {
-        Body::from_stream(futures::stream::iter(self.events.into_iter().map(Ok::<_, Infallible>)))
-    }
-}
-
 impl Writing {
-    pub fn new(running: Running, format: Format, trail: Trail, lesson: Lesson) -> Self {
-        let head = Head::new(trail.created_second(), running.tier.info().model.as_str());
+    pub fn new(running: Running, dialect: &dyn Dialect, each: u32, trail: Trail, lesson: Lesson) -> Self {
+        let head = dialect.head(trail.created_second(), &running.tier.info().model);
         let choices = running.choices();
         Self {
             running,
-            writer: Writer::new(head, format.include_usage, u32::try_from(choices).unwrap_or(u32::MAX)),
-            logprobs: format.logprobs,
+            writer: dialect.events(head, number(choices)),
+            each,
             finishes: vec![None; choices],
             with_examples: trail.facts().examples > 0,
             _open: OpenStream::new(&trail.state),
@@ -148,7 +75,7 @@ impl Writing {
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(event) = self.writer.events.pop_front() {
+            if let Some(event) = self.writer.take() {
                 return Some(event);
             }
             self.trail.as_ref()?;
@@ -157,8 +84,10 @@ impl Writing {
                     if choice == 0 {
                         self.text.push_str(&text);
                     }
-                    let logprobs = logprobs_of(self.logprobs, &text, told(logprobs));
                     self.writer.piece(number(choice), text, logprobs);
+                }
+                Ok(Step { choice, what: What::ToolCall { index, piece } }) => {
+                    self.writer.tool_call(number(choice), index, piece);
                 }
                 Ok(Step { choice, what: What::End(finish) }) => self.end(choice, finish).await,
                 Err(error) => self.break_off(&error),
@@ -168,19 +97,19 @@ impl Writing {
 
     /// The end of a choice; of the last, that of the answer.
     async fn end(&mut self, choice: usize, finish: Finish) {
-        let ending = (reason_text(finish.reason), finish.tool_calls.clone());
+        let ending = reason_text(finish.reason);
         if let Some(place) = self.finishes.get_mut(choice) {
             *place = Some(finish);
         }
         let finishes: Option<Vec<Finish>> = self.finishes.iter().cloned().collect();
-        match finishes.and_then(|finishes| joined(&finishes)) {
+        match finishes.and_then(|finishes| joined(&finishes, self.each)) {
             Some(whole) => self.finish(whole, choice, ending).await,
-            None => self.writer.end(number(choice), ending.0, ending.1.as_ref()),
+            None => self.writer.end(number(choice), ending),
         }
     }
 
     /// `last` is the choice that ended last, and how.
-    async fn finish(&mut self, finish: Finish, last: usize, ending: (&'static str, Option<Value>)) {
+    async fn finish(&mut self, finish: Finish, last: usize, ending: &'static str) {
         let info = self.running.tier.info();
         let whole = Whole {
             text: std::mem::take(&mut self.text),
@@ -194,7 +123,7 @@ impl Writing {
         if let Some(lesson) = &mut self.lesson {
             lesson.store(&whole).await;
         }
-        self.writer.end(number(last), ending.0, ending.1.as_ref());
+        self.writer.end(number(last), ending);
         self.writer.done(whole.usage);
         if let Some(trail) = self.trail.take() {
             trail.finish(whole.usage, whole.finish_reason, Some(&finish));
@@ -231,81 +160,4 @@ impl Drop for OpenStream {
 
 fn number(choice: usize) -> u32 {
     u32::try_from(choice).unwrap_or(u32::MAX)
-}
-
-/// In chunks each tool call has its index.
-fn numbered(calls: &Value) -> Value {
-    let Value::Array(calls) = calls else { return calls.clone() };
-    let numbered = calls.iter().enumerate().map(|(index, call)| {
-        let mut call = call.clone();
-        if let Value::Object(call) = &mut call {
-            call.entry("index").or_insert_with(|| index.into());
-        }
-        call
-    });
-    numbered.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use reprise_openai::chat::TokenLogprob;
-
-    use super::*;
-
-    fn written(include_usage: bool, write: impl FnOnce(&mut Writer)) -> Vec<String> {
-        let head = Head { id: "c".into(), created: 7, model: "m".into() };
-        let mut writer = Writer::new(head, include_usage, 1);
-        write(&mut writer);
-        let bytes: Vec<u8> = writer.events.into_iter().flatten().collect();
-        let events = sse::EventReader::default().push(&bytes).unwrap();
-        events.into_iter().map(|event| event.data).collect()
-    }
-
-    #[test]
-    fn a_stream_begins_with_the_role_and_ends_with_done() {
-        let events = written(true, |writer| {
-            writer.piece(0, "hi".into(), None);
-            writer.end(0, "stop", None);
-            writer.done(Usage::new(3, 1));
-        });
-        assert_eq!(events.len(), 5);
-        assert!(events[0].contains(r#""role":"assistant""#));
-        assert!(events[2].contains(r#""finish_reason":"stop""#) && events[2].contains(r#""usage":null"#));
-        assert!(events[3].contains(r#""total_tokens":4"#) && events[3].contains(r#""choices":[]"#));
-        assert_eq!(events[4], "[DONE]");
-    }
-
-    #[test]
-    fn choices_have_their_index_and_logprobs_their_place() {
-        let events = written(false, |writer| {
-            let token =
-                TokenLogprob { token: "a".into(), logprob: -0.5, bytes: None, top_logprobs: Vec::new() };
-            writer.piece(1, "a".into(), Some(Logprobs::content(vec![token])));
-            writer.end(1, "length", None);
-        });
-        assert!(
-            events[1].contains(
-                r#"{"index":1,"delta":{"content":"a"},"logprobs":{"content":[{"token":"a","logprob":-0.5,"bytes":null,"top_logprobs":[]}],"refusal":null},"finish_reason":null}"#
-            ),
-            "{events:?}"
-        );
-        assert!(events[2].contains(r#""index":1,"delta":{},"logprobs":null,"finish_reason":"length""#));
-    }
-
-    #[test]
-    fn a_broken_stream_ends_with_the_error() {
-        let events = written(false, |writer| writer.error(ApiError::internal()));
-        assert!(events.last().unwrap().starts_with(r#"{"error":"#), "{events:?}");
-        assert!(!events.iter().any(|event| event == "[DONE]"));
-    }
-
-    #[test]
-    fn tool_calls_are_numbered() {
-        let calls = serde_json::json!([{"id": "a"}, {"id": "b", "index": 1}]);
-        let events = written(false, |writer| writer.end(0, "tool_calls", Some(&calls)));
-        assert!(
-            events[1].contains(r#""tool_calls":[{"id":"a","index":0},{"id":"b","index":1}]"#),
-            "{events:?}"
-        );
-    }
 }

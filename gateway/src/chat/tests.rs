@@ -227,9 +227,9 @@ async fn what_only_a_remote_tier_can_do_is_refused_by_name() {
     let small = Scripted::new("small", 0.1, &[Play::Say("blue")]);
     let stage = Stage::new(PolicyKind::SmallPlain, &[&small]);
     let mut tools = ask("auto", QUESTION);
-    tools["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
+    tools["tools"] = json!([{"type": "custom", "custom": {"name": "f"}}]);
     let image = json!({"model": "small", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]});
-    for (body, param) in [(tools, "tools"), (image, "messages[0].content")] {
+    for (body, param) in [(tools, "tools[0].type"), (image, "messages[0].content")] {
         let response = stage.send(&body, &[]).await;
         assert_eq!(response.status().as_u16(), 400);
         assert_eq!(json(response).await["error"]["param"], param);

@@ -18,7 +18,6 @@ use crate::error::ApiError;
 use crate::http::{Facts, RequestInfo};
 use crate::state::SharedState;
 
-const ENDPOINT: &str = "chat";
 /// nginx's status for a client that went away before it was answered; no client ever sees it.
 const CLIENT_CLOSED: u16 = 499;
 
@@ -38,6 +37,8 @@ pub struct Trail {
     pub state: SharedState,
     pub caller: Caller,
     info: RequestInfo,
+    /// The label of the route.
+    endpoint: &'static str,
     record: DecisionRecord,
     waited: Duration,
     waiting_since: Option<Instant>,
@@ -52,7 +53,7 @@ pub struct Trail {
 
 impl Trail {
     #[must_use]
-    pub fn begin(state: SharedState, info: RequestInfo, caller: Caller) -> Self {
+    pub fn begin(state: SharedState, info: RequestInfo, caller: Caller, endpoint: &'static str) -> Self {
         let record = DecisionRecord {
             request_id: Arc::clone(&info.id),
             created: info.at,
@@ -79,6 +80,7 @@ impl Trail {
             state,
             caller,
             info,
+            endpoint,
             record,
             waited: Duration::ZERO,
             waiting_since: None,
@@ -300,10 +302,10 @@ impl Trail {
             _ => self.record.tier.as_deref().unwrap_or_default(),
         };
         let metrics = &self.state.metrics;
-        metrics.requests.with_label_values(&[ENDPOINT, &status.to_string(), tier, cache.as_str()]).inc();
+        metrics.requests.with_label_values(&[self.endpoint, &status.to_string(), tier, cache.as_str()]).inc();
         metrics
             .request_duration
-            .with_label_values(&[ENDPOINT, tier, cache.as_str()])
+            .with_label_values(&[self.endpoint, tier, cache.as_str()])
             .observe(took.as_secs_f64());
         if status == StatusCode::OK.as_u16() {
             metrics.cache_lookups.with_label_values(&[cache.label()]).inc();

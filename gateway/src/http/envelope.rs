@@ -106,9 +106,11 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
 fn endpoint(path: Option<&MatchedPath>) -> &'static str {
     match path.map(MatchedPath::as_str) {
         Some("/v1/chat/completions") => "chat",
+        Some("/v1/completions") => "completions",
         Some("/v1/embeddings") => "embeddings",
         Some("/v1/feedback") => "feedback",
         Some("/v1/models" | "/v1/models/{*id}") => "models",
+        Some("/v1/responses" | "/v1/responses/{id}" | "/v1/responses/{id}/input_items") => "responses",
         Some("/livez" | "/readyz") => "health",
         Some("/metrics") => "metrics",
         Some(path) if path.starts_with("/admin/") => "admin",
@@ -118,7 +120,10 @@ fn endpoint(path: Option<&MatchedPath>) -> &'static str {
 }
 
 fn openai(endpoint: &str) -> bool {
-    matches!(endpoint, "chat" | "embeddings" | "feedback" | "models" | "unknown")
+    matches!(
+        endpoint,
+        "chat" | "completions" | "embeddings" | "feedback" | "models" | "responses" | "unknown"
+    )
 }
 
 #[cfg(test)]

@@ -21,14 +21,18 @@ pub use server::serve;
 
 use crate::error::ApiError;
 use crate::state::SharedState;
-use crate::{admin, chat, console, embeddings, feedback};
+use crate::{admin, chat, completions, console, embeddings, feedback, responses};
 
 /// All routes.
 pub fn app(state: &SharedState) -> Router {
     let openai = Router::new()
         .route("/v1/chat/completions", post(chat::completions))
+        .route("/v1/completions", post(completions::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/feedback", post(feedback::feedback))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses/{id}", get(responses::get).delete(responses::delete))
+        .route("/v1/responses/{id}/input_items", get(responses::input_items))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route_layer(from_fn_with_state(state.clone(), caller::authenticate));

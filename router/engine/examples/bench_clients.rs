@@ -17,7 +17,7 @@ use std::{
 };
 
 use reprise_engine::{DeviceKind, LocalConfig, LocalTier};
-use reprise_tier::{Event, GenerateRequest, Generation, Message, Priority, Role, Sampling, Tier, TierState};
+use reprise_tier::{Event, GenerateRequest, Generation, Message, Role, Sampling, Tier, TierState};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -100,11 +100,8 @@ fn submit(tier: &LocalTier, client: usize, arguments: &Arguments) -> Result<Gene
         messages: vec![Message::new(Role::User, content)],
         sampling: Sampling { temperature: 0.0, ..Sampling::default() },
         max_tokens: Some(arguments.generate),
-        stop: Vec::new(),
-        priority: Priority::Interactive,
-        deadline: None,
         scope: client as u64,
-        body: None,
+        ..GenerateRequest::default()
     };
     Ok(tier.submit(request)?)
 }
@@ -120,6 +117,7 @@ async fn read(
         let now = begun.elapsed().as_secs_f64();
         match event.map_err(|error| format!("client {client}: {error}"))? {
             Event::Started { .. } => {}
+            Event::ToolCall { .. } => {}
             Event::Delta { .. } => {
                 if first.is_some() {
                     longest_gap = longest_gap.max(now - last);

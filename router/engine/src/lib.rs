@@ -14,6 +14,7 @@ mod config;
 mod device;
 mod error;
 mod gguf;
+mod grammar;
 pub mod graph;
 pub mod loader;
 pub mod memory;

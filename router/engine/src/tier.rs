@@ -73,7 +73,8 @@ impl LocalTier {
     }
 
     fn estimate(&self, request: &GenerateRequest) -> Work {
-        let bytes: usize = request.messages.iter().map(|m| m.content.len()).sum();
+        let turns = request.messages.iter().map(|message| message.content.len());
+        let bytes: usize = turns.chain(request.text.as_ref().map(String::len)).sum();
         let prefill = bytes / BYTES_PER_TOKEN + TOKENS_PER_TURN * request.messages.len();
         let expected = self.shared.meter.expected_completion();
         Work {

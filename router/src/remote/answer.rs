@@ -1,8 +1,8 @@
 //! From the upstream's events to the tier's. No I/O: bytes of any kind and cut anywhere go in.
 
 use reprise_openai::sse::EventReader;
-use reprise_tier::{FinishReason, TierError, TokenLogprob, Usage};
-use serde_json::{Map, Value};
+use reprise_tier::{FinishReason, TierError, TokenLogprob, ToolCallPiece, ToolCalls, Usage};
+use serde_json::Value;
 
 use super::{
     chunk::{Chunk, logprobs},
@@ -11,7 +11,6 @@ use super::{
 
 /// An answer longer than this is not one.
 const MOST_BYTES: usize = 16 << 20;
-const MOST_TOOL_CALLS: usize = 128;
 
 /// What has arrived of an answer.
 #[derive(Debug, Default)]
@@ -23,14 +22,22 @@ pub struct Answer {
     done: bool,
     finish: Option<FinishReason>,
     usage: Option<reprise_openai::Usage>,
-    tool_calls: Vec<Value>,
+    /// Tool calls that have begun.
+    calls: usize,
 }
 
-/// Text, and the log probabilities that came with it; one of the two may be empty.
+/// What a chunk adds.
 #[derive(Debug, PartialEq)]
-pub struct Piece {
-    pub text: String,
-    pub logprobs: Vec<TokenLogprob>,
+pub enum Piece {
+    /// Text, and the log probabilities that came with it; one of the two may be empty.
+    Text {
+        text: String,
+        logprobs: Vec<TokenLogprob>,
+    },
+    ToolCall {
+        index: usize,
+        piece: ToolCallPiece,
+    },
 }
 
 /// A finished answer.
@@ -38,7 +45,6 @@ pub struct Piece {
 pub struct Ending {
     pub reason: FinishReason,
     pub usage: Usage,
-    pub tool_calls: Option<Value>,
 }
 
 impl Answer {
@@ -60,7 +66,7 @@ impl Answer {
             match event.data.trim() {
                 "" => {}
                 "[DONE]" => self.done = true,
-                data => pieces.extend(self.chunk(&event.name, data)?),
+                data => self.chunk(&event.name, data, &mut pieces)?,
             }
         }
         Ok(pieces)
@@ -82,10 +88,9 @@ impl Answer {
     /// # Errors
     /// [`TierError::Upstream`] if the stream broke off.
     pub fn end(self, prompt_bytes: usize) -> Result<Ending, TierError> {
-        let tool_calls = (!self.tool_calls.is_empty()).then(|| Value::Array(self.tool_calls));
         let reason = match self.finish {
             Some(reason) => reason,
-            None if self.done && self.seen && tool_calls.is_some() => FinishReason::ToolCalls,
+            None if self.done && self.seen && self.calls > 0 => FinishReason::ToolCalls,
             None if self.done && self.seen => FinishReason::Stop,
             None => return Err(failure::broken("the stream ended in the middle of the answer")),
         };
@@ -98,10 +103,10 @@ impl Answer {
                 completion_tokens: estimate_tokens(self.text_bytes),
             },
         };
-        Ok(Ending { reason, usage, tool_calls })
+        Ok(Ending { reason, usage })
     }
 
-    fn chunk(&mut self, name: &str, data: &str) -> Result<Option<Piece>, TierError> {
+    fn chunk(&mut self, name: &str, data: &str, pieces: &mut Vec<Piece>) -> Result<(), TierError> {
         let chunk: Chunk = serde_json::from_str(data).map_err(|_| {
             failure::garbage(&format!("not a chunk of an answer: {}", failure::excerpt(data)))
         })?;
@@ -120,49 +125,35 @@ impl Answer {
         }
         let first =
             chunk.choices.unwrap_or_default().into_iter().find(|choice| choice.index.unwrap_or(0) == 0);
-        let Some(choice) = first else { return Ok(None) };
+        let Some(choice) = first else { return Ok(()) };
         if let Some(reason) = choice.finish_reason {
             self.finish = Some(finish_reason(&reason));
         }
         let delta = choice.delta.unwrap_or_default();
-        for call in delta.tool_calls.unwrap_or_default() {
-            self.tool_call(call)?;
-        }
         let text = delta.content.unwrap_or_default();
         self.text_bytes += text.len();
         let logprobs = choice.logprobs.as_ref().map(logprobs).unwrap_or_default();
-        Ok((!text.is_empty() || !logprobs.is_empty()).then_some(Piece { text, logprobs }))
+        if !text.is_empty() || !logprobs.is_empty() {
+            pieces.push(Piece::Text { text, logprobs });
+        }
+        for call in delta.tool_calls.unwrap_or_default() {
+            pieces.push(self.tool_call(call)?);
+        }
+        Ok(())
     }
 
-    /// Joins the pieces of a tool call: the first names it, the others lengthen its arguments.
-    fn tool_call(&mut self, piece: Value) -> Result<(), TierError> {
+    fn tool_call(&mut self, piece: Value) -> Result<Piece, TierError> {
         let Value::Object(mut piece) = piece else {
             return Err(failure::garbage("a tool call that is not an object"));
         };
         let index =
             piece.remove("index").and_then(|index| index.as_u64()).and_then(|index| index.try_into().ok());
-        let index = index.unwrap_or(self.tool_calls.len());
-        if index >= MOST_TOOL_CALLS || index > self.tool_calls.len() {
+        let index = index.unwrap_or(self.calls);
+        if index >= ToolCalls::MOST || index > self.calls {
             return Err(failure::garbage("tool calls out of order"));
         }
-        if index == self.tool_calls.len() {
-            self.tool_calls.push(Value::Object(Map::new()));
-        }
-        if let Some(Value::Object(call)) = self.tool_calls.get_mut(index) {
-            merge(call, piece);
-        }
-        Ok(())
-    }
-}
-
-fn merge(call: &mut Map<String, Value>, piece: Map<String, Value>) {
-    for (key, value) in piece {
-        match (call.get_mut(&key), value) {
-            (Some(Value::Object(known)), Value::Object(more)) => merge(known, more),
-            (Some(Value::String(known)), Value::String(more)) if key == "arguments" => known.push_str(&more),
-            (_, Value::Null) => {}
-            (_, value) => drop(call.insert(key, value)),
-        }
+        self.calls = self.calls.max(index + 1);
+        Ok(Piece::ToolCall { index, piece })
     }
 }
 
@@ -190,7 +181,8 @@ mod tests {
     }
 
     fn concat(pieces: Vec<Piece>) -> String {
-        pieces.into_iter().map(|piece| piece.text).collect()
+        let text = |piece| if let Piece::Text { text, .. } = piece { Some(text) } else { None };
+        pieces.into_iter().filter_map(text).collect()
     }
 
     #[test]
@@ -203,7 +195,7 @@ mod tests {
         let (text, ending) = whole(stream).unwrap();
         assert_eq!(text, "Grüß");
         let usage = Usage { prompt_tokens: 9, completion_tokens: 2 };
-        assert_eq!(ending, Ending { reason: FinishReason::Length, usage, tool_calls: None });
+        assert_eq!(ending, Ending { reason: FinishReason::Length, usage });
     }
 
     #[test]
@@ -231,7 +223,7 @@ mod tests {
             chosen: likely("hi", Some(b"hi"), -0.5),
             top: vec![likely("<end>", None, LikelyToken::LEAST)],
         };
-        let piece = |text: &str, logprobs| Piece { text: text.into(), logprobs };
+        let piece = |text: &str, logprobs| Piece::Text { text: text.into(), logprobs };
         assert_eq!(pieces, [piece("hi", vec![with_top]), piece("", vec![alone]), piece("!", Vec::new())]);
     }
 
@@ -245,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn tool_calls_are_joined() {
+    fn tool_calls_come_in_pieces() {
         let piece =
             |piece: Value| format!("data: {}\n\n", json!({"choices": [{"delta": {"tool_calls": [piece]}}]}));
         let stream = piece(
@@ -253,9 +245,15 @@ mod tests {
         ) + &piece(json!({"index": 0, "function": {"arguments": "{\"a\""}}))
             + &piece(json!({"index": 0, "id": null, "function": {"arguments": ":1}"}}))
             + "data: {\"choices\":[{\"finish_reason\":\"tool_calls\"}]}\n\ndata: [DONE]\n\n";
-        let (_, ending) = whole(&stream).unwrap();
+        let mut answer = Answer::default();
+        let mut calls = ToolCalls::default();
+        for piece in answer.push(stream.as_bytes()).unwrap() {
+            let Piece::ToolCall { index, piece } = piece else { panic!("{piece:?}") };
+            calls.add(index, piece).unwrap();
+        }
+        assert_eq!(answer.end(40).unwrap().reason, FinishReason::ToolCalls);
         assert_eq!(
-            ending.tool_calls.unwrap(),
+            calls.into_value().unwrap(),
             json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}])
         );
     }

@@ -1,11 +1,11 @@
-use reprise_tier::{GenerateRequest, Message, Role, Sampling};
+use reprise_tier::{GenerateRequest, JsonForm, Message, Role, Sampling, ToolChoice, Tools};
 use serde_json::{Map, Value, json};
 
 /// The body to send: the client's own where there is one, so that fields which Reprise does not know pass through.
 pub fn body(request: &GenerateRequest, model: &str) -> Map<String, Value> {
     let mut body = match &request.body {
         Some(body) => Map::clone(body),
-        None => from_sampling(request),
+        None => spelled_out(request),
     };
     let messages = messages(request);
     body.insert("model".to_owned(), json!(model));
@@ -22,7 +22,7 @@ pub fn body(request: &GenerateRequest, model: &str) -> Map<String, Value> {
 }
 
 /// Fields that are not OpenAI's are sent only where they are set.
-fn from_sampling(request: &GenerateRequest) -> Map<String, Value> {
+fn spelled_out(request: &GenerateRequest) -> Map<String, Value> {
     let Sampling {
         temperature,
         top_k,
@@ -51,8 +51,43 @@ fn from_sampling(request: &GenerateRequest) -> Map<String, Value> {
         ("top_logprobs", logprobs.map(|count| json!(count))),
         ("max_tokens", request.max_tokens.map(|tokens| json!(tokens))),
         ("stop", (!request.stop.is_empty()).then(|| json!(request.stop))),
+        ("response_format", request.form.as_ref().map(response_format)),
+        ("tools", request.tools.as_ref().map(|tools| functions(tools))),
+        ("tool_choice", request.tools.as_ref().map(|tools| tool_choice(&tools.choice))),
+        ("parallel_tool_calls", request.tools.as_ref().map(|tools| json!(tools.parallel))),
     ];
     fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+fn response_format(form: &JsonForm) -> Value {
+    match form {
+        JsonForm::Object => json!({"type": "json_object"}),
+        JsonForm::Schema(schema) => {
+            json!({"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema": schema}})
+        }
+    }
+}
+
+fn functions(tools: &Tools) -> Value {
+    let tool = |function: &reprise_tier::Function| {
+        let mut described = json!({"name": function.name, "parameters": function.parameters});
+        if let Some(description) = &function.description {
+            described["description"] = json!(description);
+        }
+        if function.strict {
+            described["strict"] = json!(true);
+        }
+        json!({"type": "function", "function": described})
+    };
+    tools.functions.iter().map(tool).collect()
+}
+
+fn tool_choice(choice: &ToolChoice) -> Value {
+    match choice {
+        ToolChoice::Auto => json!("auto"),
+        ToolChoice::Required => json!("required"),
+        ToolChoice::Named(name) => json!({"type": "function", "function": {"name": name}}),
+    }
 }
 
 /// The conversation with its examples. [`Message`] is text only, so the client's own turns are sent as the client wrote
@@ -95,8 +130,6 @@ fn has_role(message: &Value, role: Role) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use reprise_tier::Priority;
-
     use super::*;
 
     fn request(messages: Vec<Message>, body: Option<Value>) -> GenerateRequest {
@@ -110,10 +143,8 @@ mod tests {
             sampling: Sampling { temperature: 0.0, seed: Some(7), ..Sampling::default() },
             max_tokens: Some(5),
             stop: vec!["END".into()],
-            priority: Priority::Interactive,
-            deadline: None,
-            scope: 0,
             body,
+            ..GenerateRequest::default()
         }
     }
 
@@ -141,6 +172,28 @@ mod tests {
             (&json!(0.5), &json!(true), &json!(2))
         );
         assert!(!body.contains_key("top_k") && !body.contains_key("frequency_penalty"));
+    }
+
+    #[test]
+    fn forms_and_tools_are_spelled_out() {
+        let mut request = request(Vec::new(), None);
+        request.form = Some(JsonForm::Schema(Arc::new(json!({"type": "object"}))));
+        let function = reprise_tier::Function {
+            name: "f".into(),
+            description: Some("does f".into()),
+            parameters: Arc::new(json!({"type": "object"})),
+            strict: true,
+        };
+        let choice = ToolChoice::Named("f".into());
+        request.tools = Some(Arc::new(Tools { functions: vec![function], choice, parallel: false }));
+        let body = body(&request, "m");
+        assert_eq!(body["response_format"]["json_schema"]["schema"], json!({"type": "object"}));
+        assert_eq!(
+            body["tools"],
+            json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "description": "does f", "strict": true}}])
+        );
+        assert_eq!(body["tool_choice"]["function"]["name"], "f");
+        assert_eq!(body["parallel_tool_calls"], false);
     }
 
     #[test]

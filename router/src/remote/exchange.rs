@@ -1,11 +1,15 @@
 //! One request and its answer over HTTP: the waits, the timeouts, the cancellation.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use reprise_tier::{Event, EventSender, Finish, GenerateRequest, TierError, Timings};
+use reprise_tier::{
+    Event, EventSender, Finish, GenerateRequest, TierError, Timings, TokenLogprob, ToolCallPiece, ToolCalls,
+    join,
+};
 use reqwest::{Response, header::CONTENT_TYPE};
 use tokio::time::{timeout, timeout_at};
 
@@ -107,7 +111,7 @@ async fn exchange(
         prefill: first_text - began,
         decode: now.duration_since(first_text),
     };
-    Ok(Finish { reason: ending.reason, usage: ending.usage, timings, tool_calls: ending.tool_calls })
+    Ok(Finish { reason: ending.reason, usage: ending.usage, timings })
 }
 
 /// Sends the request; an error status becomes an error here.
@@ -173,11 +177,19 @@ fn excerpt(body: &[u8]) -> String {
 struct Outbox<'a> {
     sender: &'a EventSender,
     left: usize,
-    held: Option<Piece>,
+    held: Option<Held>,
 }
 
-/// Room for the joined rest and for the end.
-const RESERVED: usize = 2;
+/// Pieces for which there was no room, joined.
+#[derive(Default)]
+struct Held {
+    text: String,
+    logprobs: Vec<TokenLogprob>,
+    calls: BTreeMap<usize, ToolCallPiece>,
+}
+
+/// Room for the joined rests of the text and of all tool calls, and for the end.
+pub const RESERVED: usize = 2 + ToolCalls::MOST;
 
 impl Outbox<'_> {
     fn event(&mut self, event: Event) {
@@ -186,22 +198,29 @@ impl Outbox<'_> {
     }
 
     fn piece(&mut self, piece: Piece) {
-        if self.left > RESERVED {
-            self.event(Event::Delta { text: piece.text, logprobs: piece.logprobs });
-            return;
+        if self.held.is_none() && self.left > RESERVED {
+            return match piece {
+                Piece::Text { text, logprobs } => self.event(Event::Delta { text, logprobs }),
+                Piece::ToolCall { index, piece } => self.event(Event::ToolCall { index, piece }),
+            };
         }
-        match &mut self.held {
-            Some(held) => {
-                held.text.push_str(&piece.text);
-                held.logprobs.extend(piece.logprobs);
+        let held = self.held.get_or_insert_default();
+        match piece {
+            Piece::Text { text, logprobs } => {
+                held.text.push_str(&text);
+                held.logprobs.extend(logprobs);
             }
-            None => self.held = Some(piece),
+            Piece::ToolCall { index, piece } => join(held.calls.entry(index).or_default(), piece),
         }
     }
 
     fn flush(&mut self) {
-        if let Some(Piece { text, logprobs }) = self.held.take() {
+        let Some(Held { text, logprobs, calls }) = self.held.take() else { return };
+        if !text.is_empty() || !logprobs.is_empty() {
             self.event(Event::Delta { text, logprobs });
+        }
+        for (index, piece) in calls {
+            self.event(Event::ToolCall { index, piece });
         }
     }
 }

@@ -113,8 +113,14 @@ impl Tier for RemoteTier {
     fn submit(&self, request: GenerateRequest) -> Result<Generation, TierError> {
         let runtime = Handle::try_current()
             .map_err(|_| TierError::Internal { message: "a remote tier needs a tokio runtime".to_owned() })?;
+        if request.text.is_some() {
+            let message = "an upstream that chats completes no text".to_owned();
+            return Err(TierError::Unsupported { param: "prompt".into(), message });
+        }
         let ticket = self.upstream.gauge.enter()?;
-        let capacity = request.max_tokens.unwrap_or(self.info.context_length).min(MOST_EVENTS) as usize + 8;
+        let capacity = request.max_tokens.unwrap_or(self.info.context_length).min(MOST_EVENTS) as usize
+            + 8
+            + exchange::RESERVED;
         let (sender, generation) = channel(capacity);
         let upstream = Arc::clone(&self.upstream);
         drop(runtime.spawn(exchange::run(upstream, request, ticket, sender, capacity)));

@@ -2,8 +2,7 @@ use std::time::{Duration, Instant};
 
 use reprise_router::{RemoteConfig, RemoteConfigError, RemoteTier};
 use reprise_tier::{
-    Event, Finish, FinishReason, GenerateRequest, Generation, Message, Priority, Role, Sampling, Tier,
-    TierError, TierState,
+    Event, Finish, FinishReason, GenerateRequest, Generation, Message, Role, Tier, TierError, TierState,
 };
 use secrecy::SecretString;
 use wiremock::{
@@ -35,13 +34,8 @@ fn request() -> GenerateRequest {
     GenerateRequest {
         id: "r-1".into(),
         messages: vec![Message::new(Role::User, "hello there")],
-        sampling: Sampling::default(),
         max_tokens: Some(16),
-        stop: Vec::new(),
-        priority: Priority::Interactive,
-        deadline: None,
-        scope: 0,
-        body: None,
+        ..GenerateRequest::default()
     }
 }
 
@@ -52,6 +46,7 @@ async fn drain(mut generation: Generation) -> (bool, String, Result<Finish, Tier
         match event {
             Ok(Event::Started { .. }) => started = true,
             Ok(Event::Delta { text: delta, .. }) => text += &delta,
+            Ok(Event::ToolCall { .. }) => panic!("a tool call"),
             Ok(Event::Finished(finish)) => {
                 assert!(generation.next().await.is_none(), "nothing follows the end");
                 return (started, text, Ok(finish));

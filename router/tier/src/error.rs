@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use thiserror::Error;
 
@@ -20,7 +20,10 @@ pub enum TierError {
     ContextExceeded { prompt_tokens: u32, max_tokens: u32, context_length: u32 },
     /// The client's fault; `param` is the name of the field in OpenAI's request.
     #[error("{message}")]
-    InvalidRequest { param: &'static str, message: String },
+    InvalidRequest { param: Cow<'static, str>, message: String },
+    /// This tier cannot do what the field `param` asks for; another may.
+    #[error("{message}")]
+    Unsupported { param: Cow<'static, str>, message: String },
     #[error("the deadline passed before the answer was complete")]
     DeadlineExceeded,
     /// A remote tier answered with an error status, or not at all (`status` is `None`).
@@ -47,7 +50,7 @@ impl TierError {
     /// True if the client, not the tier, is to blame: never counted as a failure of the tier.
     #[must_use]
     pub fn is_clients_fault(&self) -> bool {
-        matches!(self, Self::InvalidRequest { .. } | Self::ContextExceeded { .. })
+        matches!(self, Self::InvalidRequest { .. } | Self::Unsupported { .. } | Self::ContextExceeded { .. })
             || matches!(self, Self::Upstream { status: Some(400 | 404 | 413 | 422), .. })
     }
 }

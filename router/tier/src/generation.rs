@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::TierError;
+use crate::{TierError, ToolCallPiece};
 
 /// Tokens of one generation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -32,7 +32,7 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the context's end was reached.
     Length,
-    /// A remote tier asked for tool calls; they are in [`Finish::tool_calls`].
+    /// The model calls tools, told by [`Event::ToolCall`].
     ToolCalls,
     /// A remote tier withheld the answer.
     ContentFilter,
@@ -44,8 +44,6 @@ pub struct Finish {
     pub reason: FinishReason,
     pub usage: Usage,
     pub timings: Timings,
-    /// OpenAI's `tool_calls` array, as a remote tier sent it.
-    pub tool_calls: Option<serde_json::Value>,
 }
 
 /// A token that was generated, and what could have stood in its place.
@@ -73,7 +71,7 @@ impl LikelyToken {
     pub const LEAST: f32 = -9999.0;
 }
 
-/// What a generation yields, in order: `Started`, any number of `Delta`, `Finished`.
+/// What a generation yields, in order: `Started`, any number of `Delta` and `ToolCall`, `Finished`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The prompt fits and is being read.
@@ -86,6 +84,11 @@ pub enum Event {
         /// Of the tokens that this text completes, in order, where [`crate::Sampling::logprobs`] asks for them; a
         /// token that a stop string cuts has none.
         logprobs: Vec<TokenLogprob>,
+    },
+    /// More of the call with this index; indices begin at 0 and leave none out.
+    ToolCall {
+        index: usize,
+        piece: ToolCallPiece,
     },
     Finished(Finish),
 }

@@ -11,18 +11,22 @@
 //! - Every generation ends with exactly one [`Event::Finished`] or one error, before its deadline.
 
 mod error;
+mod form;
 mod generation;
 mod pressure;
 mod request;
+mod tool_call;
 
 use std::sync::Arc;
 
 pub use error::TierError;
+pub use form::{Function, JsonForm, ToolChoice, Tools};
 pub use generation::{
     Event, EventSender, Finish, FinishReason, Generation, LikelyToken, Timings, TokenLogprob, Usage, channel,
 };
 pub use pressure::Pressure;
 pub use request::{GenerateRequest, Message, Priority, Role, Sampling};
+pub use tool_call::{OutOfOrder, ToolCall, ToolCallPiece, ToolCalls, call_begins, call_goes_on, join};
 
 use serde::Serialize;
 
@@ -64,8 +68,8 @@ pub trait Tier: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// [`TierError::NotReady`] while loading or after a failure, [`TierError::Overloaded`] if the waiting queue
-    /// is full, [`TierError::ShuttingDown`] while draining. What needs the tokenizer (a prompt over the context)
-    /// comes as the generation's first event instead.
+    /// is full, [`TierError::ShuttingDown`] while draining. What needs the tokenizer (a prompt over the context, a
+    /// schema that cannot be held to) comes as the generation's first event instead.
     fn submit(&self, request: GenerateRequest) -> Result<Generation, TierError>;
 
     /// Load now; cheap enough to be read for every routing decision.

@@ -2,6 +2,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::{JsonForm, ToolCall, Tools};
+
 /// Who speaks in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -29,12 +31,18 @@ impl Role {
 pub struct Message {
     pub role: Role,
     pub content: String,
+    /// What the assistant called in this turn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// The call whose result a tool's turn is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
 }
 
 impl Message {
     #[must_use]
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into() }
+        Self { role, content: content.into(), tool_calls: Vec::new(), tool_call_id: None }
     }
 }
 
@@ -96,17 +104,22 @@ impl Default for Sampling {
 }
 
 /// One request to a tier.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct GenerateRequest {
     /// The gateway's request id, for logs.
     pub id: Arc<str>,
     /// The whole conversation, examples included as earlier user and assistant turns.
     pub messages: Vec<Message>,
+    /// In place of messages: text to go on with as it stands, without a chat template.
+    pub text: Option<String>,
     pub sampling: Sampling,
     /// `None`: as many as the context leaves.
     pub max_tokens: Option<u32>,
     /// Generation ends before the first of these; the stop string is not part of the answer.
     pub stop: Vec<String>,
+    /// What the answer has to be; where tools are called instead, nothing.
+    pub form: Option<JsonForm>,
+    pub tools: Option<Arc<Tools>>,
     pub priority: Priority,
     pub deadline: Option<Instant>,
     /// Requests of one scope may share what the engine computed of their prompts; those of two scopes never do, because what

@@ -3,6 +3,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::CalledTool;
+
 /// One turn of a conversation. The role is a string: whether it is known is for the reader to say.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatMessage {
@@ -10,6 +12,11 @@ pub struct ChatMessage {
     /// Null in an assistant's turn that only calls tools.
     #[serde(default)]
     pub content: Option<Content>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<CalledTool>>,
+    /// The call that a tool's turn answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -43,7 +50,7 @@ pub struct UnsupportedPart {
 impl ChatMessage {
     #[must_use]
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: Some(Content::Text(content.into())), extra: Map::new() }
+        Self { role: role.into(), content: Some(Content::Text(content.into())), ..Self::default() }
     }
 }
 

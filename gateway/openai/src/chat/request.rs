@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::FieldError;
 
-use super::ChatMessage;
+use super::{ChatMessage, ResponseFormat, Tool, ToolChoice};
 
 /// A chat request as it was sent: types are checked, values are not.
 ///
@@ -51,6 +51,14 @@ pub struct ChatRequest {
     pub min_p: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repetition_penalty: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_format: Option<ResponseFormat>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Vec<Tool>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_choice: Option<ToolChoice>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_tool_calls: Option<bool>,
     /// Every field that is not named above, in the order sent.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -109,7 +117,8 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(request.temperature, None);
-        assert_eq!(request.extra.keys().collect::<Vec<_>>(), ["tools", "user"]);
+        assert_eq!(request.extra.keys().collect::<Vec<_>>(), ["user"]);
+        assert_eq!(request.tools, Some(Vec::new()));
         assert_eq!(request.messages[0].extra["cache_control"], json!({"type": "x"}));
     }
 
@@ -132,6 +141,17 @@ mod tests {
         );
         assert_eq!(param(json!({"model": "m", "messages": [{"content": "x"}]})), "messages[0].role");
         assert_eq!(param(json!({"messages": []})), "model");
+        let with = |field: &str, value: Value| param(json!({"model": "m", "messages": [], field: value}));
+        assert_eq!(with("tools", json!([{"type": "function", "function": {}}])), "tools[0].function.name");
+        assert_eq!(with("tools", json!([{"function": {"name": "f"}}])), "tools[0].type");
+        assert_eq!(
+            with(
+                "response_format",
+                json!({"type": "json_schema", "json_schema": {"name": "a", "schema": 1}})
+            ),
+            "response_format.json_schema.schema"
+        );
+        assert_eq!(with("tool_choice", json!(3)), "tool_choice");
         assert_eq!(param(json!({"model": "m", "messages": [], "n": 1.5})), "n");
         assert_eq!(param(json!({"model": "m", "messages": [], "logit_bias": {"5": "much"}})), "logit_bias.5");
     }

@@ -6,6 +6,16 @@ pub trait TokenMask: Send + std::fmt::Debug {
 
     /// The token that was chosen; one of those allowed.
     fn accept(&mut self, token: u32);
+
+    /// The text is whole and nothing can follow it.
+    fn is_complete(&self) -> bool {
+        false
+    }
+
+    /// Why nothing is allowed any more, if it is not the text's end.
+    fn failure(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A set of tokens, one bit each: token `t` is bit `t % 32` of word `t / 32`, as llguidance lays it out.

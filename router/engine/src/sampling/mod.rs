@@ -62,6 +62,8 @@ pub enum SamplingError {
     NoNumber,
     #[error("no token is allowed that the model knows")]
     NothingAllowed,
+    #[error("the mask failed")]
+    MaskFailed,
 }
 
 impl Sampler {
@@ -86,6 +88,12 @@ impl Sampler {
     pub fn with_mask(mut self, mask: Box<dyn TokenMask>) -> Self {
         self.mask = Some(mask);
         self
+    }
+
+    /// The mask lets nothing follow.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.mask.as_ref().is_some_and(|mask| mask.is_complete())
     }
 
     /// True if each next token is that of the largest logit and nothing else of the logits matters: then whoever has them may choose, and
@@ -118,7 +126,8 @@ impl Sampler {
             .logprobs
             .map(|count| RawRow::of(logits, &Maxima::of(logits), count.into(), self.tokens_to_change()));
         self.change(logits);
-        let token = self.choose(logits).ok_or(match self.mask {
+        let token = self.choose(logits).ok_or(match &self.mask {
+            Some(mask) if mask.failure().is_some() => SamplingError::MaskFailed,
             Some(_) => SamplingError::NothingAllowed,
             None => SamplingError::NoNumber,
         })?;
@@ -193,6 +202,6 @@ pub fn check(sampling: &Sampling, vocabulary: usize) -> Result<(), TierError> {
             "Invalid 'logit_bias': this model has the tokens 0 to {}, not {token}.",
             vocabulary.saturating_sub(1)
         );
-        Err(TierError::InvalidRequest { param: "logit_bias", message })
+        Err(TierError::InvalidRequest { param: "logit_bias".into(), message })
     })
 }

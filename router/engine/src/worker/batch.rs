@@ -88,10 +88,10 @@ impl<'a, B: Backend> Batch<'a, B> {
     }
 
     fn start(&mut self, mut job: Job) {
-        let Prompt::Ready(prepared) = std::mem::replace(&mut job.prompt, Prompt::Taken) else { return };
+        let Prompt::Ready(mut prepared) = std::mem::replace(&mut job.prompt, Prompt::Taken) else { return };
         let (priority, scope) = (priority(&job), job.request.scope);
         let deadline = job.request.deadline.map(|deadline| self.shared.queue.moment(deadline));
-        let mut running = Running::new(job, &prepared, self.loaded);
+        let mut running = Running::new(job, &mut prepared, self.loaded);
         let greedy = running.is_greedy();
         let (tokens, max_new) = (prepared.tokens, prepared.limit);
         if max_new == 0 {

@@ -8,6 +8,7 @@ use crate::{
     DeviceKind, EngineError, LocalConfig,
     backend::{CpuBackend, MemoryEstimate},
     gguf::Gguf,
+    grammar::Grammars,
     loader::Checkpoint,
     memory::{self, AvailableMemory},
     speed::Meter,
@@ -31,7 +32,7 @@ pub(super) fn load(shared: &Shared) -> Result<(Box<dyn Backend>, Pipeline), Engi
         remote: false,
     };
     // The worker is the only one to set it, here.
-    let _ = shared.loaded.set(Loaded { info, prompts });
+    let _ = shared.loaded.set(Loaded { info, prompts, grammars: Grammars::default() });
     Ok((backend, pipeline))
 }
 

@@ -17,10 +17,10 @@ use parking_lot::RwLock;
 use reprise_scheduler::{Backend, Pipeline};
 use reprise_tier::{TierError, TierInfo, TierState};
 
-use crate::{EngineError, LocalConfig, speed::Meter, text::PromptBuilder};
+use crate::{EngineError, LocalConfig, grammar::Grammars, speed::Meter, text::PromptBuilder};
 
 pub(crate) use load::{open, pipeline};
-pub(crate) use queue::{Job, Prompt, Queue};
+pub(crate) use queue::{Job, Kind, Prompt, Queue};
 
 /// What the tier's handle and its threads share.
 #[derive(Debug)]
@@ -54,6 +54,7 @@ impl Shared {
 pub(crate) struct Loaded {
     pub(crate) info: TierInfo,
     pub(crate) prompts: PromptBuilder,
+    pub(crate) grammars: Grammars,
 }
 
 /// The worker's whole life.
@@ -85,11 +86,13 @@ pub(crate) fn run(shared: &Shared) {
 /// Answers requests until the queue is closed.
 fn serve<B: Backend>(shared: &Shared, loaded: &Loaded, backend: B, pipeline: Pipeline) {
     std::thread::scope(|scope| {
-        let name = format!("prepare-{}", shared.config.name);
-        let preparing =
-            std::thread::Builder::new().name(name).spawn_scoped(scope, || prepare::run(shared, loaded));
+        let preparing = Kind::ALL.into_iter().try_for_each(|kind| {
+            let name = format!("{}-{}", kind.name(), shared.config.name);
+            let thread = std::thread::Builder::new().name(name);
+            thread.spawn_scoped(scope, move || prepare::run(shared, loaded, kind)).map(drop)
+        });
         let outcome = match preparing {
-            Ok(_) => {
+            Ok(()) => {
                 let batch = batch::Batch::new(shared, loaded, backend, pipeline);
                 catch_unwind(AssertUnwindSafe(|| batch.run()))
                     .unwrap_or_else(|panic| Err(format!("the worker panicked: {}", text_of(&*panic))))

@@ -1,16 +1,21 @@
 //! Messages to prompt tokens, on a thread of its own: a prompt of 8,000 tokens takes milliseconds, for which nobody who
-//! generates, and no async thread that submits, is to wait.
+//! generates, and no async thread that submits, is to wait. Requests whose answer has a form are prepared on a second one:
+//! their grammar may take longer than the others should wait.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use reprise_tier::{Message, TierError};
+use reprise_tier::TierError;
 
-use super::{Loaded, Shared, queue::Ask, queue::Prepared, text_of};
-use crate::{EngineError, sampling};
+use super::{
+    Loaded, Shared,
+    queue::{Ask, Kind, Prepared},
+    text_of,
+};
+use crate::{EngineError, sampling, text::Conversation};
 
 /// The thread's whole life: until the queue is closed.
-pub(crate) fn run(shared: &Shared, loaded: &Loaded) {
-    while let Some(ask) = shared.queue.ask() {
+pub(crate) fn run(shared: &Shared, loaded: &Loaded, kind: Kind) {
+    while let Some(ask) = shared.queue.ask(kind) {
         let outcome = catch_unwind(AssertUnwindSafe(|| prepare(loaded, &ask))).unwrap_or_else(|panic| {
             Err(TierError::Internal { message: format!("tokenising panicked: {}", text_of(&*panic)) })
         });
@@ -19,20 +24,32 @@ pub(crate) fn run(shared: &Shared, loaded: &Loaded) {
 }
 
 fn prepare(loaded: &Loaded, ask: &Ask) -> Result<Prepared, TierError> {
-    sampling::check(&ask.sampling, loaded.prompts.vocabulary().len())?;
-    let tokens = prompt(loaded, &ask.messages)?;
+    let vocabulary = loaded.prompts.vocabulary();
+    sampling::check(&ask.sampling, vocabulary.len())?;
+    let (form, tools) = (ask.form.as_ref(), ask.tools.as_deref());
+    // First: a schema beyond all bounds would make the prompt too long, and that is not the reason to give.
+    let mask = loaded.grammars.mask(vocabulary, ask.scope, form, tools)?;
+    let tokens = match &ask.text {
+        Some(text) => loaded.prompts.text(text).map_err(internal)?,
+        None => prompt(loaded, Conversation { messages: &ask.messages, form, tools })?,
+    };
     let limit = limit(loaded.info.context_length, tokens.len(), ask.max_tokens)?;
-    Ok(Prepared { tokens, limit })
+    Ok(Prepared { tokens, limit, mask })
 }
 
-fn prompt(loaded: &Loaded, messages: &[Message]) -> Result<Vec<u32>, TierError> {
-    match loaded.prompts.prompt(messages) {
+fn prompt(loaded: &Loaded, conversation: Conversation<'_>) -> Result<Vec<u32>, TierError> {
+    match loaded.prompts.prompt(conversation) {
         Ok(prompt) if prompt.is_empty() => Err(invalid("the conversation is empty".into())),
         Ok(prompt) => Ok(prompt),
         // The template's own words, such as that roles must alternate.
         Err(EngineError::Template(error)) => Err(invalid(error.to_string())),
-        Err(error) => Err(TierError::Internal { message: error.to_string() }),
+        Err(error) => Err(internal(error)),
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+fn internal(error: EngineError) -> TierError {
+    TierError::Internal { message: error.to_string() }
 }
 
 /// The most tokens that may be generated. As OpenAI does: a prompt that leaves no room is an error, and so is
@@ -51,5 +68,5 @@ fn limit(context_length: u32, prompt: usize, wanted: Option<u32>) -> Result<usiz
 }
 
 fn invalid(message: String) -> TierError {
-    TierError::InvalidRequest { param: "messages", message }
+    TierError::InvalidRequest { param: "messages".into(), message }
 }

@@ -1,13 +1,17 @@
 use std::{
     num::NonZeroUsize,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
 use reprise_scheduler::{Moment, Ticket, Waiting};
-use reprise_tier::{EventSender, GenerateRequest, Message, Sampling, TierError};
+use reprise_tier::{EventSender, GenerateRequest, JsonForm, Message, Sampling, TierError, Tools};
 
-use crate::speed::{Meter, Work};
+use crate::{
+    sampling::TokenMask,
+    speed::{Meter, Work},
+};
 
 /// How often those who wait are looked at while nothing is computed.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -27,7 +31,7 @@ pub(crate) struct Job {
 #[derive(Debug)]
 pub(crate) enum Prompt {
     Text,
-    /// With the preparing thread.
+    /// With a preparing thread.
     Taken,
     Ready(Prepared),
 }
@@ -38,15 +42,52 @@ pub(crate) struct Prepared {
     pub(crate) tokens: Vec<u32>,
     /// The most tokens to generate.
     pub(crate) limit: usize,
+    /// The form of the answer, if it has one.
+    pub(crate) mask: Option<Box<dyn TokenMask>>,
 }
 
-/// What the preparing thread needs of a request.
+/// What it takes to prepare a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Tokens.
+    Free,
+    /// Tokens and a grammar.
+    Formed,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 2] = [Self::Free, Self::Formed];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Free => "prepare",
+            Self::Formed => "grammar",
+        }
+    }
+
+    fn of(request: &GenerateRequest) -> Self {
+        if request.form.is_some() || request.tools.is_some() { Self::Formed } else { Self::Free }
+    }
+}
+
+impl Job {
+    /// Nobody waits for its grammar but itself.
+    fn holds_up(&self) -> bool {
+        matches!(self.prompt, Prompt::Ready(_)) || Kind::of(&self.request) == Kind::Free
+    }
+}
+
+/// What a preparing thread needs of a request.
 #[derive(Debug)]
 pub(crate) struct Ask {
     pub(crate) ticket: Ticket,
     pub(crate) messages: Vec<Message>,
+    pub(crate) text: Option<String>,
     pub(crate) sampling: Sampling,
     pub(crate) max_tokens: Option<u32>,
+    pub(crate) form: Option<JsonForm>,
+    pub(crate) tools: Option<Arc<Tools>>,
+    pub(crate) scope: u64,
 }
 
 /// What the worker finds in the queue.
@@ -59,12 +100,12 @@ pub(crate) enum Next {
     Closed,
 }
 
-/// The waiting requests of a tier, and the only place where requests wait: the handle adds them, the preparing thread turns
+/// The waiting requests of a tier, and the only place where requests wait: the handle adds them, the preparing threads turn
 /// their text into tokens where they stand, the worker takes the first when it has room.
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
-    /// For the preparing thread: there is text.
+    /// For the preparing threads: there is text.
     text: Condvar,
     /// For an idle worker: a prompt is ready.
     ready: Condvar,
@@ -106,26 +147,33 @@ impl Queue {
         let fits = state.waiting.push(priority(&job), deadline, job).is_ok();
         state.report(meter);
         drop(state);
-        self.text.notify_one();
+        // Each of them looks for its own kind.
+        self.text.notify_all();
         Ok(fits)
     }
 
-    /// Waits for text to prepare; `None` once closed.
-    pub(crate) fn ask(&self) -> Option<Ask> {
+    /// Waits for text of this kind to prepare; `None` once closed.
+    pub(crate) fn ask(&self, kind: Kind) -> Option<Ask> {
         let mut state = self.state.lock();
         loop {
             if state.closed.is_some() {
                 return None;
             }
-            let text = state.waiting.iter_mut().find(|entry| matches!(entry.item.prompt, Prompt::Text));
+            let text = state.waiting.iter_mut().find(|entry| {
+                matches!(entry.item.prompt, Prompt::Text) && Kind::of(&entry.item.request) == kind
+            });
             if let Some(entry) = text {
                 entry.item.prompt = Prompt::Taken;
                 let request = &mut entry.item.request;
                 return Some(Ask {
                     ticket: entry.ticket,
                     messages: std::mem::take(&mut request.messages),
+                    text: request.text.take(),
                     sampling: request.sampling.clone(),
                     max_tokens: request.max_tokens,
+                    form: request.form.clone(),
+                    tools: request.tools.clone(),
+                    scope: request.scope,
                 });
             }
             self.text.wait(&mut state);
@@ -154,7 +202,8 @@ impl Queue {
         self.ready.notify_one();
     }
 
-    /// The first in line if `fits` says so, without waiting, unless `idle`: then it waits for one to come.
+    /// The first in line if `fits` says so, without waiting, unless `idle`: then it waits for one to come. Those whose
+    /// grammar is not ready are passed by.
     pub(crate) fn next(&self, idle: bool, fits: impl Fn(&Job, &Prepared) -> bool, meter: &Meter) -> Next {
         let mut state = self.state.lock();
         loop {
@@ -163,15 +212,16 @@ impl Queue {
             }
             state.sweep(self.now());
             state.report(meter);
-            let fits = state.waiting.front().and_then(|entry| match &entry.item.prompt {
-                Prompt::Ready(prepared) => Some(fits(&entry.item, prepared)),
+            let first = state.waiting.iter().find(|entry| entry.item.holds_up());
+            let fits = first.and_then(|entry| match &entry.item.prompt {
+                Prompt::Ready(prepared) => Some((entry.ticket, fits(&entry.item, prepared))),
                 Prompt::Text | Prompt::Taken => None,
             });
-            if fits == Some(true)
-                && let Some(entry) = state.waiting.pop()
+            if let Some((ticket, true)) = fits
+                && let Some(job) = state.waiting.remove(ticket)
             {
                 state.report(meter);
-                return Next::Job(Box::new(entry.item));
+                return Next::Job(Box::new(job));
             }
             if !idle || fits.is_some() {
                 return Next::None;
@@ -246,17 +296,24 @@ mod tests {
             priority: Priority,
             deadline: Option<Instant>,
         ) -> (Result<bool, TierError>, Generation) {
+            self.push_with(id, priority, deadline, None)
+        }
+
+        fn push_with(
+            &self,
+            id: &str,
+            priority: Priority,
+            deadline: Option<Instant>,
+            form: Option<JsonForm>,
+        ) -> (Result<bool, TierError>, Generation) {
             let (events, generation) = channel(4);
             let request = GenerateRequest {
                 id: id.into(),
                 messages: vec![Message::new(reprise_tier::Role::User, id)],
-                sampling: Sampling::default(),
-                max_tokens: None,
-                stop: Vec::new(),
                 priority,
                 deadline,
-                scope: 0,
-                body: None,
+                form,
+                ..GenerateRequest::default()
             };
             let work = Work { prefill: 10, decode: 1 };
             let job = Job { request, events, submitted: Instant::now(), work, prompt: Prompt::Text };
@@ -264,8 +321,12 @@ mod tests {
         }
 
         fn prepare(&self) -> String {
-            let ask = self.queue.ask().expect("open");
-            let prepared = Prepared { tokens: vec![1; 3], limit: 5 };
+            self.prepare_kind(Kind::Free)
+        }
+
+        fn prepare_kind(&self, kind: Kind) -> String {
+            let ask = self.queue.ask(kind).expect("open");
+            let prepared = Prepared { tokens: vec![1; 3], limit: 5, mask: None };
             self.queue.prepared(ask.ticket, Ok(prepared), &self.meter);
             ask.messages[0].content.clone()
         }
@@ -326,6 +387,21 @@ mod tests {
     }
 
     #[test]
+    fn a_grammar_that_is_not_ready_holds_up_nobody() {
+        let bench = Bench::new(3);
+        let form = Some(JsonForm::Object);
+        let (_, _formed) = bench.push_with("formed", Priority::Interactive, None, form);
+        let (_, _free) = bench.push("free", Priority::Interactive, None);
+        assert_eq!(
+            (bench.prepare(), bench.pop(), bench.pop()),
+            ("free".into(), "free".into(), "None".into())
+        );
+        let (_, _later) = bench.push("later", Priority::Interactive, None);
+        assert_eq!((bench.prepare(), bench.prepare_kind(Kind::Formed)), ("later".into(), "formed".into()));
+        assert_eq!([bench.pop(), bench.pop()], ["formed", "later"], "ready, it has kept its place");
+    }
+
+    #[test]
     fn a_deadline_is_kept_while_waiting() {
         let bench = Bench::new(2);
         let (_, late) = bench.push("late", Priority::Interactive, Some(Instant::now()));
@@ -341,8 +417,8 @@ mod tests {
     fn what_cannot_be_prepared_leaves_with_its_error() {
         let bench = Bench::new(2);
         let (_, wrong) = bench.push("1", Priority::Interactive, None);
-        let ask = bench.queue.ask().expect("open");
-        let error = TierError::InvalidRequest { param: "messages", message: "no".into() };
+        let ask = bench.queue.ask(Kind::Free).expect("open");
+        let error = TierError::InvalidRequest { param: "messages".into(), message: "no".into() };
         bench.queue.prepared(ask.ticket, Err(error), &bench.meter);
         assert!(matches!(first(wrong), Some(Err(TierError::InvalidRequest { .. }))));
         assert_eq!(bench.meter.pressure().waiting, 0);
@@ -355,7 +431,7 @@ mod tests {
         bench.queue.close(&TierError::ShuttingDown, &bench.meter);
         assert!(matches!(first(waiting), Some(Err(TierError::ShuttingDown))));
         assert!(matches!(bench.queue.next(true, |_, _| true, &bench.meter), Next::Closed));
-        assert!(bench.queue.ask().is_none());
+        assert!(Kind::ALL.into_iter().all(|kind| bench.queue.ask(kind).is_none()));
         assert!(matches!(bench.push("2", Priority::Batch, None).0, Err(TierError::ShuttingDown)));
     }
 }

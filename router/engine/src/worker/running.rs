@@ -5,7 +5,7 @@ use reprise_tier::{Event, Finish, FinishReason, TierError, Timings, Usage};
 use super::{Job, Loaded, count, queue::Prepared};
 use crate::{
     sampling::{Chosen, Sampler, SamplingError},
-    text::{AnswerBuilder, Piece},
+    text::{AnswerBuilder, Calls, Piece},
 };
 
 /// A request that is being computed: what turns its logits into events.
@@ -15,6 +15,8 @@ pub(crate) struct Running<'a> {
     loaded: &'a Loaded,
     sampler: Sampler,
     answer: AnswerBuilder<'a>,
+    /// Where the answer may call functions.
+    calls: Option<Calls>,
     prompt: usize,
     limit: usize,
     generated: usize,
@@ -32,10 +34,16 @@ pub(crate) enum Then {
 }
 
 impl<'a> Running<'a> {
-    pub(crate) fn new(job: Job, prepared: &Prepared, loaded: &'a Loaded) -> Self {
+    /// Takes the mask.
+    pub(crate) fn new(job: Job, prepared: &mut Prepared, loaded: &'a Loaded) -> Self {
+        let sampler = Sampler::new(&job.request.sampling);
         Self {
             loaded,
-            sampler: Sampler::new(&job.request.sampling),
+            sampler: match prepared.mask.take() {
+                Some(mask) => sampler.with_mask(mask),
+                None => sampler,
+            },
+            calls: job.request.tools.is_some().then(Calls::new),
             answer: AnswerBuilder::new(loaded.prompts.vocabulary(), &job.request.stop),
             prompt: prepared.tokens.len(),
             limit: prepared.limit,
@@ -80,7 +88,7 @@ impl<'a> Running<'a> {
         let chosen = match outcome {
             Ok(chosen) => chosen,
             Err(error) => {
-                self.fail(TierError::Internal { message: error.to_string() });
+                self.fail(self.error(error));
                 return Then::Over(self.generated);
             }
         };
@@ -91,6 +99,9 @@ impl<'a> Running<'a> {
         let piece = self.answer.push(&chosen);
         if self.send(piece) {
             return self.over(FinishReason::Stop);
+        }
+        if self.sampler.is_complete() {
+            return self.finish(FinishReason::Stop);
         }
         if self.generated == self.limit {
             self.finish(FinishReason::Length)
@@ -110,7 +121,23 @@ impl<'a> Running<'a> {
         self.job.events.send(Err(error));
     }
 
-    fn over(&self, reason: FinishReason) -> Then {
+    fn error(&self, error: SamplingError) -> TierError {
+        if error != SamplingError::MaskFailed {
+            return TierError::Internal { message: error.to_string() };
+        }
+        let param = if self.job.request.tools.is_some() { "tools" } else { "response_format" };
+        let message = format!(
+            "Unsupported '{param}': what may follow this answer's beginning is too much to work out."
+        );
+        TierError::Unsupported { param: param.into(), message }
+    }
+
+    fn over(&mut self, reason: FinishReason) -> Then {
+        for event in self.calls.iter_mut().flat_map(Calls::finish) {
+            self.job.events.send(Ok(event));
+        }
+        let called = self.calls.as_ref().is_some_and(Calls::has_called);
+        let reason = if called && reason == FinishReason::Stop { FinishReason::ToolCalls } else { reason };
         let now = Instant::now();
         let first = self.first_token.unwrap_or(now);
         let usage = Usage { prompt_tokens: count(self.prompt), completion_tokens: count(self.generated) };
@@ -119,14 +146,22 @@ impl<'a> Running<'a> {
             prefill: first.duration_since(self.started),
             decode: now.duration_since(first),
         };
-        self.job.events.send(Ok(Event::Finished(Finish { reason, usage, timings, tool_calls: None })));
+        self.job.events.send(Ok(Event::Finished(Finish { reason, usage, timings })));
         Then::Over(self.generated)
     }
 
     /// True if the answer ended in a stop string.
-    fn send(&self, piece: Piece) -> bool {
-        if let Some(delta) = piece.delta {
-            self.job.events.send(Ok(delta));
+    fn send(&mut self, piece: Piece) -> bool {
+        match (piece.delta, &mut self.calls) {
+            (Some(delta), None) => {
+                self.job.events.send(Ok(delta));
+            }
+            (Some(Event::Delta { text, logprobs }), Some(calls)) => {
+                for event in calls.divide(&text, logprobs) {
+                    self.job.events.send(Ok(event));
+                }
+            }
+            _ => {}
         }
         piece.stopped
     }

@@ -8,7 +8,7 @@ use reprise_scheduler::{
     AttentionRow, BackendError, CoreConfig, ExpertId, ModelLayout, PartWork, Row, SubLayerId,
 };
 use reprise_tier::{
-    Event, FinishReason, GenerateRequest, Generation, Message, Priority, Role, Sampling, Usage, channel,
+    Event, FinishReason, GenerateRequest, Generation, Message, Priority, Role, Usage, channel,
 };
 
 use super::*;
@@ -88,7 +88,7 @@ fn shared(max_sequences: usize, queue: usize) -> Shared {
         remote: false,
     };
     let shared = Shared::new(config);
-    shared.loaded.set(Loaded { info, prompts }).expect("not loaded yet");
+    shared.loaded.set(Loaded { info, prompts, grammars: Grammars::default() }).expect("not loaded yet");
     *shared.state.write() = TierState::Ready;
     shared
 }
@@ -113,13 +113,8 @@ fn submit_with(shared: &Shared, change: impl FnOnce(&mut GenerateRequest)) -> Ge
     let mut request = GenerateRequest {
         id: "test".into(),
         messages: vec![Message::new(Role::User, "Hi")],
-        sampling: Sampling::default(),
         max_tokens: Some(4),
-        stop: Vec::new(),
-        priority: Priority::Interactive,
-        deadline: None,
-        scope: 0,
-        body: None,
+        ..GenerateRequest::default()
     };
     change(&mut request);
     let (events, generation) = channel(request.max_tokens.unwrap_or(0) as usize + 8);

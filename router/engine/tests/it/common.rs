@@ -1,5 +1,5 @@
 //! Where the tests find model files, and a tier on the small one.
-#![expect(clippy::expect_used, reason = "helpers of tests")]
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::{
     num::NonZeroUsize,
@@ -10,7 +10,7 @@ use std::{
 
 use reprise_engine::{DeviceKind, LocalConfig, LocalTier};
 use reprise_tier::{
-    Event, Finish, GenerateRequest, Generation, Message, Priority, Role, Sampling, Tier, TierError, TierState,
+    Event, Finish, GenerateRequest, Generation, Message, Role, Sampling, Tier, TierError, TierState,
 };
 
 pub const SMALL: (&str, &str) = ("smollm2-135m-instruct-q4_1", "SmolLM2-135M-Instruct.Q4_1.gguf");
@@ -71,11 +71,7 @@ pub fn request(text: &str, max_tokens: u32) -> GenerateRequest {
         messages: vec![Message::new(Role::User, text)],
         sampling: Sampling { temperature: 0.0, ..Sampling::default() },
         max_tokens: Some(max_tokens),
-        stop: Vec::new(),
-        priority: Priority::Interactive,
-        deadline: None,
-        scope: 0,
-        body: None,
+        ..GenerateRequest::default()
     }
 }
 
@@ -94,6 +90,7 @@ pub async fn collect(mut generation: Generation) -> Result<(String, Finish), Tie
         match event? {
             Event::Started { .. } => assert!(text.is_empty()),
             Event::Delta { text: delta, .. } => text.push_str(&delta),
+            Event::ToolCall { .. } => panic!("a tool call"),
             Event::Finished(end) => finish = Some(end),
         }
     }

@@ -2,6 +2,7 @@
 
 mod batching;
 mod common;
+mod forms;
 mod generation;
 mod speed;
 mod tokenizer;
