@@ -136,10 +136,12 @@ impl Pipeline {
     pub fn admit(&mut self, now: Moment) -> Turn {
         let mut turn = Turn::default();
         self.executor.finish_tick();
-        // Without a barrier this is asked before every call: most often nothing has changed.
-        while (self.stale || self.executor.in_flight() == 0) && !self.core.is_empty() {
+        // Without a barrier this is asked before every call: most often nothing has changed. Who loses its KV leaves room that the
+        // plan could not know of, so that one without a row is made once more.
+        for _ in 0..2 {
+            let worthwhile = self.stale || self.executor.in_flight() == 0;
             let room = self.executor.free_rows();
-            if room == 0 {
+            if room == 0 || !worthwhile || self.core.is_empty() {
                 break;
             }
             self.core.plan(room, self.executor.prefill_in_flight(), &mut self.plan);
@@ -149,7 +151,6 @@ impl Pipeline {
             self.executor.inject(&self.plan.rows, self.plan.decode_rows, now);
             turn.decode_rows += self.plan.decode_rows;
             turn.prefill_rows += self.plan.rows.len() - self.plan.decode_rows;
-            // Who lost its KV leaves room that this plan could not know of.
             self.stale = !self.plan.preempted.is_empty();
             if !self.stale || !self.plan.rows.is_empty() {
                 break;

@@ -9,11 +9,13 @@ use super::{Cluster, Command, Event, RequestError};
 use crate::worker::State;
 
 /// A device that is not used any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
     pub device: DeviceId,
     /// It did not move for so long; none: it failed.
     pub silent: Option<Duration>,
+    /// What the operator is told.
+    pub why: String,
     /// When that was noticed, and how many requests began anew for it.
     pub at: Moment,
     pub recomputed: usize,
@@ -34,13 +36,19 @@ impl<P: Send + 'static> Cluster<P> {
 
     pub(super) fn look_after(&mut self, events: &mut Vec<Event>) {
         let now = self.now();
+        // After a pause of this very thread, or of the machine, nobody can be blamed for silence in it.
+        if now.since(self.looked) > self.stall / 2 {
+            self.fair_from = now;
+        }
+        self.looked = now;
+        let fair = now.since(self.fair_from) > self.stall;
         for device in 0..self.workers.len() {
             let handle = &self.workers[device];
             if !handle.alive {
                 continue;
             }
             let silent = handle.pulse.silence(now);
-            let stalled = handle.pulse.state() == State::Running && silent > self.stall;
+            let stalled = fair && handle.pulse.state() == State::Running && silent > self.stall;
             let suspected = handle.pulse.suspected();
             let device = DeviceId(u16::try_from(device).unwrap_or(u16::MAX));
             match handle.pulse.state() {
@@ -62,7 +70,13 @@ impl<P: Send + 'static> Cluster<P> {
         self.workers[usize::from(device.0)].command(Command::Stop);
         let (at, recomputed) = (self.now(), self.requests.len());
         tracing::error!(device = device.0, ?silent, recomputed, "a device is lost");
-        self.lost.push(Lost { device, silent, at, recomputed });
+        let pulse = &self.workers[usize::from(device.0)].pulse;
+        let why = match (pulse.failure(), silent) {
+            (Some(failure), _) => failure.to_owned(),
+            (None, Some(silent)) => format!("it has not moved for {silent:?}"),
+            (None, None) => "its thread has ended".to_owned(),
+        };
+        self.lost.push(Lost { device, silent, why: why.clone(), at, recomputed });
         if self.broken.is_some() {
             return;
         }
@@ -88,7 +102,7 @@ impl<P: Send + 'static> Cluster<P> {
                 self.resubmit();
             }
             Err(reason) => {
-                let error = RequestError::Lost { device, reason };
+                let error = RequestError::Lost { device, why, reason };
                 self.broken = Some(error.clone());
                 let requests: Vec<_> = self.requests.keys().copied().collect();
                 requests.iter().for_each(|request| self.cancel(*request));

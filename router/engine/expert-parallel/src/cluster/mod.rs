@@ -78,8 +78,8 @@ pub enum ClusterError {
 pub enum RequestError {
     #[error(transparent)]
     Never(#[from] reprise_scheduler::StartError),
-    #[error("lost with device {}: {reason}", device.0)]
-    Lost { device: DeviceId, reason: PlacementError },
+    #[error("lost with device {} ({why}), and no other has its part: {reason}", device.0)]
+    Lost { device: DeviceId, why: String, reason: PlacementError },
 }
 
 /// Threads of devices, and the requests that they compute.
@@ -92,6 +92,9 @@ pub struct Cluster<P: Send + 'static> {
     placement: Arc<Placement>,
     replan: Option<Replan>,
     stall: Duration,
+    /// When the devices were looked after last, and since when without a pause.
+    looked: Moment,
+    fair_from: Moment,
     begun: Instant,
     epoch: u64,
     /// Changes of pace so far.
@@ -192,6 +195,8 @@ impl<P: Send + 'static> Cluster<P> {
             placement,
             replan,
             stall,
+            looked: Moment::default(),
+            fair_from: Moment::default(),
             begun,
             epoch: 0,
             paces: 0,

@@ -6,6 +6,7 @@ mod pulse;
 mod sequences;
 
 use std::{
+    any::Any,
     cmp::Ordering,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc::SyncSender},
@@ -113,11 +114,12 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
             Ok(End::Stopped) => pulse.set(State::Ended),
             Ok(End::Failed(error)) => {
                 tracing::error!(device = self.setup.me.0, %error, "a device failed");
-                pulse.set(State::Failed);
+                pulse.fail(error.to_string());
             }
-            Err(_) => {
-                tracing::error!(device = self.setup.me.0, "a device panicked");
-                pulse.set(State::Failed);
+            Err(panic) => {
+                let text = text_of(&*panic);
+                tracing::error!(device = self.setup.me.0, text, "a device panicked");
+                pulse.fail(format!("it panicked: {text}"));
             }
         }
         self.record
@@ -258,6 +260,11 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
             deliver(setup, report.map(|outcome| Report { epoch: *epoch, at, outcome }));
         }
     }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// Who reads too slowly is waited for, which is not to be taken for a stalled device.

@@ -1,5 +1,8 @@
 use std::{
-    sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -15,6 +18,8 @@ pub struct Pulse {
     held: AtomicUsize,
     /// One more than a device that takes no messages; 0: none.
     suspect: AtomicUsize,
+    /// Why the device failed; set once, before the state.
+    failure: OnceLock<String>,
 }
 
 /// How a worker is.
@@ -36,6 +41,18 @@ impl Pulse {
 
     pub(super) fn set(&self, state: State) {
         self.state.store(state as u8, Relaxed);
+    }
+
+    pub(super) fn fail(&self, why: String) {
+        // The first reason is the one.
+        let _ = self.failure.set(why);
+        self.set(State::Failed);
+    }
+
+    /// Why its device failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     pub(super) fn set_held(&self, blocks: usize) {

@@ -14,7 +14,7 @@ pub struct ControlConfig {
     pub settle: Duration,
     /// The other pace must be better by this share.
     pub margin: f64,
-    /// Windows between two looks at the other pace: at first, and at most. Doubles each time that nothing came of it.
+    /// Windows between two looks at the other pace: at first, and at most. Eight times as many each time that nothing came of it.
     pub first_hold: u32,
     pub longest_hold: u32,
 }
@@ -22,8 +22,8 @@ pub struct ControlConfig {
 impl Default for ControlConfig {
     fn default() -> Self {
         Self {
-            window: Duration::from_millis(500),
-            tokens: 256,
+            window: Duration::from_millis(400),
+            tokens: 512,
             settle: Duration::from_millis(150),
             margin: 0.02,
             first_hold: 2,
@@ -50,10 +50,11 @@ pub struct Control {
     window: Window,
 }
 
+/// From tokens to tokens: in lock-step they come all at once, and a window that ended between would count a tick too much or too little.
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
-    /// What happens before is left out.
-    from: Option<Moment>,
+    not_before: Moment,
+    begun: Option<Moment>,
     seen: Moment,
     tokens: u64,
     sequence_seconds: f64,
@@ -82,18 +83,20 @@ impl Control {
     /// `tokens` came since the last call; `sequences` were being computed meanwhile. Returns the pace to change to.
     pub fn observe(&mut self, now: Moment, tokens: u64, sequences: usize) -> Option<Pace> {
         let window = &mut self.window;
-        let from = *window.from.get_or_insert(now);
-        let before = window.seen.max(from);
+        let Some(begun) = window.begun else {
+            if tokens > 0 && now >= window.not_before {
+                (window.begun, window.seen) = (Some(now), now);
+            }
+            return None;
+        };
+        window.tokens += tokens;
+        window.sequence_seconds += now.since(window.seen).as_secs_f64() * sequences as f64;
         window.seen = now;
-        if now > before && now > from {
-            window.tokens += tokens;
-            window.sequence_seconds += now.since(before).as_secs_f64() * sequences as f64;
-        }
-        if now.since(from) < self.config.window || window.tokens < self.config.tokens {
+        if tokens == 0 || now.since(begun) < self.config.window || window.tokens < self.config.tokens {
             return None;
         }
         let rate = window.tokens as f64 / window.sequence_seconds.max(f64::MIN_POSITIVE);
-        self.window = Window { from: Some(now), seen: now, ..Window::default() };
+        self.window = Window { begun: Some(now), seen: now, ..Window::default() };
         if self.trial { self.judge(now, rate) } else { self.keep(now, rate) }
     }
 
@@ -116,7 +119,7 @@ impl Control {
             self.hold = self.config.first_hold.max(1) * 2;
             return None;
         }
-        self.hold = (self.hold * 4).clamp(1, self.config.longest_hold);
+        self.hold = (self.hold * 8).clamp(1, self.config.longest_hold);
         Some(self.turn(now))
     }
 
@@ -125,8 +128,7 @@ impl Control {
             Pace::Lockstep => Pace::Free,
             Pace::Free => Pace::Lockstep,
         };
-        let from = Moment(now.0 + self.config.settle);
-        self.window = Window { from: Some(from), seen: from, ..Window::default() };
+        self.window = Window { not_before: Moment(now.0 + self.config.settle), ..Window::default() };
         self.pace
     }
 }
