@@ -27,10 +27,12 @@ mod text;
 mod tier;
 mod worker;
 
-pub use bench::{BenchReport, bench_engine};
+pub use bench::{BenchReport, ExpertParallel, ExpertParallelError, bench_engine, bench_expert_parallel};
 pub use config::LocalConfig;
 pub use device::DeviceKind;
 pub use error::EngineError;
+pub use reprise_expert_parallel::workload::{Arrivals, Lengths};
+pub use reprise_scheduler::{ScheduleKind, placement::Roles};
 pub use text::{ChatTemplate, Vocabulary};
 pub use tier::LocalTier;
 

@@ -4,16 +4,21 @@
 //! ([`kv`]); [`Executor`] moves these rows through the micro-queues of the sub-layers in the order that a [`Schedule`] chooses.
 //! [`Pipeline`] is core and executor together. The compute itself stands behind [`Backend`].
 //!
+//! A model may be spread over devices: a [`Placement`] says which computes what, each has a pipeline of its own, and [`Parcel`]s go
+//! between them. `reprise-expert-parallel` carries these between threads, or through a simulation.
+//!
 //! All of it is single-threaded state that its worker owns. Nothing is lock-free, so there is nothing for loom to explore:
 //! what threads share (the waiting queue) they share under a lock outside of this crate.
 
 mod backend;
 mod core;
+mod exchange;
 mod executor;
 pub mod kv;
 mod pipeline;
+pub mod placement;
 mod queues;
-mod schedule;
+pub mod schedule;
 mod sequence;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -25,9 +30,12 @@ pub use backend::{
     SubLayerId, SubLayerKind,
 };
 pub use core::{ConfigError, Core, CoreConfig, Counts, Plan, PlannedRow, StartError};
-pub use executor::{BlockTables, Executor, Finished};
+pub use exchange::{Exchange, Leg, Parcel, RemotePart};
+pub use executor::{BlockTables, Executor, Finished, Work};
 pub use pipeline::{Broken, Pipeline, Turn};
-pub use schedule::{Lockstep, QueueId, QueueState, Queues, Schedule, Stage};
+pub use placement::{DeviceId, Placement};
+pub use queues::{Notice, Visit};
+pub use schedule::{Lockstep, Pace, QueueId, QueueState, Queues, Schedule, ScheduleKind, Stage};
 pub use sequence::{NewSequence, Priority, SequenceId};
 pub use time::Moment;
 pub use waiting::{Entry, Ticket, Waiting};

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::{
     Backend, BackendError, ConfigError, Core, CoreConfig, Executor, Finished, Lockstep, ModelLayout, Moment,
-    NewSequence, Plan, Schedule, SequenceId, StartError,
+    NewSequence, Parcel, Plan, Schedule, SequenceId, StartError,
 };
 
 /// The computation of a tier's sequences, from their start to their logits.
@@ -17,6 +17,9 @@ pub struct Pipeline {
     core: Core,
     executor: Executor,
     plan: Plan,
+    /// Something changed since the last plan, so that another may hold more.
+    stale: bool,
+    outbox: Vec<Parcel>,
 }
 
 /// What a turn has done.
@@ -54,11 +57,35 @@ impl Pipeline {
         experts_per_group: u16,
         schedule: Box<dyn Schedule>,
     ) -> Result<Self, ConfigError> {
+        Self::with_executor(config, layout, Executor::new(layout, experts_per_group, schedule))
+    }
+
+    /// Of one of many devices.
+    ///
+    /// # Errors
+    /// If the bounds contradict each other or the layout.
+    pub fn with_executor(
+        config: CoreConfig,
+        layout: &ModelLayout,
+        executor: Executor,
+    ) -> Result<Self, ConfigError> {
         Ok(Self {
             core: Core::new(config, layout)?,
-            executor: Executor::new(layout, experts_per_group, schedule),
+            executor,
             plan: Plan::default(),
+            stale: true,
+            outbox: Vec::new(),
         })
+    }
+
+    /// Another executor, with nothing in flight: all sequences end, and are returned. What was computed of them stays findable.
+    pub fn replace_executor(&mut self, executor: Executor) -> Vec<SequenceId> {
+        let ended: Vec<_> = self.core.ids().collect();
+        self.executor = executor;
+        for id in &ended {
+            self.core.end(*id);
+        }
+        ended
     }
 
     #[must_use]
@@ -71,9 +98,14 @@ impl Pipeline {
         &self.executor
     }
 
+    pub fn executor_mut(&mut self) -> &mut Executor {
+        &mut self.executor
+    }
+
     /// # Errors
     /// If it could never be computed.
     pub fn start(&mut self, new: NewSequence) -> Result<SequenceId, StartError> {
+        self.stale = true;
         self.core.start(new)
     }
 
@@ -89,29 +121,68 @@ impl Pipeline {
         out: &mut Finished,
     ) -> Result<Turn, Broken> {
         out.clear();
-        let mut turn = Turn::default();
-        let room = self.executor.free_rows();
-        if room > 0 && !self.core.is_empty() {
-            self.core.plan(room, &mut self.plan);
-            for id in &self.plan.preempted {
-                self.executor.abort(*id);
-            }
-            self.executor.inject(&self.plan.rows, now);
-            turn.decode_rows = self.plan.decode_rows;
-            turn.prefill_rows = self.plan.rows.len() - turn.decode_rows;
-        }
-        match self.executor.turn(backend, &self.core, now, out) {
+        let mut turn = self.admit(now);
+        match self.executor.turn(backend, &self.core, now, out, &mut self.outbox) {
             Ok(computed) => turn.computed = computed,
             Err(error) => return Err(Broken { error, ended: self.fail() }),
         }
+        debug_assert!(self.outbox.is_empty(), "this worker is alone");
+        self.count(out);
+        Ok(turn)
+    }
+
+    /// Lets the rows of a next tick in, if the schedule does. A turn in pieces, for devices that share a model, is this,
+    /// [`Executor::begin`], [`compute`](Self::compute) and [`complete`](Self::complete).
+    pub fn admit(&mut self, now: Moment) -> Turn {
+        let mut turn = Turn::default();
+        self.executor.finish_tick();
+        // Without a barrier this is asked before every call: most often nothing has changed. Who loses its KV leaves room that the
+        // plan could not know of, so that one without a row is made once more.
+        for _ in 0..2 {
+            let worthwhile = self.stale || self.executor.in_flight() == 0;
+            let room = self.executor.free_rows();
+            if room == 0 || !worthwhile || self.core.is_empty() {
+                break;
+            }
+            self.core.plan(room, self.executor.prefill_in_flight(), &mut self.plan);
+            for id in &self.plan.preempted {
+                self.executor.abort(*id);
+            }
+            self.executor.inject(&self.plan.rows, self.plan.decode_rows, now);
+            turn.decode_rows += self.plan.decode_rows;
+            turn.prefill_rows += self.plan.rows.len() - self.plan.decode_rows;
+            self.stale = !self.plan.preempted.is_empty();
+            if !self.stale || !self.plan.rows.is_empty() {
+                break;
+            }
+        }
+        self.executor.pass();
+        turn
+    }
+
+    /// # Errors
+    /// The backend's.
+    pub fn compute<B: Backend + ?Sized>(&mut self, backend: &mut B) -> Result<(), BackendError> {
+        self.executor.compute(backend, &self.core)
+    }
+
+    /// Moves on what was computed; see [`Executor::complete`]. `out` as in [`turn`](Self::turn).
+    pub fn complete(&mut self, now: Moment, out: &mut Finished, outbox: &mut Vec<Parcel>) {
+        out.clear();
+        self.executor.complete(now, out, outbox);
+        self.count(out);
+    }
+
+    fn count(&mut self, out: &Finished) {
+        self.stale |= !out.rows.is_empty();
         for (id, position) in &out.rows {
             self.core.computed(*id, *position);
         }
-        Ok(turn)
     }
 
     /// The sequence goes on with this token.
     pub fn push(&mut self, id: SequenceId, token: u32) {
+        self.stale = true;
         self.core.push(id, token);
     }
 
@@ -120,12 +191,14 @@ impl Pipeline {
         if self.executor.in_flight() > 0 {
             self.executor.abort(id);
         }
+        self.stale = true;
         self.core.end(id);
     }
 
     /// Ends the sequences with rows in flight, after a failure or a panic of the backend: what they hold is unknown.
     pub fn fail(&mut self) -> Vec<SequenceId> {
         let ended = self.executor.clear();
+        self.stale = true;
         for id in &ended {
             self.core.end(*id);
         }

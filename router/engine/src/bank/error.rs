@@ -28,6 +28,8 @@ pub enum BankError {
     Numbers { matrix: ExpertMatrix, shape: Shape, found: usize },
     #[error("{matrix} holds a number that is not finite")]
     NotFinite { matrix: ExpertMatrix },
+    #[error("other devices compute with the same weights")]
+    InUse,
     #[error("the centroid has the length {0}, not 1")]
     Centroid(f32),
     #[error("{matrix}: {source}")]

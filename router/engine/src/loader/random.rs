@@ -12,6 +12,7 @@ use crate::{
     graph::{RopeScaling, Sizes},
 };
 
+#[derive(Clone, Copy)]
 struct Shape {
     name: &'static str,
     family: &'static str,
@@ -100,14 +101,43 @@ const SHAPES: [Shape; 4] = [
 /// Names and shapes.
 type Tensors = Vec<(String, Vec<usize>)>;
 
+/// A small one whose experts can be chosen, for measuring schedules: with any number of experts a layer has the same weights.
+const MINI: Shape = Shape {
+    name: "olmoe-mini-",
+    family: "olmoe",
+    layers: 8,
+    hidden: 256,
+    heads: 4,
+    kv_heads: 4,
+    head_dim: 64,
+    vocabulary: 512,
+    context_length: 2048,
+    experts: 8,
+    top_k: 2,
+    width: MINI_WIDTH / 8,
+    renormalise: true,
+    rope_base: 10_000.0,
+};
+/// Of all experts of a layer together.
+const MINI_WIDTH: usize = 8192;
+
+/// `olmoe-mini-8x2`: 8 experts, of which 2 are chosen.
+fn mini(name: &str) -> Option<Shape> {
+    let (experts, top_k) = name.strip_prefix(MINI.name)?.split_once('x')?;
+    let (experts, top_k) = (experts.parse::<usize>().ok()?, top_k.parse::<usize>().ok()?);
+    let fits = (1..=128).contains(&experts) && experts.is_power_of_two() && (1..=experts).contains(&top_k);
+    fits.then(|| Shape { experts, top_k, width: MINI_WIDTH / experts, ..MINI })
+}
+
 /// The settings of a shape, and its tensors.
 pub(super) fn random(name: &str) -> Result<(Config, Tensors), EngineError> {
     let unknown = || EngineError::Unsupported {
         what: "random shape",
         value: name.to_owned(),
-        supported: "olmoe-1b-7b, qwen3-30b-a3b, olmoe-tiny, qwen3-moe-tiny",
+        supported: "olmoe-1b-7b, qwen3-30b-a3b, olmoe-tiny, qwen3-moe-tiny, olmoe-mini-ExK with E experts of which K are chosen",
     };
-    let shape = SHAPES.iter().find(|shape| shape.name == name).ok_or_else(unknown)?;
+    let known = SHAPES.iter().find(|shape| shape.name == name).copied();
+    let shape = known.or_else(|| mini(name)).ok_or_else(unknown)?;
     let family = Family::by_name(shape.family).ok_or_else(unknown)?;
     let config = Config {
         container: Container::Folder,
@@ -200,6 +230,26 @@ mod tests {
             assert!((found - billions).abs() < 0.01, "{name}: {found}");
         }
         assert!(Checkpoint::random("gpt-5").is_err());
+    }
+
+    #[test]
+    fn minis_have_the_same_weights_whatever_their_experts() {
+        let experts = |name: &str| {
+            let checkpoint = Checkpoint::random(name).expect("known");
+            weights(checkpoint.plan())
+                - checkpoint.plan().sub_layers.len() / 2
+                    * 256
+                    * match name {
+                        "olmoe-mini-8x2" => 8,
+                        _ => 64,
+                    }
+        };
+        assert_eq!(experts("olmoe-mini-8x2"), experts("olmoe-mini-64x1"));
+        for wrong in
+            ["olmoe-mini-8", "olmoe-mini-8x9", "olmoe-mini-0x0", "olmoe-mini-7x1", "olmoe-mini-256x1"]
+        {
+            assert!(Checkpoint::random(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[cfg(feature = "cuda")]

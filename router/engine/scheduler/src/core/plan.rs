@@ -31,8 +31,9 @@ pub struct PlannedRow {
 
 impl Core {
     /// Plans a tick of at most `rows` rows (and never more than configured): first one token of each that generates, then
-    /// chunks of prompts. Interactive before batch in both. Rows count as given to the executor.
-    pub fn plan(&mut self, rows: usize, plan: &mut Plan) {
+    /// chunks of prompts, so that no more than a chunk is in flight with the `prefilling` rows of prompts that are. Interactive before
+    /// batch in both. Rows count as given to the executor.
+    pub fn plan(&mut self, rows: usize, prefilling: usize, plan: &mut Plan) {
         plan.rows.clear();
         plan.preempted.clear();
         self.tick += 1;
@@ -41,7 +42,7 @@ impl Core {
         self.plan_decode(budget, plan);
         plan.decode_rows = plan.rows.len();
         let left = budget - plan.rows.len();
-        self.plan_prefill(left.min(self.config.prefill_chunk), plan);
+        self.plan_prefill(left.min(self.config.prefill_chunk.saturating_sub(prefilling)), plan);
         self.counts.rows += plan.rows.len() as u64;
     }
 

@@ -1,5 +1,7 @@
+use super::visits::Visit;
 use crate::{
-    ExpertId, ModelLayout, Moment, PartWork, Row, SubLayerKind,
+    ModelLayout, Moment, PartWork, Row, SubLayerId, SubLayerKind,
+    placement::{DeviceId, Placement},
     schedule::{QueueId, QueueState, Stage},
 };
 
@@ -7,42 +9,67 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Item {
     pub(crate) part: PartWork,
+    pub(crate) visit: Visit,
     pub(crate) since: Moment,
 }
 
 impl Item {
     pub(crate) fn row(row: Row, since: Moment) -> Self {
-        Self { part: PartWork { row, slot: 0, expert: 0 }, since }
+        Self { part: PartWork { row, slot: 0, expert: 0 }, visit: Visit::default(), since }
     }
 }
 
-/// The queues of one worker, in the order in which a token passes them.
+/// The queues of one worker, in the order in which a token passes them: those of attention and gates where it has attention, and those of the
+/// groups of experts that it hosts.
 #[derive(Debug)]
 pub(crate) struct MicroQueues {
     items: Vec<Vec<Item>>,
     states: Vec<QueueState>,
-    /// The queue of each sub-layer; its groups of experts follow it.
-    sub_layers: Vec<QueueId>,
-    experts_per_group: u16,
+    /// Those that hold something, and of each queue its place in that list.
+    filled: Vec<QueueId>,
+    places: Vec<usize>,
+    /// Per sub-layer its own queue, where there is one.
+    sub_layers: Vec<Option<QueueId>>,
+    /// Per sub-layer and group, where it is hosted.
+    groups: Vec<Vec<Option<QueueId>>>,
 }
 
+const NOWHERE: usize = usize::MAX;
+
 impl MicroQueues {
-    pub(crate) fn new(layout: &ModelLayout, experts_per_group: u16) -> Self {
-        let (mut stages, mut sub_layers) = (vec![Stage::Embed], Vec::new());
-        for (sub_layer, kind) in layout.sub_layers.iter().enumerate() {
-            sub_layers.push(stages.len());
-            stages.push(Stage::SubLayer(sub_layer));
-            if let SubLayerKind::Experts { experts, .. } = kind {
-                let groups = experts.div_ceil(experts_per_group);
-                stages.extend((0..groups).map(|group| Stage::Experts { sub_layer, group }));
-            }
+    pub(crate) fn new(layout: &ModelLayout, placement: &Placement, me: DeviceId) -> Self {
+        let attends = placement.rank(me).is_some();
+        let (mut stages, mut sub_layers, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+        if attends {
+            stages.push(Stage::Embed);
         }
-        stages.push(Stage::Head);
+        for (sub_layer, kind) in layout.sub_layers.iter().enumerate() {
+            sub_layers.push(attends.then_some(stages.len()));
+            if attends {
+                stages.push(Stage::SubLayer(sub_layer));
+            }
+            let mut hosted = Vec::new();
+            if matches!(kind, SubLayerKind::Experts { .. }) {
+                for (group, hosts) in (0..).zip(placement.groups(sub_layer)) {
+                    let here = hosts.contains(&me);
+                    hosted.push(here.then_some(stages.len()));
+                    if here {
+                        stages.push(Stage::Experts { sub_layer, group });
+                    }
+                }
+            }
+            groups.push(hosted);
+        }
+        if attends {
+            stages.push(Stage::Head);
+        }
         Self {
             items: stages.iter().map(|_| Vec::new()).collect(),
+            filled: Vec::new(),
+            places: vec![NOWHERE; stages.len()],
             states: stages.into_iter().map(|stage| QueueState { stage, depth: 0, oldest: None }).collect(),
             sub_layers,
-            experts_per_group,
+            groups,
         }
     }
 
@@ -50,20 +77,26 @@ impl MicroQueues {
         &self.states
     }
 
+    pub(crate) fn filled(&self) -> &[QueueId] {
+        &self.filled
+    }
+
+    /// Of a worker with attention.
     pub(crate) fn embed(&self) -> QueueId {
         0
     }
 
+    /// Of a worker with attention.
     pub(crate) fn head(&self) -> QueueId {
         self.states.len() - 1
     }
 
-    pub(crate) fn sub_layer(&self, sub_layer: usize) -> QueueId {
+    pub(crate) fn sub_layer(&self, sub_layer: SubLayerId) -> Option<QueueId> {
         self.sub_layers[sub_layer]
     }
 
-    pub(crate) fn experts(&self, sub_layer: usize, expert: ExpertId) -> QueueId {
-        self.sub_layers[sub_layer] + 1 + usize::from(expert / self.experts_per_group)
+    pub(crate) fn experts(&self, sub_layer: SubLayerId, group: u16) -> Option<QueueId> {
+        *self.groups[sub_layer].get(usize::from(group))?
     }
 
     pub(crate) fn push(&mut self, queue: QueueId, item: Item) {
@@ -71,28 +104,59 @@ impl MicroQueues {
         let state = &mut self.states[queue];
         state.depth += 1;
         state.oldest.get_or_insert(item.since);
+        if self.places[queue] == NOWHERE {
+            self.places[queue] = self.filled.len();
+            self.filled.push(queue);
+        }
     }
 
-    /// Empties a queue into `into`, in order of arrival.
+    /// Moves a queue's items to the end of `into`, in order of arrival.
     pub(crate) fn drain(&mut self, queue: QueueId, into: &mut Vec<Item>) {
-        into.clear();
         into.append(&mut self.items[queue]);
-        let state = &mut self.states[queue];
-        (state.depth, state.oldest) = (0, None);
+        self.changed(queue);
+    }
+
+    /// All hosted groups of a sub-layer.
+    pub(crate) fn drain_experts(&mut self, sub_layer: SubLayerId, into: &mut Vec<Item>) {
+        for group in 0..self.groups[sub_layer].len() {
+            if let Some(queue) = self.groups[sub_layer][group]
+                && self.states[queue].depth > 0
+            {
+                self.drain(queue, into);
+            }
+        }
     }
 
     /// Takes out what `keep` does not keep.
     pub(crate) fn retain(&mut self, keep: impl Fn(Row) -> bool) {
-        for (items, state) in self.items.iter_mut().zip(&mut self.states) {
-            items.retain(|item| keep(item.part.row));
-            (state.depth, state.oldest) = (items.len(), items.first().map(|item| item.since));
+        for queue in self.filled.clone() {
+            self.items[queue].retain(|item| keep(item.part.row));
+            self.changed(queue);
+        }
+    }
+
+    fn changed(&mut self, queue: QueueId) {
+        let items = &self.items[queue];
+        let state = &mut self.states[queue];
+        (state.depth, state.oldest) = (items.len(), items.first().map(|item| item.since));
+        let place = self.places[queue];
+        if items.is_empty() && place != NOWHERE {
+            self.filled.swap_remove(place);
+            self.places[queue] = NOWHERE;
+            if let Some(moved) = self.filled.get(place) {
+                self.places[*moved] = place;
+            }
         }
     }
 
     /// Mean depth of the queues that are not empty.
     pub(crate) fn mean_depth(&self) -> f64 {
-        let depths = self.states.iter().map(|state| state.depth).filter(|depth| *depth > 0);
-        let (count, sum) = depths.fold((0usize, 0usize), |(count, sum), depth| (count + 1, sum + depth));
-        if count == 0 { 0.0 } else { sum as f64 / count as f64 }
+        let sum: usize = self.filled.iter().map(|queue| self.states[*queue].depth).sum();
+        if self.filled.is_empty() { 0.0 } else { sum as f64 / self.filled.len() as f64 }
+    }
+
+    /// When the longest waiting entry came.
+    pub(crate) fn oldest(&self) -> Option<Moment> {
+        self.filled.iter().filter_map(|queue| self.states[*queue].oldest).min()
     }
 }

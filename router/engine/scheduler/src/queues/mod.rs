@@ -1,12 +1,18 @@
 //! Rows on their way through the sub-layers: a micro-queue per sub-layer and per group of experts (AMoE, arXiv 2505.08944),
-//! and the pool where the parts of a row are joined.
+//! the pool where the parts of a row are joined, and the barrier of devices in lock-step.
 //!
 //! Nothing here is lock-free or shared between threads: a worker owns its queues.
 
+mod barrier;
 mod join;
 mod micro;
 mod order;
+mod visits;
 
+pub use barrier::Notice;
+pub(crate) use barrier::{Barrier, ERA};
 pub(crate) use join::JoinPool;
 pub(crate) use micro::{Item, MicroQueues};
 pub(crate) use order::Order;
+pub use visits::Visit;
+pub(crate) use visits::Visits;

@@ -4,8 +4,8 @@ use std::{
 };
 
 use crate::{
-    AttentionRow, Backend, BackendError, ExpertId, Head, Heads, ModelLayout, PartWork, Row, StepRow,
-    SubLayerId, SubLayerKind,
+    AttentionRow, Backend, BackendError, Exchange, ExpertId, Head, Heads, ModelLayout, PartWork, RemotePart,
+    Row, StepRow, SubLayerId, SubLayerKind,
 };
 
 /// A model made of hashes: the next token depends on every token before it and on nothing else, and any mistake in a block
@@ -329,5 +329,62 @@ impl Backend for Fake {
             }
         }
         Ok(true)
+    }
+}
+
+/// What a fake device sends of a row, or of a part.
+#[derive(Debug, Clone)]
+pub enum FakePayload {
+    Inputs(Vec<(u64, Vec<ExpertId>)>),
+    Parts(Vec<u64>),
+}
+
+impl Exchange for Fake {
+    type Payload = FakePayload;
+
+    fn inputs(&mut self, _: SubLayerId, rows: &[Row]) -> Result<FakePayload, BackendError> {
+        let input = |row: &Row| {
+            let State { hidden, experts, .. } = &self.rows[row.0 as usize];
+            (*hidden, experts.clone())
+        };
+        Ok(FakePayload::Inputs(rows.iter().map(input).collect()))
+    }
+
+    fn put_inputs(&mut self, _: SubLayerId, rows: &[Row], payload: FakePayload) -> Result<(), BackendError> {
+        let FakePayload::Inputs(inputs) = payload else { panic!("inputs, not parts") };
+        assert_eq!(rows.len(), inputs.len());
+        for (row, (hidden, experts)) in rows.iter().zip(inputs) {
+            *self.state(*row) = State { hidden, parts: vec![None; experts.len()], experts };
+        }
+        Ok(())
+    }
+
+    fn parts(&mut self, _: SubLayerId, parts: &[RemotePart]) -> Result<FakePayload, BackendError> {
+        let part = |part: &RemotePart| {
+            let computed = self.rows[part.work.row.0 as usize].parts[usize::from(part.work.slot)];
+            let Some(computed) = computed else { panic!("{part:?} is sent before it is computed") };
+            computed
+        };
+        Ok(FakePayload::Parts(parts.iter().map(part).collect()))
+    }
+
+    fn put_parts(
+        &mut self,
+        _: SubLayerId,
+        parts: &[(usize, PartWork)],
+        payload: FakePayload,
+    ) -> Result<(), BackendError> {
+        let FakePayload::Parts(computed) = payload else { panic!("parts, not inputs") };
+        for (place, part) in parts {
+            let state = self.state(part.row);
+            assert_eq!(
+                state.experts[usize::from(part.slot)],
+                part.expert,
+                "{part:?} is not what the gate chose"
+            );
+            let before = state.parts[usize::from(part.slot)].replace(computed[*place]);
+            assert!(before.is_none(), "{part:?} came twice");
+        }
+        Ok(())
     }
 }

@@ -3,4 +3,4 @@
 
 mod fake;
 
-pub use fake::{Fake, Fault};
+pub use fake::{Fake, FakePayload, Fault};

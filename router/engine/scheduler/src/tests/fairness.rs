@@ -119,7 +119,7 @@ fn several_start_in_one_tick() {
     }
     assert_eq!(started.len(), 4, "as many as there are places");
     let mut plan = Plan::default();
-    core.plan(36, &mut plan);
+    core.plan(36, 0, &mut plan);
     assert!(started.iter().all(|id| !core.blocks(*id).is_empty()), "all of them became active");
 
     // Three of seven blocks each find no room for a fourth block beside them: two start.

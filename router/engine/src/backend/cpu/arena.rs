@@ -62,6 +62,11 @@ impl Arena {
         &mut self.weights[start..start + top_k]
     }
 
+    pub(super) fn part(&self, row: Row, slot: u16) -> &[f32] {
+        let part = row.0 as usize * self.top_k + usize::from(slot);
+        &self.parts[part * self.hidden..(part + 1) * self.hidden]
+    }
+
     pub(super) fn part_mut(&mut self, row: Row, slot: u16) -> &mut [f32] {
         let part = row.0 as usize * self.top_k + usize::from(slot);
         &mut self.parts[part * self.hidden..(part + 1) * self.hidden]

@@ -6,6 +6,7 @@
 
 mod arena;
 mod attention;
+mod exchange;
 mod experts;
 mod feed_forward;
 mod load;
@@ -15,7 +16,7 @@ mod scratch;
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use reprise_kernels::{
     attention::{BLOCK_TOKENS, KvCache, KvFormat},
@@ -68,7 +69,8 @@ impl CpuOptions {
 #[derive(Debug)]
 pub struct CpuBackend {
     layout: ModelLayout,
-    model: CpuModel,
+    /// Shared by the devices of a cluster.
+    model: Arc<CpuModel>,
     pool: Pool,
     rotary: Rotary,
     kv: KvCache,
@@ -89,17 +91,25 @@ impl CpuBackend {
         progress: &mut dyn FnMut(Progress),
         stop: &dyn Fn() -> bool,
     ) -> Result<Self, EngineError> {
-        let pool = Pool::new(options.threads).map_err(|error| EngineError::Thread(error.to_string()))?;
+        let pool = pool(options)?;
         let model = load::load(checkpoint, &pool, progress, stop)?;
-        Self::new(model, pool, options)
+        Self::new(Arc::new(model), pool, options)
     }
 
-    fn new(model: CpuModel, pool: Pool, options: &CpuOptions) -> Result<Self, EngineError> {
+    /// Another device with the same weights, which are in memory once, and with threads, KV and hidden states of its own.
+    ///
+    /// # Errors
+    /// Memory or threads are not to be had.
+    pub fn sibling(&self, options: &CpuOptions) -> Result<Self, EngineError> {
+        Self::new(Arc::clone(&self.model), pool(options)?, options)
+    }
+
+    fn new(model: Arc<CpuModel>, pool: Pool, options: &CpuOptions) -> Result<Self, EngineError> {
         if options.rows == 0 {
             return Err(EngineError::Inconsistent("an arena of no rows".into()));
         }
         let sizes = &model.sizes;
-        let context_length = options.context_length(&model);
+        let context_length = options.context_length(&*model);
         let mut kv_layers = Vec::with_capacity(model.sub_layers.len());
         let mut attentions = 0;
         for layer in &model.sub_layers {
@@ -124,7 +134,7 @@ impl CpuBackend {
     }
 
     #[must_use]
-    pub const fn model(&self) -> &CpuModel {
+    pub fn model(&self) -> &CpuModel {
         &self.model
     }
 
@@ -132,9 +142,9 @@ impl CpuBackend {
     /// bank's base as it was loaded.
     ///
     /// # Errors
-    /// A matrix of the bank does not fit the model; the backend is of no use then.
+    /// A matrix of the bank does not fit the model; the backend is of no use then. Or others have the same weights.
     pub fn apply(&mut self, bank: &Bank) -> Result<usize, BankError> {
-        bank.apply(&mut self.model)
+        bank.apply(Arc::get_mut(&mut self.model).ok_or(BankError::InUse)?)
     }
 
     /// What was allocated. Equal to the prediction of [`MemoryEstimate::of`] within 2 %.
@@ -158,6 +168,10 @@ impl CpuBackend {
         let found = self.model.sub_layers.get(sub_layer).map(SubLayer::role);
         BackendError(format!("{call} of sub-layer {sub_layer}, which is {found:?}"))
     }
+}
+
+fn pool(options: &CpuOptions) -> Result<Pool, EngineError> {
+    Pool::new(options.threads).map_err(|error| EngineError::Thread(error.to_string()))
 }
 
 fn kind<M, V>(layer: &SubLayer<M, V>) -> SubLayerKind {

@@ -1,5 +1,6 @@
 //! Logits against references, and the contract that a row's bits depend on its own sequence only.
 
+mod cluster;
 mod memory;
 mod smollm2;
 mod tiny;

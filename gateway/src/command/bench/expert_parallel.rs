@@ -1,0 +1,116 @@
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use reprise_engine::{Arrivals, ExpertParallel, Lengths, Roles, ScheduleKind, bench_expert_parallel};
+
+#[derive(Debug, clap::Args)]
+pub struct ExpertParallelArgs {
+    /// Schedules, one after the other under the same load: lockstep, mtfs, flfs, defrag, roofline, adaptive.
+    #[arg(long = "scheduler", value_delimiter = ',', default_value = "lockstep,defrag,adaptive")]
+    schedules: Vec<ScheduleKind>,
+    /// CPU threads, each a device; or simulated devices.
+    #[arg(long, default_value_t = 2)]
+    devices: u16,
+    /// The first so many devices have attention, the others experts; left out: all have both.
+    #[arg(long)]
+    attention: Option<u16>,
+    /// A GGUF file, a folder of safetensors, or random weights in a known shape. With `--simulate` also `mixtral-8x7b`, `olmoe-1b-7b` or
+    /// `qwen3-30b-a3b` on H100s. Left out: random weights of `--experts` and `--top-k`.
+    #[arg(long)]
+    model: Option<String>,
+    #[arg(long, default_value_t = 8)]
+    experts: u16,
+    /// Experts of each token.
+    #[arg(long)]
+    top_k: Option<u16>,
+    /// Loads fall by exp(-X) from the most to the least loaded expert, drawn instead of the model's gates; 0 is even. Left out: the model's own
+    /// gates.
+    #[arg(long)]
+    skew: Option<f64>,
+    /// Experts that share a micro-queue and a place.
+    #[arg(long, default_value_t = 1)]
+    experts_per_group: u16,
+    /// Copies of the hottest experts of a layer.
+    #[arg(long, default_value_t = 0)]
+    replicas: usize,
+    /// tiny, short, medium or long.
+    #[arg(long, default_value = "short")]
+    workload: Lengths,
+    /// Requests a second, Poisson arrivals. Left out: as many sequences at any time as fit.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Sequences at once on each device with attention.
+    #[arg(long, default_value = "32")]
+    batch: NonZeroUsize,
+    /// The most prompt tokens in flight on each device with attention.
+    #[arg(long, default_value = "64")]
+    prefill_chunk: NonZeroUsize,
+    #[arg(long, default_value_t = 2.0)]
+    warm_up_seconds: f64,
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Predicted times instead of computing: of the model as measured here, or of H100s.
+    #[arg(long)]
+    simulate: bool,
+    /// Predicted times from a file instead.
+    #[arg(long)]
+    profile: Option<PathBuf>,
+    /// Timelines go to this folder, one SVG and one trace (Perfetto opens it) for each schedule.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// All of every device in the report.
+    #[arg(long)]
+    details: bool,
+    /// One JSON object on standard output; there is no other form.
+    #[arg(long = "json")]
+    _json: bool,
+}
+
+impl ExpertParallelArgs {
+    pub fn run(self) -> anyhow::Result<()> {
+        let times = [self.warm_up_seconds, self.seconds];
+        anyhow::ensure!(
+            times.iter().all(|time| (0.0..1e6).contains(time)) && self.seconds > 0.0,
+            "--seconds must be above 0, --warm-up-seconds at least 0"
+        );
+        anyhow::ensure!(
+            self.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()),
+            "--rate must be above 0"
+        );
+        anyhow::ensure!(
+            self.skew.is_none_or(|skew| (0.0..100.0).contains(&skew)),
+            "--skew must be in [0, 100)"
+        );
+        let roles = self.attention.map_or(Roles::Shared, |attention| Roles::Disjoint { attention });
+        let attention = usize::from(self.attention.unwrap_or(self.devices));
+        let closed = Arrivals::Closed(self.batch.get() * attention);
+        let (model, top_k) = match self.model {
+            Some(model) => (model, self.top_k),
+            None => (format!("random:olmoe-mini-{}x{}", self.experts, self.top_k.unwrap_or(2)), None),
+        };
+        if let Some(folder) = &self.out {
+            std::fs::create_dir_all(folder)?;
+        }
+        let report = bench_expert_parallel(&ExpertParallel {
+            schedules: self.schedules,
+            devices: self.devices,
+            roles,
+            model,
+            top_k,
+            skew: self.skew,
+            experts_per_group: self.experts_per_group,
+            replicas: self.replicas,
+            lengths: self.workload,
+            arrivals: self.rate.map_or(closed, Arrivals::Poisson),
+            batch: self.batch,
+            prefill_chunk: self.prefill_chunk,
+            warm_up: Duration::from_secs_f64(self.warm_up_seconds),
+            measured: Duration::from_secs_f64(self.seconds),
+            simulate: self.simulate,
+            profile: self.profile,
+            out: self.out,
+            details: self.details,
+        })?;
+        println!("{report}");
+        Ok(())
+    }
+}

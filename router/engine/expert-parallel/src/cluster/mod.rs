@@ -1,0 +1,300 @@
+//! A model's devices as one: requests in, tokens out, whatever happens to a device in between.
+
+mod fault;
+mod messages;
+mod requests;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use reprise_scheduler::{
+    ConfigError, Core, CoreConfig, DeviceId, Exchange, ModelLayout, Moment, Pace, Placement, ScheduleKind,
+    placement::PlacementError,
+    schedule::{Control, ControlConfig, StageCosts},
+};
+use thiserror::Error;
+
+use crate::{
+    record::Record,
+    transport::{Message, threads},
+    worker::{Choose, Pulse, Setup, Worker},
+};
+pub use fault::Lost;
+pub use messages::{Command, Event, RequestId, Start};
+pub(crate) use messages::{Outcome, Report};
+use requests::Request;
+
+/// What a cluster computes, and how.
+pub struct ClusterConfig {
+    /// Bounds of each device with attention.
+    pub ticks: CoreConfig,
+    pub schedule: ScheduleKind,
+    /// Predicted times of the devices, for schedules that predict.
+    pub costs: StageCosts,
+    pub control: ControlConfig,
+    pub placement: Placement,
+    /// What is left to compute with when devices are lost; none: replicas alone ([`Placement::without`]).
+    pub replan: Option<Replan>,
+    /// A device that has not moved for so long is lost. Longer than any call takes.
+    pub stall: Duration,
+    /// Calls are kept for a timeline.
+    pub keep_spans: bool,
+}
+
+impl std::fmt::Debug for ClusterConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { ticks, schedule, placement, stall, .. } = self;
+        let mut debug = f.debug_struct("ClusterConfig");
+        debug.field("ticks", ticks).field("schedule", schedule).field("placement", placement);
+        debug.field("stall", stall).finish_non_exhaustive()
+    }
+}
+
+/// Places the model on these devices.
+pub type Replan = Box<dyn Fn(&[DeviceId]) -> Result<Placement, PlacementError> + Send>;
+
+/// Why there is no cluster.
+#[derive(Debug, Error)]
+pub enum ClusterError {
+    #[error("{found} devices for a placement on {expected}")]
+    Devices { found: usize, expected: u16 },
+    #[error("device {} has room for {rows} rows; {attention} devices with attention of {each} rows need {}", device.0, attention * each)]
+    Rows { device: DeviceId, rows: usize, attention: usize, each: usize },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("cannot start the thread of device {}: {source}", device.0)]
+    Thread { device: DeviceId, source: std::io::Error },
+}
+
+/// Why a request got no more tokens.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum RequestError {
+    #[error(transparent)]
+    Never(#[from] reprise_scheduler::StartError),
+    #[error("lost with device {} ({why}), and no other has its part: {reason}", device.0)]
+    Lost { device: DeviceId, why: String, reason: PlacementError },
+}
+
+/// Threads of devices, and the requests that they compute.
+pub struct Cluster<P: Send + 'static> {
+    layout: ModelLayout,
+    /// Knows what can never be computed.
+    core: Core,
+    schedule: ScheduleKind,
+    control: Control,
+    placement: Arc<Placement>,
+    replan: Option<Replan>,
+    stall: Duration,
+    /// When the devices were looked after last, and since when without a pause.
+    looked: Moment,
+    fair_from: Moment,
+    begun: Instant,
+    epoch: u64,
+    /// Changes of pace so far.
+    paces: u32,
+    /// By device.
+    workers: Vec<Handle<P>>,
+    events: Receiver<Report>,
+    requests: BTreeMap<RequestId, Request>,
+    /// Those that no device has yet, in order; some may be over.
+    unsent: VecDeque<RequestId>,
+    /// By device, the requests that it has.
+    loads: Vec<usize>,
+    /// The most of these.
+    window: usize,
+    next: u64,
+    lost: Vec<Lost>,
+    /// Nothing can be computed any more.
+    broken: Option<RequestError>,
+}
+
+struct Handle<P> {
+    commands: SyncSender<Message<P>>,
+    pulse: Arc<Pulse>,
+    thread: Option<JoinHandle<Record>>,
+    alive: bool,
+}
+
+impl<P: Send + 'static> std::fmt::Debug for Cluster<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("epoch", &self.epoch).field("requests", &self.requests.len()).finish()
+    }
+}
+
+impl<P: Send + 'static> Cluster<P> {
+    /// Starts a thread for each device. `choose` makes the choice of tokens of one device.
+    ///
+    /// # Errors
+    /// Devices, bounds and placement do not fit each other, or a thread cannot be started.
+    pub fn start<D>(
+        devices: Vec<D>,
+        config: ClusterConfig,
+        choose: impl Fn() -> Choose,
+    ) -> Result<Self, ClusterError>
+    where
+        D: Exchange<Payload = P> + Send + 'static,
+    {
+        let ClusterConfig { ticks, schedule, costs, control, placement, replan, stall, keep_spans } = config;
+        let (found, expected) = (devices.len(), placement.devices());
+        if found < usize::from(expected) || found == 0 {
+            return Err(ClusterError::Devices { found, expected });
+        }
+        let attention = placement.attention().len();
+        for (device, backend) in (0..).map(DeviceId).zip(&devices) {
+            let (rows, each) = (backend.layout().rows, ticks.max_rows);
+            if rows < attention * each {
+                return Err(ClusterError::Rows { device, rows, attention, each });
+            }
+        }
+        let begun = Instant::now();
+        let placement = Arc::new(placement);
+        let rows = attention * ticks.max_rows;
+        // Each row in flight has at most as many parcels under way as parts, each way.
+        let capacity = 4096 + 16 * rows;
+        let (transports, commands) = threads(u16::try_from(found).unwrap_or(u16::MAX), capacity);
+        let (sender, events) = sync_channel(1 << 16);
+        let first = placement.attention().first().map_or(0, |device| usize::from(device.0));
+        let layout = ModelLayout { rows, ..devices[first].layout().clone() };
+        let mut workers = Vec::with_capacity(found);
+        let parts = devices.into_iter().zip(transports).zip(commands);
+        for (device, ((backend, transport), commands)) in (0..).map(DeviceId).zip(parts) {
+            let pulse = Arc::new(Pulse::default());
+            let setup = Setup {
+                me: device,
+                // The KV is each device's own.
+                layout: ModelLayout { rows, ..backend.layout().clone() },
+                config: ticks,
+                schedule,
+                costs,
+                placement: Arc::clone(&placement),
+                choose: choose(),
+                pulse: Arc::clone(&pulse),
+                events: sender.clone(),
+                begun,
+                keep_spans,
+            };
+            let worker = Worker::new(setup, backend, transport)?;
+            let thread = std::thread::Builder::new()
+                .name(format!("device-{}", device.0))
+                .spawn(move || worker.run())
+                .map_err(|source| ClusterError::Thread { device, source })?;
+            workers.push(Handle { commands, pulse, thread: Some(thread), alive: true });
+        }
+        Ok(Self {
+            core: Core::new(ticks, &layout)?,
+            layout,
+            schedule,
+            control: Control::new(control),
+            placement,
+            replan,
+            stall,
+            looked: Moment::default(),
+            fair_from: Moment::default(),
+            begun,
+            epoch: 0,
+            paces: 0,
+            workers,
+            events,
+            requests: BTreeMap::new(),
+            unsent: VecDeque::new(),
+            loads: vec![0; found],
+            // Enough that none waits for a request, and far below what an inbox holds.
+            window: 2 * ticks.max_sequences + 64,
+            next: 0,
+            lost: Vec::new(),
+            broken: None,
+        })
+    }
+
+    /// Time since its start, on which events are timed.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        Moment(self.begun.elapsed())
+    }
+
+    /// What happened since the last call, waiting for it at most so long. Whoever waits for tokens must call this: it also looks after the
+    /// devices.
+    pub fn poll(&mut self, wait: Duration) -> Vec<Event> {
+        let mut events = Vec::new();
+        match self.events.recv_timeout(wait) {
+            Ok(report) => self.report(report, &mut events),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+        while let Ok(report) = self.events.try_recv() {
+            self.report(report, &mut events);
+        }
+        self.look_after(&mut events);
+        self.send_waiting();
+        let tokens = events.iter().filter(|event| matches!(event, Event::Token { .. })).count();
+        if self.schedule == ScheduleKind::Adaptive && self.broken.is_none() {
+            let now = self.now();
+            if let Some(pace) = self.control.observe(now, tokens as u64, self.requests.len()) {
+                self.set_pace(pace);
+            }
+        }
+        events
+    }
+
+    /// The pace that an adaptive schedule has now.
+    #[must_use]
+    pub const fn pace(&self) -> Pace {
+        self.control.pace()
+    }
+
+    fn set_pace(&mut self, pace: Pace) {
+        self.paces += 1;
+        for handle in self.workers.iter().filter(|handle| handle.alive) {
+            handle.command(Command::SetPace { pace, change: self.paces });
+        }
+    }
+
+    /// Forgets what was recorded until now.
+    pub fn reset_records(&self) {
+        for handle in self.workers.iter().filter(|handle| handle.alive) {
+            handle.command(Command::ResetRecord);
+        }
+    }
+
+    /// Ends all threads; what each device did, by device. Nothing of a device that was lost.
+    pub fn stop(mut self) -> Vec<Option<Record>> {
+        self.shut_down()
+    }
+
+    fn shut_down(&mut self) -> Vec<Option<Record>> {
+        for handle in &self.workers {
+            handle.command(Command::Stop);
+        }
+        // Meanwhile their events are read, or one that is full would hold them up.
+        let late = Instant::now() + 2 * self.stall;
+        let ended = |handle: &Handle<P>| handle.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        while self.workers.iter().any(|handle| handle.alive && !ended(handle)) && Instant::now() < late {
+            let _ = self.events.recv_timeout(Duration::from_millis(1));
+        }
+        // A thread that is stuck in a call cannot be ended: it is left alone, and ends with its call.
+        let end = |handle: &mut Handle<P>| {
+            let thread = handle.thread.take()?;
+            if thread.is_finished() { thread.join().ok() } else { None }
+        };
+        self.workers.iter_mut().map(end).collect()
+    }
+}
+
+impl<P: Send + 'static> Drop for Cluster<P> {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+impl<P> Handle<P> {
+    /// An inbox that is full is that of a stuck device, which the next look notices.
+    fn command(&self, command: Command) {
+        let _ = self.commands.try_send(Message::Command(command));
+    }
+}

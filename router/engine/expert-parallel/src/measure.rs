@@ -1,0 +1,225 @@
+//! Measures a device's [`Profile`]: each kind of call alone, for few and for many entries.
+
+use std::time::{Duration, Instant};
+
+use reprise_scheduler::{
+    AttentionRow, BackendError, BlockId, DeviceId, Exchange, ExpertId, PartWork, RemotePart, Row, SubLayerId,
+    SubLayerKind, Visit,
+};
+
+use crate::{
+    profile::{Link, Profile, StageTime},
+    transport::{Message, Transport, threads},
+};
+
+/// Each call is made so often, and the median taken: what else runs on the machine must not count.
+const REPEATS: usize = 15;
+/// Entries of small and large calls.
+const FEW: usize = 8;
+const MANY: usize = 64;
+/// Round trips of the link's measurement.
+const TRIPS: u32 = 400;
+
+/// Calls the device as a worker does; nothing else may run on its cores. What is in its arena and its KV afterwards means nothing.
+///
+/// # Errors
+/// The device's.
+pub fn measure<D: Exchange>(
+    device: &mut D,
+    name: String,
+    provenance: String,
+) -> Result<Profile, BackendError> {
+    let mut bench = Bench { device };
+    let kinds = bench.device.layout().sub_layers.clone();
+    let first = |wanted: fn(&SubLayerKind) -> bool| kinds.iter().position(wanted);
+    let attention = first(|kind| *kind == SubLayerKind::Attention);
+    let dense = first(|kind| *kind == SubLayerKind::DenseFeedForward);
+    let gated = first(|kind| matches!(kind, SubLayerKind::Experts { .. }));
+    let embed = bench.line(|bench, rows| bench.device.embed(rows, &vec![1; rows.len()]))?;
+    let (expert, gate, join_us, link) = match gated {
+        Some(at) => bench.gated(at, &kinds)?,
+        None => Default::default(),
+    };
+    let call = expert.fixed_us;
+    let attention_time = match attention {
+        Some(at) => bench.line(|bench, rows| bench.attend(at, rows, 0))?,
+        None => StageTime::default(),
+    };
+    let context_us = match attention {
+        Some(at) => bench.context(at)?,
+        None => 0.0,
+    };
+    let feed_forward = match dense {
+        Some(at) => bench.line(|bench, rows| bench.device.feed_forward(at, rows))?,
+        None => StageTime::default(),
+    };
+    let mut logits = Vec::new();
+    let head = bench.line(|bench, rows| bench.device.logits(rows, &mut logits))?;
+    let split = |time: StageTime| time.with_fixed(call);
+    Ok(Profile {
+        name,
+        provenance,
+        embed,
+        attention: split(attention_time),
+        context_us,
+        feed_forward: split(feed_forward),
+        gate: split(gate),
+        expert,
+        join_us,
+        head: split(head),
+        link,
+    })
+}
+
+struct Bench<'a, D> {
+    device: &'a mut D,
+}
+
+type Outcome<T> = Result<T, BackendError>;
+
+impl<D: Exchange> Bench<'_, D> {
+    fn rows(&self, count: usize) -> Vec<Row> {
+        let most = self.device.layout().rows.min(count);
+        (0..u32::try_from(most).unwrap_or(0)).map(Row).collect()
+    }
+
+    fn median(&mut self, mut call: impl FnMut(&mut Self) -> Outcome<()>) -> Outcome<f64> {
+        let mut times = Vec::with_capacity(REPEATS);
+        for _ in 0..REPEATS {
+            let begun = Instant::now();
+            call(self)?;
+            times.push(begun.elapsed());
+        }
+        times.sort_unstable();
+        Ok(times[REPEATS / 2].as_secs_f64() * 1e6)
+    }
+
+    /// A slope between few and many rows; what one row takes beyond its slope is the floor.
+    fn line(&mut self, mut call: impl FnMut(&mut Self, &[Row]) -> Outcome<()>) -> Outcome<StageTime> {
+        let (one, few, many) = (self.rows(1), self.rows(FEW), self.rows(MANY));
+        let one_us = self.median(|bench| call(bench, &one))?;
+        let few_us = self.median(|bench| call(bench, &few))?;
+        let many_us = self.median(|bench| call(bench, &many))?;
+        let each_us = ((many_us - few_us) / (many.len() - few.len()).max(1) as f64).max(0.0);
+        Ok(StageTime { fixed_us: 0.0, floor_us: one_us.max(few_us - few.len() as f64 * each_us), each_us })
+    }
+
+    fn attend(&mut self, at: SubLayerId, rows: &[Row], position: u32) -> Outcome<()> {
+        let size = self.device.layout().kv_block_tokens;
+        let blocks = self.device.layout().kv_blocks;
+        let each = position as usize / size + 1;
+        // Each row is a sequence of its own, in blocks of its own as far as there are enough.
+        let table = |row: usize| -> Vec<BlockId> {
+            let block = |i: usize| BlockId(u32::try_from((row * each + i) % blocks).unwrap_or(0));
+            (0..each).map(block).collect()
+        };
+        let tables: Vec<_> = (0..rows.len()).map(table).collect();
+        let rows: Vec<_> = rows
+            .iter()
+            .zip(&tables)
+            .map(|(row, blocks)| AttentionRow { row: *row, position, blocks })
+            .collect();
+        self.device.attention(at, &rows)
+    }
+
+    /// For each position that a row attends to.
+    fn context(&mut self, at: SubLayerId) -> Outcome<f64> {
+        let layout = self.device.layout();
+        let far = (layout.context_length.min(layout.kv_blocks * layout.kv_block_tokens / FEW) / 2).max(1);
+        let far = u32::try_from(far).unwrap_or(1);
+        let rows = self.rows(FEW);
+        let near_us = self.median(|bench| bench.attend(at, &rows, 0))?;
+        let far_us = self.median(|bench| bench.attend(at, &rows, far))?;
+        Ok(((far_us - near_us) / f64::from(far) / rows.len() as f64).max(0.0))
+    }
+
+    /// Of experts, gate, join and link.
+    fn gated(
+        &mut self,
+        at: SubLayerId,
+        kinds: &[SubLayerKind],
+    ) -> Outcome<(StageTime, StageTime, f64, Link)> {
+        let SubLayerKind::Experts { experts, .. } = kinds[at] else { return Ok(Default::default()) };
+        let mut chosen = Vec::new();
+        let gate = self.line(|bench, rows| {
+            chosen.clear();
+            bench.device.gate(at, rows, &mut chosen)
+        })?;
+        let part = |row: &Row, expert: ExpertId| PartWork { row: *row, slot: 0, expert };
+        let line = self.line(|bench, rows| {
+            let parts: Vec<_> = rows.iter().map(|row| part(row, 0)).collect();
+            bench.device.experts(at, &parts)
+        })?;
+        let spread = experts.min(8);
+        let rows = self.rows(usize::from(spread));
+        let one_us = line.floor_us.max(line.each_us);
+        let all_us = self.median(|bench| {
+            let parts: Vec<_> = rows.iter().zip(0..spread).map(|(row, expert)| part(row, expert)).collect();
+            bench.device.experts(at, &parts)
+        })?;
+        // m experts of one part each cost `fixed` once: m * t(1) less what was saved.
+        let fixed_us = match spread {
+            0 | 1 => 0.0,
+            m => ((f64::from(m) * one_us - all_us) / (f64::from(m) - 1.0)).clamp(0.0, one_us),
+        };
+        let rows = self.rows(MANY);
+        let join_us = self.median(|bench| bench.device.join(at, &rows))?;
+        let join_us = join_us / rows.len() as f64;
+        let link = self.link(at)?;
+        Ok((line.with_fixed(fixed_us), gate, join_us, link))
+    }
+
+    /// Packing and unpacking here, the way itself between two threads.
+    fn link(&mut self, at: SubLayerId) -> Outcome<Link> {
+        let remote = |row: &Row| RemotePart {
+            work: PartWork { row: *row, slot: 0, expert: 0 },
+            visit: Visit::default(),
+        };
+        let there_and_back = |bench: &mut Self, rows: &[Row]| {
+            let payload = bench.device.inputs(at, rows)?;
+            bench.device.put_inputs(at, rows, payload)?;
+            let parts: Vec<_> = rows.iter().map(remote).collect();
+            let payload = bench.device.parts(at, &parts)?;
+            let placed: Vec<_> = parts.iter().map(|part| part.work).enumerate().collect();
+            bench.device.put_parts(at, &placed, payload)
+        };
+        let line = self.line(there_and_back)?;
+        // Two vectors, each packed and taken in.
+        let pack_us = line.each_us / 4.0;
+        let parcel_us = (line.floor_us / 4.0 - pack_us).max(0.0);
+        Ok(Link { latency_us: round_trip_us() / 2.0, vector_us: 0.0, pack_us, parcel_us })
+    }
+}
+
+impl StageTime {
+    fn with_fixed(self, fixed_us: f64) -> Self {
+        let fixed_us = fixed_us.min(self.floor_us);
+        Self { fixed_us, floor_us: self.floor_us - fixed_us, each_us: self.each_us }
+    }
+}
+
+/// Of an empty message between two threads that look for it.
+fn round_trip_us() -> f64 {
+    let (mut ends, _commands) = threads::<()>(2, 4);
+    let (Some(mut far), Some(mut near)) = (ends.pop(), ends.pop()) else { return 0.0 };
+    let message =
+        || Message::Notice { epoch: 0, from: DeviceId(0), notice: reprise_scheduler::Notice::Done(0) };
+    let wait = Duration::from_secs(1);
+    let echo = std::thread::spawn(move || {
+        for _ in 0..TRIPS {
+            if !matches!(far.receive(wait), Ok(Some(_))) || far.send(DeviceId(0), message()).is_err() {
+                return;
+            }
+        }
+    });
+    let begun = Instant::now();
+    for _ in 0..TRIPS {
+        if near.send(DeviceId(1), message()).is_err() || !matches!(near.receive(wait), Ok(Some(_))) {
+            break;
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    // It ends with the last message, or a second after the first that is missing.
+    let _ = echo.join();
+    seconds * 1e6 / f64::from(TRIPS)
+}

@@ -1,0 +1,241 @@
+//! How long a device takes: what the simulator runs on, and the roofline schedule predicts with. Each says where it comes from.
+
+use std::path::Path;
+
+use reprise_scheduler::schedule::{Cost, StageCosts};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Times of one model on one kind of device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    pub name: String,
+    /// Measured where and how, or computed from what.
+    pub provenance: String,
+    pub embed: StageTime,
+    pub attention: StageTime,
+    /// For each position that a row attends to.
+    pub context_us: f64,
+    pub feed_forward: StageTime,
+    pub gate: StageTime,
+    /// Of the parts of one expert; a call for several pays `fixed_us` once.
+    pub expert: StageTime,
+    /// For each row that is joined.
+    pub join_us: f64,
+    pub head: StageTime,
+    pub link: Link,
+}
+
+/// A call for n entries takes `fixed_us + max(floor_us, n * each_us)`.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageTime {
+    pub fixed_us: f64,
+    pub floor_us: f64,
+    pub each_us: f64,
+}
+
+/// The way from a device to another. A device sends one parcel after the other, while it computes.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    pub latency_us: f64,
+    /// For each vector of hidden numbers.
+    pub vector_us: f64,
+    /// What packing a vector, and taking one in, costs the device itself; 0 where a copy engine does it.
+    pub pack_us: f64,
+    /// The same for a parcel.
+    pub parcel_us: f64,
+}
+
+/// A profile cannot be read.
+#[derive(Debug, Error)]
+pub enum ProfileError {
+    #[error("{path}: {source}")]
+    Read { path: String, source: std::io::Error },
+    #[error("{path}: {source}")]
+    Parse { path: String, source: serde_json::Error },
+}
+
+/// Sizes that decide the times of a model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shape {
+    pub name: &'static str,
+    pub layers: usize,
+    pub hidden: f64,
+    pub heads: f64,
+    pub kv_heads: f64,
+    pub head_dim: f64,
+    pub experts: u16,
+    pub top_k: u16,
+    pub width: f64,
+    pub vocabulary: f64,
+}
+
+/// As in the released checkpoints' `config.json`.
+pub const SHAPES: [Shape; 3] = [
+    Shape {
+        name: "mixtral-8x7b",
+        layers: 32,
+        hidden: 4096.0,
+        heads: 32.0,
+        kv_heads: 8.0,
+        head_dim: 128.0,
+        experts: 8,
+        top_k: 2,
+        width: 14_336.0,
+        vocabulary: 32_000.0,
+    },
+    Shape {
+        name: "olmoe-1b-7b",
+        layers: 16,
+        hidden: 2048.0,
+        heads: 16.0,
+        kv_heads: 16.0,
+        head_dim: 128.0,
+        experts: 64,
+        top_k: 8,
+        width: 1024.0,
+        vocabulary: 50_304.0,
+    },
+    Shape {
+        name: "qwen3-30b-a3b",
+        layers: 48,
+        hidden: 2048.0,
+        heads: 32.0,
+        kv_heads: 4.0,
+        head_dim: 128.0,
+        experts: 128,
+        top_k: 8,
+        width: 768.0,
+        vocabulary: 151_936.0,
+    },
+];
+
+/// What bounds a device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hardware {
+    pub name: &'static str,
+    pub bytes_per_second: f64,
+    pub flops_per_second: f64,
+    pub link_bytes_per_second: f64,
+    pub link_latency_us: f64,
+    /// Of any call.
+    pub call_us: f64,
+}
+
+impl Hardware {
+    /// Memory and multiplication as RECIPES measured and cites them; NVLink as its data sheet has it, one way. Latency and the cost of a call
+    /// (some kernel launches, the host's choice) are assumed.
+    pub const H100: Self = Self {
+        name: "h100",
+        bytes_per_second: 3.35e12,
+        flops_per_second: 790e12,
+        link_bytes_per_second: 450e9,
+        link_latency_us: 10.0,
+        call_us: 15.0,
+    };
+}
+
+impl Profile {
+    /// Bytes over bandwidth or FLOPs over peak, whichever is more: no kernel reaches it, so ratios mean more than times.
+    #[must_use]
+    pub fn roofline(shape: &Shape, hardware: &Hardware) -> Self {
+        let Shape { hidden, heads, kv_heads, head_dim, width, vocabulary, .. } = *shape;
+        const BYTES: f64 = 2.0;
+        let us = 1e6;
+        let matrix = |weights: f64| StageTime {
+            fixed_us: hardware.call_us,
+            floor_us: us * BYTES * weights / hardware.bytes_per_second,
+            each_us: us * 2.0 * weights / hardware.flops_per_second,
+        };
+        let vectors = |count: f64| us * BYTES * hidden * count / hardware.bytes_per_second;
+        let attention = hidden * head_dim * (2.0 * heads + 2.0 * kv_heads);
+        let embed = StageTime { fixed_us: hardware.call_us, floor_us: 0.0, each_us: vectors(2.0) };
+        Self {
+            name: format!("{} on {}", shape.name, hardware.name),
+            provenance: format!(
+                "rooflines, not measured: bf16 bytes over {:.3e} B/s or FLOPs over {:.3e} per s; {} us assumed for each call; \
+                 link {:.3e} B/s, {} us assumed for its latency",
+                hardware.bytes_per_second,
+                hardware.flops_per_second,
+                hardware.call_us,
+                hardware.link_bytes_per_second,
+                hardware.link_latency_us
+            ),
+            embed,
+            attention: matrix(attention),
+            context_us: us * BYTES * 2.0 * kv_heads * head_dim / hardware.bytes_per_second,
+            feed_forward: matrix(3.0 * hidden * width),
+            gate: matrix(hidden * f64::from(shape.experts)),
+            expert: matrix(3.0 * hidden * width),
+            join_us: vectors(f64::from(shape.top_k) + 2.0),
+            head: matrix(hidden * vocabulary),
+            link: Link {
+                latency_us: hardware.link_latency_us,
+                vector_us: us * BYTES * hidden / hardware.link_bytes_per_second,
+                pack_us: 0.0,
+                parcel_us: 0.0,
+            },
+        }
+    }
+
+    /// # Errors
+    /// The file cannot be read, or is no profile.
+    pub fn read(path: &Path) -> Result<Self, ProfileError> {
+        let name = || path.display().to_string();
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ProfileError::Read { path: name(), source })?;
+        serde_json::from_str(&text).map_err(|source| ProfileError::Parse { path: name(), source })
+    }
+
+    #[must_use]
+    pub fn costs(&self) -> StageCosts {
+        StageCosts {
+            embed: self.embed.cost(),
+            attention: self.attention.cost(),
+            context: self.context_us * 1e-6,
+            feed_forward: self.feed_forward.cost(),
+            gate: self.gate.cost(),
+            expert: self.expert.cost(),
+            join: self.join_us * 1e-6,
+            head: self.head.cost(),
+        }
+    }
+}
+
+impl StageTime {
+    fn cost(self) -> Cost {
+        Cost { fixed: self.fixed_us * 1e-6, floor: self.floor_us * 1e-6, each: self.each_us * 1e-6 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rooflines_are_those_of_the_recipes() {
+        // Qwen3-30B-A3B at batch 1, 1k context: 542 tokens/s. All weights that a token needs, each once, and its KV.
+        let shape = SHAPES.iter().find(|shape| shape.name == "qwen3-30b-a3b").expect("known");
+        let profile = Profile::roofline(shape, &Hardware::H100);
+        let layer = profile.attention.floor_us
+            + 1024.0 * profile.context_us
+            + profile.gate.floor_us
+            + 8.0 * profile.expert.floor_us;
+        let seconds = (48.0 * layer + profile.head.floor_us) * 1e-6;
+        assert!((1.0 / seconds - 542.0).abs() < 11.0, "{}", 1.0 / seconds);
+        // An expert leaves the memory roof at 236 rows.
+        let rows = profile.expert.floor_us / profile.expert.each_us;
+        assert!((rows - 236.0).abs() < 1.0, "{rows}");
+    }
+
+    #[test]
+    fn a_profile_is_read_as_it_is_written() {
+        let profile = Profile::roofline(&SHAPES[0], &Hardware::H100);
+        let text = serde_json::to_string(&profile).expect("writes");
+        assert_eq!(serde_json::from_str::<Profile>(&text).expect("reads"), profile);
+        assert!(serde_json::from_str::<Profile>(&text.replace("join_us", "joins_us")).is_err());
+    }
+}

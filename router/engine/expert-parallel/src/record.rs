@@ -1,0 +1,197 @@
+//! What a device did, measured or simulated.
+
+use std::collections::BTreeMap;
+
+use reprise_scheduler::{Executor, Moment, Stage};
+use serde::Serialize;
+
+/// Queues are looked at before every so many calls.
+const LOOK: u64 = 16;
+/// Spans kept for a timeline, at most.
+const SPANS: usize = 200_000;
+
+/// A call of a device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    pub stage: Stage,
+    pub begin: Moment,
+    pub end: Moment,
+    /// Rows, or parts.
+    pub entries: usize,
+}
+
+/// Everything of one device since the last reset.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    since: Moment,
+    until: Moment,
+    busy_seconds: f64,
+    calls: u64,
+    stages: BTreeMap<Stage, Counts>,
+    /// Per sub-layer (experts apart): looks, and entries seen in them.
+    depths: BTreeMap<Stage, (u64, u64)>,
+    oldest_seconds: f64,
+    parcels: u64,
+    vectors: u64,
+    keep_spans: bool,
+    spans: Vec<Span>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    calls: u64,
+    entries: u64,
+    largest: usize,
+    seconds: f64,
+}
+
+/// A kind of stage of one device.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageReport {
+    pub calls: u64,
+    pub mean_entries: f64,
+    pub largest_entries: usize,
+    pub seconds: f64,
+}
+
+/// One device.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeviceReport {
+    pub device: usize,
+    pub idle_share: f64,
+    pub calls: u64,
+    /// By kind: embed, attention and dense and gate as `sub_layer`, experts, head.
+    pub stages: BTreeMap<&'static str, StageReport>,
+    /// Parts that its experts computed.
+    pub expert_parts: u64,
+    /// Mean entries that waited, by sub-layer: `s3`; `e3` for the experts of a gated one.
+    pub mean_queue_depth: BTreeMap<String, f64>,
+    /// The longest that any entry was seen to wait.
+    pub oldest_entry_ms: f64,
+    pub parcels_sent: u64,
+    pub vectors_sent: u64,
+}
+
+impl Record {
+    #[must_use]
+    pub fn new(now: Moment, keep_spans: bool) -> Self {
+        Self { since: now, until: now, keep_spans, ..Self::default() }
+    }
+
+    /// Before a call.
+    pub fn look(&mut self, executor: &Executor, now: Moment) {
+        if !self.calls.is_multiple_of(LOOK) {
+            return;
+        }
+        if let Some(oldest) = executor.oldest() {
+            self.oldest_seconds = self.oldest_seconds.max(now.since(oldest).as_secs_f64());
+        }
+        let mut last = None;
+        for queue in executor.queues() {
+            let stage = without_group(queue.stage);
+            let (looks, entries) = self.depths.entry(stage).or_default();
+            *looks += u64::from(last != Some(stage));
+            *entries += queue.depth as u64;
+            last = Some(stage);
+        }
+    }
+
+    pub fn call(&mut self, span: Span) {
+        let Span { stage, begin, end, entries } = span;
+        let seconds = end.since(begin.max(self.since)).as_secs_f64();
+        self.busy_seconds += seconds;
+        self.calls += 1;
+        self.until = self.until.max(end);
+        let counts = self.stages.entry(without_group(stage)).or_default();
+        counts.calls += 1;
+        counts.entries += entries as u64;
+        counts.largest = counts.largest.max(entries);
+        counts.seconds += seconds;
+        if self.keep_spans && self.spans.len() < SPANS {
+            self.spans.push(span);
+        }
+    }
+
+    pub fn sent(&mut self, vectors: usize) {
+        self.parcels += 1;
+        self.vectors += vectors as u64;
+    }
+
+    /// Forgets all before.
+    pub fn reset(&mut self, now: Moment) {
+        *self = Self::new(now, self.keep_spans);
+    }
+
+    #[must_use]
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    #[must_use]
+    pub fn report(&self, device: usize, now: Moment) -> DeviceReport {
+        let wall = now.max(self.until).since(self.since).as_secs_f64().max(f64::MIN_POSITIVE);
+        let mut kinds: BTreeMap<&'static str, Counts> = BTreeMap::new();
+        for (stage, counts) in &self.stages {
+            let kind = kinds.entry(kind(*stage)).or_default();
+            kind.calls += counts.calls;
+            kind.entries += counts.entries;
+            kind.largest = kind.largest.max(counts.largest);
+            kind.seconds += counts.seconds;
+        }
+        let parts = kinds.get("experts").map_or(0, |counts| counts.entries);
+        let stage = |counts: Counts| StageReport {
+            calls: counts.calls,
+            mean_entries: counts.entries as f64 / counts.calls.max(1) as f64,
+            largest_entries: counts.largest,
+            seconds: counts.seconds,
+        };
+        let depth = |(stage, (looks, entries)): (&Stage, &(u64, u64))| {
+            (label(*stage), *entries as f64 / (*looks).max(1) as f64)
+        };
+        DeviceReport {
+            device,
+            idle_share: (1.0 - self.busy_seconds / wall).clamp(0.0, 1.0),
+            calls: self.calls,
+            stages: kinds.into_iter().map(|(kind, counts)| (kind, stage(counts))).collect(),
+            expert_parts: parts,
+            mean_queue_depth: self.depths.iter().map(depth).collect(),
+            oldest_entry_ms: self.oldest_seconds * 1e3,
+            parcels_sent: self.parcels,
+            vectors_sent: self.vectors,
+        }
+    }
+}
+
+const fn without_group(stage: Stage) -> Stage {
+    match stage {
+        Stage::Experts { sub_layer, .. } => Stage::Experts { sub_layer, group: 0 },
+        other => other,
+    }
+}
+
+pub(crate) const fn kind(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Embed => "embed",
+        Stage::SubLayer(_) => "sub_layer",
+        Stage::Experts { .. } => "experts",
+        Stage::Head => "head",
+    }
+}
+
+pub(crate) fn label(stage: Stage) -> String {
+    match stage {
+        Stage::Embed => "embed".to_owned(),
+        Stage::SubLayer(at) => format!("s{at}"),
+        Stage::Experts { sub_layer, .. } => format!("e{sub_layer}"),
+        Stage::Head => "head".to_owned(),
+    }
+}
+
+/// Mean over maximum of what the devices with experts computed: 1 is even. Devices without experts do not count.
+#[must_use]
+pub fn balance(devices: &[DeviceReport]) -> f64 {
+    let parts: Vec<u64> =
+        devices.iter().map(|device| device.expert_parts).filter(|parts| *parts > 0).collect();
+    let most = parts.iter().max().copied().unwrap_or(0);
+    if most == 0 { 1.0 } else { parts.iter().sum::<u64>() as f64 / parts.len() as f64 / most as f64 }
+}

@@ -1,0 +1,211 @@
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use reprise_scheduler::{
+    ConfigError, DeviceId, Executor, Finished, Moment, NewSequence, Notice, Pace, Parcel, Pipeline,
+    Placement, Priority, SequenceId, Stage, SubLayerKind, Work, schedule::StageCosts,
+};
+
+use super::{Config, Gates};
+use crate::{
+    cluster::RequestId,
+    profile::Link,
+    record::{Record, Span},
+    unit::key,
+    workload::Job,
+};
+
+/// A device that computes nothing.
+pub(super) struct Device {
+    pipeline: Pipeline,
+    kinds: Vec<SubLayerKind>,
+    costs: StageCosts,
+    link: Link,
+    gates: Gates,
+    inbox: Vec<Parcel>,
+    waiting: VecDeque<(RequestId, Job)>,
+    running: HashMap<SequenceId, (RequestId, usize)>,
+    call: Option<Span>,
+    /// Microseconds of packing and unpacking that its next call must make up for.
+    owed_us: f64,
+    /// When its last parcel has left.
+    link_free: Moment,
+    out: Finished,
+    pub(super) record: Record,
+}
+
+/// What a look for work led to.
+#[derive(Debug, Default)]
+pub(super) struct Woken {
+    pub(super) busy_until: Option<Moment>,
+    pub(super) notices: Vec<Notice>,
+}
+
+/// What a call led to: parcels, and whose token came and whether it was the last.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) parcels: Vec<Parcel>,
+    pub(super) tokens: Vec<(RequestId, bool)>,
+}
+
+impl Device {
+    pub(super) fn new(
+        config: &Config,
+        placement: &Arc<Placement>,
+        me: DeviceId,
+    ) -> Result<Self, ConfigError> {
+        let costs = config.profile.costs();
+        let schedule = config.schedule.build(&config.layout.sub_layers, &costs);
+        let executor = Executor::on(&config.layout, placement, me, schedule);
+        Ok(Self {
+            pipeline: Pipeline::with_executor(config.ticks, &config.layout, executor)?,
+            kinds: config.layout.sub_layers.clone(),
+            costs,
+            link: config.profile.link,
+            gates: config.gates.clone(),
+            inbox: Vec::new(),
+            waiting: VecDeque::new(),
+            running: HashMap::new(),
+            call: None,
+            owed_us: 0.0,
+            link_free: Moment::default(),
+            out: Finished::default(),
+            record: Record::new(Moment::default(), config.keep_spans),
+        })
+    }
+
+    /// Requests that wait or are computed.
+    pub(super) fn load(&self) -> usize {
+        self.waiting.len() + self.running.len()
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    pub(super) fn submit(&mut self, id: RequestId, job: Job) {
+        self.waiting.push_back((id, job));
+    }
+
+    pub(super) fn deliver(&mut self, parcel: Parcel) {
+        self.inbox.push(parcel);
+    }
+
+    pub(super) fn hear(&mut self, from: DeviceId, notice: Notice) {
+        self.pipeline.executor_mut().hear(from, notice);
+    }
+
+    pub(super) fn set_pace(&mut self, pace: Pace, change: u32) {
+        self.pipeline.executor_mut().set_pace(pace, change);
+    }
+
+    /// When a parcel that is sent now arrives.
+    pub(super) fn occupy_link(&mut self, now: Moment, vectors: usize, link: Link) -> Moment {
+        let us = |us: f64| Duration::from_secs_f64(us * 1e-6);
+        self.link_free = Moment(self.link_free.max(now).0 + us(vectors as f64 * link.vector_us));
+        Moment(self.link_free.0 + us(link.latency_us))
+    }
+
+    /// Begins a call, if it is idle and there is one to begin.
+    pub(super) fn wake(&mut self, now: Moment) -> Woken {
+        let mut woken = Woken::default();
+        if self.call.is_some() {
+            return woken;
+        }
+        for parcel in self.inbox.drain(..) {
+            self.owed_us += packing_us(self.link, &parcel);
+            self.pipeline.executor_mut().receive(&parcel, now);
+        }
+        self.start();
+        self.pipeline.admit(now);
+        woken.notices = self.pipeline.executor_mut().notices().collect();
+        self.record.look(self.pipeline.executor(), now);
+        let Some(work) = self.pipeline.executor_mut().begin(now) else { return woken };
+        let (stage, entries) = (work.stage, work.entries);
+        let kinds = self.kinds.as_slice();
+        let seconds = seconds(&self.costs, &work, kinds) + self.owed_us * 1e-6;
+        self.owed_us = 0.0;
+        let end = Moment(now.0 + Duration::from_secs_f64(seconds));
+        self.call = Some(Span { stage, begin: now, end, entries });
+        woken.busy_until = Some(end);
+        woken
+    }
+
+    fn start(&mut self) {
+        while let Some((id, job)) = self.waiting.front().copied() {
+            // A prompt's tokens mean nothing here, but none may share another's KV.
+            let tokens = vec![0; job.prompt];
+            if !self.pipeline.core().has_room(Priority::Interactive, id.0, &tokens) {
+                return;
+            }
+            self.waiting.pop_front();
+            let new = NewSequence {
+                tokens,
+                max_new: job.generate,
+                priority: Priority::Interactive,
+                deadline: None,
+                scope: id.0,
+                greedy: false,
+            };
+            if let Ok(sequence) = self.pipeline.start(new) {
+                self.running.insert(sequence, (id, job.generate));
+            }
+        }
+    }
+
+    /// Its call is over.
+    pub(super) fn complete(&mut self, now: Moment) -> Done {
+        let mut done = Done::default();
+        let Some(span) = self.call.take() else { return done };
+        if let Stage::SubLayer(at) = span.stage {
+            let Self { gates, running, pipeline, .. } = self;
+            pipeline.executor_mut().choose_experts(|sequence, position, experts| {
+                let request = running.get(&sequence).map_or(0, |(id, _)| id.0);
+                gates.choose(at, key(&[request, u64::from(position)]), experts);
+            });
+        }
+        let mut out = std::mem::take(&mut self.out);
+        self.pipeline.complete(now, &mut out, &mut done.parcels);
+        for id in &out.logits_of {
+            let Some((request, left)) = self.running.get_mut(id) else { continue };
+            *left -= 1;
+            done.tokens.push((*request, *left == 0));
+            if *left == 0 {
+                self.running.remove(id);
+                self.pipeline.end(*id);
+            } else {
+                self.pipeline.push(*id, 0);
+            }
+        }
+        self.out = out;
+        for parcel in &done.parcels {
+            self.record.sent(parcel.vectors());
+            self.owed_us += packing_us(self.link, parcel);
+        }
+        self.record.call(span);
+        done
+    }
+}
+
+/// What a call takes.
+fn seconds(costs: &StageCosts, work: &Work<'_>, kinds: &[SubLayerKind]) -> f64 {
+    let cost = costs.of(work.stage, kinds);
+    let own = match work.stage {
+        Stage::Experts { .. } => {
+            let groups = work.parts.chunk_by(|a, b| a.expert == b.expert);
+            groups.map(|parts| cost.seconds(parts.len()) - cost.fixed).sum::<f64>() + cost.fixed
+        }
+        _ => cost.seconds(work.entries),
+    };
+    let join = work.join.map_or(0.0, |_| costs.join * work.entries as f64);
+    own + join + costs.context * work.context as f64
+}
+
+/// Of an end of its way.
+fn packing_us(link: Link, parcel: &Parcel) -> f64 {
+    let vectors = parcel.vectors();
+    if vectors == 0 { 0.0 } else { link.parcel_us + link.pack_us * vectors as f64 }
+}

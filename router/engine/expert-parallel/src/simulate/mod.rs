@@ -1,0 +1,276 @@
+//! Discrete events: devices that take the times of a [`Profile`] instead of computing. Placement, schedules, queues, join pool and barrier are
+//! those of a [`Cluster`](crate::Cluster), the same code; KV blocks and continuous batching too.
+//!
+//! Simplified: control messages (notices, empty parcels, commands) take no time, which favours lock-step; a device sends one parcel after the
+//! other and receives any number at once; a call takes exactly what is predicted.
+
+mod device;
+mod gates;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use reprise_scheduler::{
+    ConfigError, CoreConfig, DeviceId, ModelLayout, Moment, Notice, Pace, Parcel, Placement, ScheduleKind,
+    schedule::{Control, ControlConfig},
+};
+
+pub use gates::Gates;
+
+use crate::{
+    cluster::RequestId,
+    profile::Profile,
+    record::Record,
+    workload::{Arrivals, Workload},
+};
+use device::Device;
+
+/// What is simulated.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `rows` of all devices with attention together.
+    pub layout: ModelLayout,
+    pub ticks: CoreConfig,
+    pub schedule: ScheduleKind,
+    pub control: ControlConfig,
+    pub placement: Placement,
+    pub profile: Profile,
+    pub gates: Gates,
+    pub workload: Workload,
+    /// Virtual time that is left out, and that is measured.
+    pub warm_up: Duration,
+    pub measured: Duration,
+    pub keep_spans: bool,
+}
+
+/// What came of it, of the measured time alone.
+#[derive(Debug)]
+pub struct Outcome {
+    pub tokens: u64,
+    pub requests: u64,
+    /// Seconds between two tokens of one sequence.
+    pub gaps: Vec<f64>,
+    /// Seconds from arrival to the first token.
+    pub first: Vec<f64>,
+    pub records: Vec<Record>,
+    pub until: Moment,
+    /// Share of the time in a free pace, of an adaptive schedule.
+    pub free_share: f64,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Arrival,
+    /// A device's call is over.
+    Done(usize),
+    /// A parcel has arrived.
+    Delivery(usize, u64),
+}
+
+/// A request under way.
+#[derive(Debug)]
+struct Progress {
+    arrived: Moment,
+    last: Option<Moment>,
+}
+
+/// A simulation in progress.
+struct Simulation {
+    config: Config,
+    devices: Vec<Device>,
+    events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
+    parcels: HashMap<u64, Parcel>,
+    now: Moment,
+    count: u64,
+    submitted: u64,
+    requests: HashMap<RequestId, Progress>,
+    control: Control,
+    paces: u32,
+    free: Duration,
+    outcome: Outcome,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// The bounds contradict each other or the layout.
+pub fn simulate(config: Config) -> Result<Outcome, ConfigError> {
+    let placement = Arc::new(config.placement.clone());
+    let device = |id| Device::new(&config, &placement, DeviceId(id));
+    let devices = (0..placement.devices()).map(device).collect::<Result<Vec<_>, _>>()?;
+    let outcome = Outcome {
+        tokens: 0,
+        requests: 0,
+        gaps: Vec::new(),
+        first: Vec::new(),
+        records: Vec::new(),
+        until: Moment::default(),
+        free_share: 0.0,
+    };
+    let mut simulation = Simulation {
+        devices,
+        events: BinaryHeap::new(),
+        parcels: HashMap::new(),
+        now: Moment::default(),
+        count: 0,
+        submitted: 0,
+        requests: HashMap::new(),
+        control: Control::new(config.control),
+        paces: 0,
+        free: Duration::ZERO,
+        outcome,
+        config,
+    };
+    simulation.run();
+    Ok(simulation.finish())
+}
+
+impl Simulation {
+    fn run(&mut self) {
+        match self.config.workload.arrivals {
+            Arrivals::Closed(count) => (0..count).for_each(|_| self.submit()),
+            Arrivals::Poisson(_) => self.at(Moment::default(), Event::Arrival),
+        }
+        let (warm_up, mut warm) = (Moment(self.config.warm_up), false);
+        let end = Moment(self.config.warm_up + self.config.measured);
+        self.wake((0..self.devices.len()).collect());
+        while let Some(Reverse((at, _, event))) = self.events.pop() {
+            if !warm && at >= warm_up {
+                warm = true;
+                self.devices.iter_mut().for_each(|device| device.record.reset(warm_up));
+            }
+            if at >= end {
+                break;
+            }
+            if warm && self.control.pace() == Pace::Free {
+                self.free += at.0.saturating_sub(self.now.0.max(warm_up.0));
+            }
+            self.now = at;
+            self.happen(event);
+        }
+        self.now = end;
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrival => {
+                self.submit();
+                if let Some(gap) = self.config.workload.gap(self.submitted) {
+                    self.at(Moment(self.now.0 + gap), Event::Arrival);
+                }
+            }
+            Event::Delivery(to, parcel) => {
+                if let Some(parcel) = self.parcels.remove(&parcel) {
+                    self.devices[to].deliver(parcel);
+                    self.wake(vec![to]);
+                }
+            }
+            Event::Done(device) => {
+                let done = self.devices[device].complete(self.now);
+                for parcel in done.parcels {
+                    self.send(device, parcel);
+                }
+                self.tokens(&done.tokens);
+                self.wake(vec![device]);
+            }
+        }
+    }
+
+    fn at(&mut self, at: Moment, event: Event) {
+        self.count += 1;
+        self.events.push(Reverse((at, self.count, event)));
+    }
+
+    fn submit(&mut self) {
+        self.submitted += 1;
+        let id = RequestId(self.submitted);
+        let job = self.config.workload.job(self.submitted);
+        let attention = self.config.placement.attention();
+        let load = |device: &DeviceId| self.devices[usize::from(device.0)].load();
+        let device = attention.iter().copied().min_by_key(load).map_or(0, |device| usize::from(device.0));
+        self.requests.insert(id, Progress { arrived: self.now, last: None });
+        self.devices[device].submit(id, job);
+        self.wake(vec![device]);
+    }
+
+    fn send(&mut self, from: usize, parcel: Parcel) {
+        let link = self.config.profile.link;
+        let (to, vectors) = (usize::from(parcel.to.0), parcel.vectors());
+        if vectors == 0 {
+            // It says only that nothing comes.
+            self.devices[to].deliver(parcel);
+            return self.wake(vec![to]);
+        }
+        let at = self.devices[from].occupy_link(self.now, vectors, link);
+        self.count += 1;
+        let name = self.count;
+        self.parcels.insert(name, parcel);
+        self.at(at, Event::Delivery(to, name));
+    }
+
+    fn tokens(&mut self, tokens: &[(RequestId, bool)]) {
+        let measured = self.now.0 >= self.config.warm_up;
+        for (id, last) in tokens {
+            let Some(progress) = self.requests.get_mut(id) else { continue };
+            let seconds = |since: Moment| self.now.since(since).as_secs_f64();
+            match progress.last.replace(self.now) {
+                _ if !measured => {}
+                Some(before) => self.outcome.gaps.push(seconds(before)),
+                None => self.outcome.first.push(seconds(progress.arrived)),
+            }
+            self.outcome.tokens += u64::from(measured);
+            if *last {
+                self.outcome.requests += u64::from(measured);
+                self.requests.remove(id);
+                if let Arrivals::Closed(_) = self.config.workload.arrivals {
+                    self.submit();
+                }
+            }
+        }
+        if self.config.schedule == ScheduleKind::Adaptive {
+            let running = self.devices.iter().map(Device::running).sum();
+            if let Some(pace) = self.control.observe(self.now, tokens.len() as u64, running) {
+                self.paces += 1;
+                let change = self.paces;
+                self.devices.iter_mut().for_each(|device| device.set_pace(pace, change));
+                self.wake((0..self.devices.len()).collect());
+            }
+        }
+    }
+
+    /// Has devices that are idle look for work, and those that they tell something.
+    fn wake(&mut self, mut devices: Vec<usize>) {
+        while let Some(device) = devices.pop() {
+            let woken = self.devices[device].wake(self.now);
+            if let Some(end) = woken.busy_until {
+                self.at(end, Event::Done(device));
+            }
+            for notice in woken.notices {
+                devices.extend(self.tell(device, notice));
+            }
+        }
+    }
+
+    /// All others, who are then to look for work.
+    fn tell(&mut self, from: usize, notice: Notice) -> Vec<usize> {
+        let others: Vec<_> = (0..self.devices.len()).filter(|other| *other != from).collect();
+        let id = DeviceId(u16::try_from(from).unwrap_or(u16::MAX));
+        for other in &others {
+            self.devices[*other].hear(id, notice);
+        }
+        others
+    }
+
+    fn finish(self) -> Outcome {
+        let records = self.devices.into_iter().map(|device| device.record).collect();
+        let share = self.free.as_secs_f64() / self.config.measured.as_secs_f64().max(f64::MIN_POSITIVE);
+        Outcome { records, until: self.now, free_share: share, ..self.outcome }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+use reprise_scheduler::{
+    SubLayerKind,
+    placement::{Demand, Greedy, Planner, Roles},
+};
+
+use super::*;
+use crate::{
+    profile::{Link, StageTime},
+    record::balance,
+    workload::Lengths,
+};
+
+const ATTENTION: u16 = 2;
+
+fn layout(layers: usize, experts: u16, top_k: u16) -> ModelLayout {
+    let layer = [SubLayerKind::Attention, SubLayerKind::Experts { experts, top_k }];
+    ModelLayout {
+        sub_layers: layer.repeat(layers),
+        vocabulary: 8,
+        rows: usize::from(ATTENTION) * 64,
+        kv_blocks: 400,
+        kv_block_tokens: 16,
+        context_length: 1024,
+    }
+}
+
+/// Times that can be added up by hand.
+fn profile() -> Profile {
+    let time = |fixed_us, floor_us, each_us| StageTime { fixed_us, floor_us, each_us };
+    Profile {
+        name: "by hand".into(),
+        provenance: "made up".into(),
+        embed: time(1.0, 0.0, 0.0),
+        attention: time(2.0, 10.0, 1.0),
+        context_us: 0.0,
+        feed_forward: time(0.0, 0.0, 0.0),
+        gate: time(1.0, 0.0, 0.0),
+        expert: time(5.0, 20.0, 1.0),
+        join_us: 0.0,
+        head: time(3.0, 0.0, 0.0),
+        link: Link { latency_us: 7.0, vector_us: 0.5, ..Link::default() },
+    }
+}
+
+fn config(schedule: ScheduleKind, skew: f64, sequences: usize) -> Config {
+    let layout = layout(4, 8, 2);
+    let devices: Vec<_> = (0..4).map(DeviceId).collect();
+    let loads = Gates::skewed(&layout, skew, 3);
+    let roles = Roles::Disjoint { attention: ATTENTION };
+    let demand = Demand {
+        layout: &layout,
+        devices: &devices,
+        roles,
+        experts_per_group: 1,
+        replicas: 0,
+        loads: &loads,
+    };
+    Config {
+        placement: Greedy.place(&demand).expect("fits"),
+        gates: Gates::new(&layout, &loads, 4),
+        ticks: CoreConfig { max_sequences: 32, prefill_chunk: 32, max_rows: 64 },
+        schedule,
+        control: ControlConfig::default(),
+        profile: profile(),
+        workload: Workload {
+            lengths: Lengths { name: "test", prompt_tokens: 20, generated_tokens: 20 },
+            arrivals: Arrivals::Closed(sequences),
+            seed: 5,
+        },
+        warm_up: Duration::from_millis(20),
+        measured: Duration::from_millis(200),
+        keep_spans: true,
+        layout,
+    }
+}
+
+#[test]
+fn one_token_takes_what_can_be_added_up() {
+    let mut config = config(ScheduleKind::Lockstep, 0.0, 1);
+    config.workload.lengths = Lengths { name: "one", prompt_tokens: 2, generated_tokens: 400 };
+    config.warm_up = Duration::from_millis(1);
+    config.measured = Duration::from_millis(20);
+    let outcome = simulate(config).expect("valid");
+    // Embedding 1, head 3. Each of four layers: attention 12, gate 1, one vector there 0.5 + 7 to the device that is asked last, experts (25 where
+    // each has one, 45 where both lie on one device), one or two vectors back. With both experts on one device: 0.5 + 7 + 45 + 1 + 7. On two devices
+    // the second parcel leaves half a microsecond later: 1 + 7 + 25 + 0.5 + 7.
+    let (apart, together) = (12.0 + 1.0 + 40.5, 12.0 + 1.0 + 60.5);
+    let gaps = &outcome.gaps;
+    assert!(gaps.len() > 50, "{}", gaps.len());
+    for gap in gaps {
+        let rest = gap * 1e6 - 4.0 - 4.0 * apart;
+        let layers = rest / (together - apart);
+        assert!((layers - layers.round()).abs() < 1e-3 && (0.0..4.5).contains(&layers), "{gap}: {layers}");
+    }
+}
+
+#[test]
+fn every_schedule_computes_all_tokens() {
+    for schedule in ScheduleKind::ALL {
+        for skew in [0.0, 3.0] {
+            let outcome = simulate(config(schedule, skew, 40)).expect("valid");
+            assert!(outcome.tokens > 1000 && outcome.requests > 40, "{schedule}: {} tokens", outcome.tokens);
+            assert!(outcome.gaps.len() as u64 <= outcome.tokens);
+            let reports: Vec<_> =
+                outcome.records.iter().enumerate().map(|(i, r)| r.report(i, outcome.until)).collect();
+            assert!(reports.iter().all(|report| (0.0..1.0).contains(&report.idle_share)));
+            assert!(reports[..2].iter().all(|report| report.expert_parts == 0));
+            let even = balance(&reports);
+            assert!(if skew > 0.0 { even < 1.0 } else { even > 0.9 }, "{schedule}, {skew}: {even}");
+        }
+    }
+}
+
+/// A device computes one call at a time.
+#[test]
+fn calls_of_a_device_do_not_overlap() {
+    let outcome = simulate(config(ScheduleKind::Defrag, 2.0, 40)).expect("valid");
+    for record in &outcome.records {
+        assert!(record.spans().len() > 100);
+        assert!(record.spans().windows(2).all(|pair| pair[0].end <= pair[1].begin));
+    }
+}
+
+#[test]
+fn the_same_again_is_the_same() {
+    let run = || {
+        let outcome = simulate(config(ScheduleKind::Adaptive, 1.0, 30)).expect("valid");
+        (outcome.tokens, outcome.gaps)
+    };
+    assert_eq!(run(), run());
+}
+
+/// With one slow device everybody waits in lock-step; without a barrier the others go on, and the slow one gathers larger batches.
+#[test]
+fn without_a_barrier_a_hot_device_is_never_idle() {
+    let idle_of_hottest = |schedule| {
+        let outcome = simulate(config(schedule, 3.0, 60)).expect("valid");
+        let reports: Vec<_> =
+            outcome.records.iter().enumerate().map(|(i, r)| r.report(i, outcome.until)).collect();
+        reports[2..].iter().map(|report| report.idle_share).fold(1.0f64, f64::min)
+    };
+    let (lockstep, defrag) = (idle_of_hottest(ScheduleKind::Lockstep), idle_of_hottest(ScheduleKind::Defrag));
+    assert!(defrag < lockstep, "{defrag}, {lockstep} in lock-step");
+}

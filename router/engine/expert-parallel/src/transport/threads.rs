@@ -1,0 +1,62 @@
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
+    time::{Duration, Instant},
+};
+
+use reprise_scheduler::DeviceId;
+
+use super::{Closed, Message, Transport, Unreachable};
+
+/// How long a thread looks for a message before it parks: a wake-up costs some tens of microseconds, as a small call does.
+const SPIN: Duration = Duration::from_micros(40);
+
+/// Devices that are threads of one process: a payload is a buffer that changes hands.
+#[derive(Debug)]
+pub struct ThreadTransport<P> {
+    inbox: Receiver<Message<P>>,
+    /// By device, this one's own included.
+    outboxes: Vec<SyncSender<Message<P>>>,
+}
+
+/// Transports of so many devices, and the way to each for commands. An inbox holds `capacity` messages: more than can be under way of all
+/// rows in flight, so that a full one means that its device is stuck.
+#[must_use]
+pub fn threads<P: Send>(
+    devices: u16,
+    capacity: usize,
+) -> (Vec<ThreadTransport<P>>, Vec<SyncSender<Message<P>>>) {
+    let (outboxes, inboxes): (Vec<_>, Vec<_>) =
+        (0..devices).map(|_| sync_channel::<Message<P>>(capacity.max(1))).unzip();
+    let transport = |inbox| ThreadTransport { inbox, outboxes: outboxes.clone() };
+    (inboxes.into_iter().map(transport).collect(), outboxes)
+}
+
+impl<P: Send> Transport<P> for ThreadTransport<P> {
+    fn send(&mut self, to: DeviceId, message: Message<P>) -> Result<(), Unreachable> {
+        let outbox = self.outboxes.get(usize::from(to.0)).ok_or(Unreachable { device: to })?;
+        outbox.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => Unreachable { device: to },
+        })
+    }
+
+    fn receive(&mut self, wait: Duration) -> Result<Option<Message<P>>, Closed> {
+        let mut begun = None;
+        loop {
+            match self.inbox.try_recv() {
+                Ok(message) => return Ok(Some(message)),
+                Err(TryRecvError::Disconnected) => return Err(Closed),
+                Err(TryRecvError::Empty) if wait.is_zero() => return Ok(None),
+                Err(TryRecvError::Empty) => {}
+            }
+            if begun.get_or_insert_with(Instant::now).elapsed() > SPIN.min(wait) {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        match self.inbox.recv_timeout(wait) {
+            Ok(message) => Ok(Some(message)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(Closed),
+        }
+    }
+}

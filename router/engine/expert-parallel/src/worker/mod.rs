@@ -1,0 +1,286 @@
+//! One device's thread: takes in what the others send, computes the queue that its schedule chooses, sends on what comes out.
+//!
+//! Absences: it knows no other device's state, waits for none, and has no way to the outside but its transport and its events.
+
+mod pulse;
+mod sequences;
+
+use std::{
+    any::Any,
+    cmp::Ordering,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, mpsc::SyncSender},
+    time::{Duration, Instant},
+};
+
+use reprise_scheduler::{
+    BackendError, ConfigError, CoreConfig, DeviceId, Exchange, Executor, Finished, Leg, ModelLayout, Moment,
+    Parcel, Pipeline, Placement, ScheduleKind, schedule::StageCosts,
+};
+
+pub use pulse::{Pulse, State};
+
+use crate::{
+    cluster::{Command, Report, RequestId},
+    record::{Record, Span},
+    transport::{Closed, Message, Transport},
+};
+use sequences::Sequences;
+
+/// An idle worker looks up so often, to show that it lives.
+const IDLE: Duration = Duration::from_millis(5);
+
+/// Chooses the next token from a sequence's logits; none: it is over.
+pub type Choose = Box<dyn FnMut(RequestId, &mut [f32]) -> Option<u32> + Send>;
+
+/// The first largest.
+#[must_use]
+pub fn greedy() -> Choose {
+    Box::new(|_, logits| {
+        let mut best = None;
+        for (id, logit) in logits.iter().enumerate() {
+            if best.is_none_or(|(_, most)| *logit > most) {
+                best = Some((id, *logit));
+            }
+        }
+        best.and_then(|(id, _)| u32::try_from(id).ok())
+    })
+}
+
+/// What a worker is made of, besides its device and its transport.
+pub(crate) struct Setup {
+    pub(crate) me: DeviceId,
+    /// Of the whole model; `rows` of all devices with attention together.
+    pub(crate) layout: ModelLayout,
+    pub(crate) config: CoreConfig,
+    pub(crate) schedule: ScheduleKind,
+    pub(crate) costs: StageCosts,
+    pub(crate) placement: Arc<Placement>,
+    pub(crate) choose: Choose,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) events: SyncSender<Report>,
+    pub(crate) begun: Instant,
+    pub(crate) keep_spans: bool,
+}
+
+pub(crate) struct Worker<D: Exchange, T> {
+    setup: Setup,
+    device: D,
+    transport: T,
+    pipeline: Pipeline,
+    sequences: Sequences,
+    record: Record,
+    epoch: u64,
+    /// From devices that begin anew before this one is told to.
+    early: Vec<Message<D::Payload>>,
+    outbox: Vec<Parcel>,
+    out: Finished,
+}
+
+/// Why a worker's loop ends.
+enum End {
+    Stopped,
+    Failed(BackendError),
+}
+
+impl From<BackendError> for End {
+    fn from(error: BackendError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Closed> for End {
+    fn from(_: Closed) -> Self {
+        Self::Stopped
+    }
+}
+
+impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
+    pub(crate) fn new(setup: Setup, device: D, transport: T) -> Result<Self, ConfigError> {
+        let executor = executor(&setup, &setup.placement);
+        let pipeline = Pipeline::with_executor(setup.config, &setup.layout, executor)?;
+        let record = Record::new(Moment(setup.begun.elapsed()), setup.keep_spans);
+        let (outbox, out) = (Vec::new(), Finished::default());
+        let sequences = Sequences::default();
+        let early = Vec::new();
+        Ok(Self { setup, device, transport, pipeline, sequences, record, epoch: 0, early, outbox, out })
+    }
+
+    /// The worker's whole life. A panic of the device ends this worker only; the cluster sees it in the pulse.
+    pub(crate) fn run(mut self) -> Record {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.turns()));
+        let pulse = Arc::clone(&self.setup.pulse);
+        match outcome {
+            Ok(End::Stopped) => pulse.set(State::Ended),
+            Ok(End::Failed(error)) => {
+                tracing::error!(device = self.setup.me.0, %error, "a device failed");
+                pulse.fail(error.to_string());
+            }
+            Err(panic) => {
+                let text = text_of(&*panic);
+                tracing::error!(device = self.setup.me.0, text, "a device panicked");
+                pulse.fail(format!("it panicked: {text}"));
+            }
+        }
+        self.record
+    }
+
+    fn turns(&mut self) -> End {
+        let mut worked = true;
+        loop {
+            match self.turn(worked) {
+                Ok(computed) => worked = computed,
+                Err(end) => return end,
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.setup.begun.elapsed())
+    }
+
+    /// True if something was computed.
+    fn turn(&mut self, worked: bool) -> Result<bool, End> {
+        self.setup.pulse.beat(self.now());
+        self.setup.pulse.set_held(self.pipeline.core().kv().held());
+        let mut wait = if worked { Duration::ZERO } else { IDLE };
+        while let Some(message) = self.transport.receive(wait)? {
+            wait = Duration::ZERO;
+            self.take(message)?;
+        }
+        let Self { sequences, pipeline, .. } = self;
+        sequences.start(pipeline);
+        self.admit()?;
+        let begin = self.now();
+        self.record.look(self.pipeline.executor(), begin);
+        let Some(work) = self.pipeline.executor_mut().begin(begin) else { return Ok(false) };
+        let (stage, entries) = (work.stage, work.entries);
+        self.pipeline.compute(&mut self.device)?;
+        let end = self.now();
+        let mut out = std::mem::take(&mut self.out);
+        let mut outbox = std::mem::take(&mut self.outbox);
+        self.pipeline.complete(end, &mut out, &mut outbox);
+        for parcel in outbox.drain(..) {
+            self.send(parcel)?;
+        }
+        self.tokens(&mut out);
+        (self.out, self.outbox) = (out, outbox);
+        // What a call leaves to be sent, and the choice of tokens, belong to its time.
+        self.record.call(Span { stage, begin, end: self.now(), entries });
+        Ok(true)
+    }
+
+    fn admit(&mut self) -> Result<(), End> {
+        let now = self.now();
+        self.pipeline.admit(now);
+        let notices: Vec<_> = self.pipeline.executor_mut().notices().collect();
+        let (from, epoch) = (self.setup.me, self.epoch);
+        for notice in notices {
+            for to in (0..self.setup.placement.devices()).map(DeviceId).filter(|to| *to != from) {
+                // Who cannot be reached is for the cluster to notice.
+                let _ = self.transport.send(to, Message::Notice { epoch, from, notice });
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, parcel: Parcel) -> Result<(), End> {
+        let payload = match parcel.leg {
+            _ if parcel.vectors() == 0 => None,
+            Leg::Inputs => Some(self.device.inputs(parcel.sub_layer, &parcel.rows)?),
+            Leg::Results => Some(self.device.parts(parcel.sub_layer, &parcel.parts)?),
+        };
+        self.record.sent(parcel.vectors());
+        let to = parcel.to;
+        if let Err(error) = self.transport.send(to, Message::Parcel { epoch: self.epoch, parcel, payload }) {
+            tracing::warn!(device = self.setup.me.0, %error, "a parcel is lost");
+            self.setup.pulse.suspect(to);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message<D::Payload>) -> Result<(), End> {
+        let epoch = match &message {
+            Message::Parcel { epoch, .. } | Message::Notice { epoch, .. } => *epoch,
+            Message::Command(_) => self.epoch,
+        };
+        match epoch.cmp(&self.epoch) {
+            // Of before a device was lost.
+            Ordering::Less => return Ok(()),
+            Ordering::Greater => {
+                self.early.push(message);
+                return Ok(());
+            }
+            Ordering::Equal => {}
+        }
+        match message {
+            Message::Parcel { parcel, payload, .. } => {
+                let now = self.now();
+                let at = parcel.sub_layer;
+                let parts = self.pipeline.executor_mut().receive(&parcel, now);
+                match (parcel.leg, payload) {
+                    (_, None) => {}
+                    (Leg::Inputs, Some(payload)) => self.device.put_inputs(at, &parcel.rows, payload)?,
+                    (Leg::Results, Some(payload)) => self.device.put_parts(at, &parts, payload)?,
+                }
+            }
+            Message::Notice { from, notice, .. } => self.pipeline.executor_mut().hear(from, notice),
+            Message::Command(command) => return self.obey(command),
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), End> {
+        match command {
+            Command::Start(start) => self.sequences.wait(start),
+            Command::Cancel(request) => self.sequences.cancel(request, &mut self.pipeline),
+            Command::SetPace { pace, change } => self.pipeline.executor_mut().set_pace(pace, change),
+            Command::Reset { epoch, placement, pace } => {
+                self.epoch = epoch;
+                self.sequences.clear();
+                let mut executor = executor(&self.setup, &placement);
+                executor.set_pace(pace, 0);
+                self.setup.placement = placement;
+                self.pipeline.replace_executor(executor);
+                for message in std::mem::take(&mut self.early) {
+                    self.take(message)?;
+                }
+            }
+            Command::ResetRecord => self.record.reset(self.now()),
+            Command::Stop => return Err(End::Stopped),
+        }
+        Ok(())
+    }
+
+    fn tokens(&mut self, out: &mut Finished) {
+        let Self { sequences, setup, pipeline, epoch, .. } = self;
+        let at = setup.begun.elapsed();
+        for (id, logits) in out.each_mut() {
+            let report = sequences.next(id, pipeline, |request| (setup.choose)(request, logits));
+            deliver(setup, report.map(|outcome| Report { epoch: *epoch, at, outcome }));
+        }
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// Who reads too slowly is waited for, which is not to be taken for a stalled device.
+fn deliver(setup: &Setup, report: Option<Report>) {
+    let Some(report) = report else { return };
+    if let Err(error) = setup.events.try_send(report) {
+        setup.pulse.set(State::Delivering);
+        let (std::sync::mpsc::TrySendError::Full(report)
+        | std::sync::mpsc::TrySendError::Disconnected(report)) = error;
+        // With nobody to read it the cluster has gone, which the next look into the inbox tells.
+        let _ = setup.events.send(report);
+        setup.pulse.set(State::Running);
+    }
+}
+
+fn executor(setup: &Setup, placement: &Arc<Placement>) -> Executor {
+    let schedule = setup.schedule.build(&setup.layout.sub_layers, &setup.costs);
+    Executor::on(&setup.layout, placement, setup.me, schedule)
+}

@@ -1,0 +1,392 @@
+//! A cluster of fake devices: whatever the schedule, the timing and the faults, tokens are those of a sequence alone.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::sync_channel,
+    },
+    time::{Duration, Instant},
+};
+
+use proptest::prelude::*;
+use reprise_expert_parallel::{Cluster, ClusterConfig, Event, RequestError, RequestId, worker::greedy};
+use reprise_scheduler::{
+    AttentionRow, Backend, BackendError, CoreConfig, DeviceId, Exchange, ExpertId, ModelLayout, PartWork,
+    Placement, Priority, RemotePart, Row, ScheduleKind, SubLayerId,
+    placement::{Demand, Greedy, Loads, PlacementError, Planner, Roles},
+    schedule::{ControlConfig, StageCosts},
+    testing::{Fake, FakePayload},
+};
+
+const TICKS: CoreConfig = CoreConfig { max_sequences: 4, prefill_chunk: 6, max_rows: 10 };
+
+/// A fake device that goes wrong at a call, if it is told to.
+#[derive(Debug)]
+struct Fragile {
+    fake: Fake,
+    calls: Arc<AtomicU64>,
+    wrong_at: u64,
+    how: Wrong,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    Not,
+    Panic,
+    Error,
+    /// Longer than the cluster waits.
+    Stall,
+}
+
+impl Fragile {
+    fn call(&self) -> Result<(), BackendError> {
+        if self.calls.fetch_add(1, Relaxed) + 1 != self.wrong_at {
+            return Ok(());
+        }
+        match self.how {
+            Wrong::Not => Ok(()),
+            Wrong::Panic => panic!("as told"),
+            Wrong::Error => Err(BackendError("as told".into())),
+            Wrong::Stall => {
+                let (_open, nothing) = sync_channel::<()>(1);
+                let _ = nothing.recv_timeout(Duration::from_secs(6));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Backend for Fragile {
+    fn layout(&self) -> &ModelLayout {
+        self.fake.layout()
+    }
+    fn embed(&mut self, rows: &[Row], tokens: &[u32]) -> Result<(), BackendError> {
+        self.call()?;
+        self.fake.embed(rows, tokens)
+    }
+    fn attention(&mut self, at: SubLayerId, rows: &[AttentionRow<'_>]) -> Result<(), BackendError> {
+        self.call()?;
+        self.fake.attention(at, rows)
+    }
+    fn feed_forward(&mut self, at: SubLayerId, rows: &[Row]) -> Result<(), BackendError> {
+        self.call()?;
+        self.fake.feed_forward(at, rows)
+    }
+    fn gate(
+        &mut self,
+        at: SubLayerId,
+        rows: &[Row],
+        experts: &mut Vec<ExpertId>,
+    ) -> Result<(), BackendError> {
+        self.call()?;
+        self.fake.gate(at, rows, experts)
+    }
+    fn experts(&mut self, at: SubLayerId, parts: &[PartWork]) -> Result<(), BackendError> {
+        self.call()?;
+        self.fake.experts(at, parts)
+    }
+    fn join(&mut self, at: SubLayerId, rows: &[Row]) -> Result<(), BackendError> {
+        self.fake.join(at, rows)
+    }
+    fn logits(&mut self, rows: &[Row], logits: &mut Vec<f32>) -> Result<(), BackendError> {
+        self.call()?;
+        self.fake.logits(rows, logits)
+    }
+}
+
+impl Exchange for Fragile {
+    type Payload = FakePayload;
+    fn inputs(&mut self, at: SubLayerId, rows: &[Row]) -> Result<FakePayload, BackendError> {
+        self.fake.inputs(at, rows)
+    }
+    fn put_inputs(&mut self, at: SubLayerId, rows: &[Row], payload: FakePayload) -> Result<(), BackendError> {
+        self.fake.put_inputs(at, rows, payload)
+    }
+    fn parts(&mut self, at: SubLayerId, parts: &[RemotePart]) -> Result<FakePayload, BackendError> {
+        self.fake.parts(at, parts)
+    }
+    fn put_parts(
+        &mut self,
+        at: SubLayerId,
+        parts: &[(usize, PartWork)],
+        payload: FakePayload,
+    ) -> Result<(), BackendError> {
+        self.fake.put_parts(at, parts, payload)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Setting {
+    devices: u16,
+    roles: Roles,
+    replicas: usize,
+    experts_per_group: u16,
+    schedule: ScheduleKind,
+    kv_blocks: usize,
+    /// Device, at which of its calls, and what.
+    wrong: Option<(u16, u64, Wrong)>,
+    replan: bool,
+}
+
+impl Setting {
+    fn shared(schedule: ScheduleKind) -> Self {
+        Self {
+            devices: 2,
+            roles: Roles::Shared,
+            replicas: 0,
+            experts_per_group: 2,
+            schedule,
+            kv_blocks: 40,
+            wrong: None,
+            replan: false,
+        }
+    }
+
+    fn fake(&self) -> Fake {
+        let attention = match self.roles {
+            Roles::Shared => self.devices,
+            Roles::Disjoint { attention } => attention,
+        };
+        Fake::new("ag af ag", usize::from(attention) * TICKS.max_rows, self.kv_blocks, 4)
+    }
+
+    fn place(self, devices: &[DeviceId]) -> Result<Placement, PlacementError> {
+        let layout = self.fake().layout().clone();
+        let loads = Loads::with(&layout, |_, expert, _| f64::from(expert % 3 + 1));
+        Greedy.place(&Demand {
+            layout: &layout,
+            devices,
+            roles: self.roles,
+            experts_per_group: self.experts_per_group,
+            replicas: self.replicas,
+            loads: &loads,
+        })
+    }
+
+    fn start(self) -> Cluster<FakePayload> {
+        let ids: Vec<_> = (0..self.devices).map(DeviceId).collect();
+        let device = |id: &DeviceId| {
+            let (wrong_at, how) = match self.wrong {
+                Some((device, call, how)) if device == id.0 => (call, how),
+                _ => (0, Wrong::Not),
+            };
+            Fragile { fake: self.fake(), calls: Arc::default(), wrong_at, how }
+        };
+        let config = ClusterConfig {
+            ticks: TICKS,
+            schedule: self.schedule,
+            costs: StageCosts::default(),
+            // Changes of pace all the time.
+            control: ControlConfig {
+                window: Duration::from_millis(3),
+                tokens: 1,
+                settle: Duration::from_millis(1),
+                margin: 0.0,
+                first_hold: 1,
+                longest_hold: 1,
+            },
+            placement: self.place(&ids).expect("fits"),
+            replan: self
+                .replan
+                .then(|| -> reprise_expert_parallel::Replan { Box::new(move |alive| self.place(alive)) }),
+            stall: Duration::from_secs(2),
+            keep_spans: false,
+        };
+        Cluster::start(ids.iter().map(device).collect(), config, greedy).expect("starts")
+    }
+}
+
+/// A request, and after how many events it is cancelled.
+#[derive(Debug, Clone)]
+struct Job {
+    prompt: Vec<u32>,
+    max_new: usize,
+    cancel_after: Option<usize>,
+}
+
+fn jobs() -> impl Strategy<Value = Vec<Job>> {
+    let stem = prop::collection::vec(0u32..40, 12);
+    let one = (
+        prop::collection::vec(0u32..40, 1..8),
+        1usize..12,
+        prop::option::weighted(0.25, 0usize..40),
+        any::<bool>(),
+    );
+    (stem, prop::collection::vec(one, 1..14)).prop_map(|(stem, jobs)| {
+        let job = |(own, max_new, cancel_after, shares): (Vec<u32>, usize, Option<usize>, bool)| {
+            // Some begin alike, so that blocks are shared.
+            let mut prompt = if shares { stem.clone() } else { Vec::new() };
+            prompt.extend(own);
+            Job { prompt, max_new, cancel_after }
+        };
+        jobs.into_iter().map(job).collect()
+    })
+}
+
+/// How a request went.
+#[derive(Debug, Default)]
+struct Seen {
+    tokens: Vec<u32>,
+    over: bool,
+    error: Option<RequestError>,
+}
+
+/// Runs all jobs to their ends; panics if that takes long.
+fn run(cluster: &mut Cluster<FakePayload>, jobs: &[Job]) -> Vec<Seen> {
+    let mut ids: BTreeMap<RequestId, usize> = BTreeMap::new();
+    let mut seen: Vec<Seen> = Vec::new();
+    for (at, job) in jobs.iter().enumerate() {
+        let id = cluster.submit(job.prompt.clone(), job.max_new, Priority::Interactive, 0);
+        seen.push(Seen::default());
+        match id {
+            Ok(id) => drop(ids.insert(id, at)),
+            Err(error) => (seen[at].over, seen[at].error) = (true, Some(error)),
+        }
+    }
+    let (late, mut events) = (Instant::now() + Duration::from_secs(60), 0);
+    while seen.iter().any(|seen| !seen.over) {
+        assert!(Instant::now() < late, "no end in sight: {cluster:?}, {seen:?}, lost {:?}", cluster.lost());
+        for event in cluster.poll(Duration::from_millis(2)) {
+            events += 1;
+            match event {
+                Event::Token { request, token, last, .. } => {
+                    let seen = &mut seen[ids[&request]];
+                    assert!(!seen.over, "an event after the end");
+                    seen.tokens.extend(token);
+                    seen.over = last;
+                }
+                Event::Failed { request, error } => {
+                    let seen = &mut seen[ids[&request]];
+                    (seen.over, seen.error) = (true, Some(error));
+                }
+            }
+        }
+        for (id, at) in &ids {
+            if !seen[*at].over && jobs[*at].cancel_after.is_some_and(|after| events >= after) {
+                cluster.cancel(*id);
+                seen[*at].over = true;
+            }
+        }
+    }
+    seen
+}
+
+/// All tokens are right, and no KV is held after the end.
+fn check(setting: Setting, mut cluster: Cluster<FakePayload>, jobs: &[Job], seen: &[Seen]) {
+    let fake = setting.fake();
+    for (job, seen) in jobs.iter().zip(seen) {
+        let alone = fake.alone(&job.prompt, job.max_new);
+        if job.cancel_after.is_none() && seen.error.is_none() {
+            assert_eq!(seen.tokens, alone, "{setting:?}");
+        } else {
+            assert!(alone.starts_with(&seen.tokens), "{setting:?}");
+        }
+    }
+    let lost: Vec<_> = cluster.lost().iter().map(|lost| lost.device).collect();
+    let late = Instant::now() + Duration::from_secs(10);
+    for device in (0..setting.devices).map(DeviceId).filter(|device| !lost.contains(device)) {
+        while cluster.held_blocks(device) > 0 {
+            assert!(Instant::now() < late, "{setting:?}: {device:?} holds KV");
+            cluster.poll(Duration::from_millis(2));
+        }
+    }
+    cluster.stop();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Every schedule, shared and disjoint roles, with and without replicas, KV so short that sequences are preempted, with cancels.
+    #[test]
+    fn tokens_do_not_depend_on_devices_or_schedules(
+        jobs in jobs(), devices in 2u16..5, disjoint in any::<bool>(), replicas in 0usize..3,
+        experts_per_group in 1u16..4, kv_blocks in 8usize..30,
+    ) {
+        for schedule in ScheduleKind::ALL {
+            let roles = if disjoint { Roles::Disjoint { attention: devices / 2 } } else { Roles::Shared };
+            let setting = Setting {
+                devices, roles, experts_per_group, kv_blocks,
+                replicas: if disjoint && devices < 4 { 0 } else { replicas },
+                ..Setting::shared(schedule)
+            };
+            let mut cluster = setting.start();
+            let seen = run(&mut cluster, &jobs);
+            prop_assert!(seen.iter().all(|seen| seen.error.is_none()));
+            check(setting, cluster, &jobs, &seen);
+        }
+    }
+}
+
+fn many_jobs() -> Vec<Job> {
+    let job = |i: u32| Job {
+        prompt: (0..5 + i % 7).map(|t| (t * 7 + i) % 40).collect(),
+        max_new: 10,
+        cancel_after: None,
+    };
+    (0..12).map(job).collect()
+}
+
+#[test]
+fn a_lost_device_is_noticed_and_its_sequences_are_computed_elsewhere() {
+    let jobs = many_jobs();
+    for (how, call) in [(Wrong::Panic, 5), (Wrong::Error, 40), (Wrong::Stall, 23)] {
+        for schedule in [ScheduleKind::Lockstep, ScheduleKind::Defrag, ScheduleKind::Adaptive] {
+            let wrong = Some((1, call, how));
+            let setting = Setting { wrong, replan: true, ..Setting::shared(schedule) };
+            let mut cluster = setting.start();
+            let seen = run(&mut cluster, &jobs);
+            assert!(seen.iter().all(|seen| seen.error.is_none()), "{how:?}: {seen:?}");
+            let lost = cluster.lost().to_vec();
+            assert_eq!(lost.iter().map(|lost| lost.device).collect::<Vec<_>>(), [DeviceId(1)], "{how:?}");
+            assert_eq!(lost[0].silent.is_some(), how == Wrong::Stall);
+            assert!(lost[0].recomputed > 0);
+            check(setting, cluster, &jobs, &seen);
+        }
+    }
+}
+
+#[test]
+fn replicas_serve_for_a_lost_device() {
+    let jobs = many_jobs();
+    // Two with attention, two with experts that both have all three groups.
+    let setting = Setting {
+        devices: 4,
+        roles: Roles::Disjoint { attention: 2 },
+        replicas: 3,
+        wrong: Some((3, 20, Wrong::Panic)),
+        ..Setting::shared(ScheduleKind::Defrag)
+    };
+    let mut cluster = setting.start();
+    let seen = run(&mut cluster, &jobs);
+    assert_eq!(cluster.lost().len(), 1);
+    assert!(seen.iter().all(|seen| seen.error.is_none()));
+    check(setting, cluster, &jobs, &seen);
+}
+
+#[test]
+fn without_replicas_all_end_with_an_error_in_time() {
+    let jobs = many_jobs();
+    for how in [Wrong::Panic, Wrong::Stall] {
+        let setting = Setting { wrong: Some((0, 15, how)), ..Setting::shared(ScheduleKind::Lockstep) };
+        let mut cluster = setting.start();
+        let begun = Instant::now();
+        let seen = run(&mut cluster, &jobs);
+        assert!(begun.elapsed() < Duration::from_secs(25));
+        let lost = |seen: &Seen| matches!(seen.error, Some(RequestError::Lost { device: DeviceId(0), .. }));
+        assert!(seen.iter().any(lost), "{seen:?}");
+        assert!(seen.iter().all(|seen| lost(seen) || seen.error.is_none()));
+        let refused = cluster.submit(vec![1, 2], 3, Priority::Interactive, 0);
+        assert!(matches!(refused, Err(RequestError::Lost { .. })));
+        check(setting, cluster, &jobs, &seen);
+    }
+}
+
+#[test]
+fn what_can_never_fit_is_refused() {
+    let mut cluster = Setting::shared(ScheduleKind::Defrag).start();
+    let error = cluster.submit(vec![1; 160], 1, Priority::Interactive, 0).expect_err("too long");
+    assert!(matches!(error, RequestError::Never(_)), "{error}");
+    assert!(cluster.poll(Duration::from_millis(1)).is_empty() && cluster.running() == 0);
+}

@@ -1,0 +1,64 @@
+//! Microseconds per decision of each schedule on a worker that hosts all of 48 layers of 128 experts, one queue each, with so many parts
+//! waiting: `cargo run --release -p reprise-scheduler --example bench_schedules`. One CSV line per schedule and number of parts.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use reprise_scheduler::{
+    Moment, QueueState, Queues, ScheduleKind, Stage,
+    schedule::{Cost, StageCosts},
+};
+
+const LAYERS: usize = 48;
+const EXPERTS: u16 = 128;
+/// Decisions per sample, and samples.
+const REPEATS: u32 = 200;
+const SAMPLES: usize = 100;
+
+fn main() {
+    println!("schedule,parts_waiting,queues_filled,decision_us_p50,decision_us_p99");
+    let cost = |floor, each| Cost { fixed: 5e-6, floor, each };
+    let costs = StageCosts { expert: cost(20e-6, 0.1e-6), gate: cost(2e-6, 0.1e-6), ..StageCosts::default() };
+    for parts in [64, 512, 2048, 16_384] {
+        for kind in ScheduleKind::ALL {
+            let mut schedule = kind.build(&[], &costs);
+            let mut random = SmallRng::seed_from_u64(parts);
+            let (mut times, mut count) = (Vec::new(), 0);
+            for _ in 0..SAMPLES {
+                let (queues, filled) = waiting(parts, &mut random);
+                count += filled.len();
+                let view = Queues::alone(&queues, &filled, Moment(Duration::from_millis(50)), 256);
+                let begun = Instant::now();
+                for _ in 0..REPEATS {
+                    black_box(schedule.next(black_box(&view)));
+                }
+                times.push(begun.elapsed() / REPEATS);
+            }
+            times.sort_unstable();
+            let at = |share: usize| times[(SAMPLES - 1) * share / 100].as_secs_f64() * 1e6;
+            println!("{kind},{parts},{},{:.2},{:.2}", count / SAMPLES, at(50), at(99));
+        }
+    }
+}
+
+/// The queues, and those that hold something.
+fn waiting(parts: u64, random: &mut SmallRng) -> (Vec<QueueState>, Vec<usize>) {
+    let stages = (0..LAYERS).flat_map(|sub_layer| {
+        let experts = (0..EXPERTS).map(move |group| Stage::Experts { sub_layer, group });
+        std::iter::once(Stage::SubLayer(sub_layer)).chain(experts)
+    });
+    let mut queues: Vec<_> = stages.map(|stage| QueueState { stage, depth: 0, oldest: None }).collect();
+    let mut filled = Vec::new();
+    for _ in 0..parts {
+        let queue = random.random_range(0..queues.len());
+        if queues[queue].depth == 0 {
+            filled.push(queue);
+            queues[queue].oldest = Some(Moment(Duration::from_millis(random.random_range(0..50))));
+        }
+        queues[queue].depth += 1;
+    }
+    (queues, filled)
+}

@@ -1,0 +1,242 @@
+//! Parts that are computed on other devices, and the ticks that devices in lock-step pass together.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{Executor, Finished, Task};
+use crate::{
+    ExpertId, ModelLayout, Moment, PartWork, SubLayerId,
+    exchange::{Leg, Parcel, RemotePart},
+    placement::{DeviceId, Placement},
+    queues::{Barrier, Item, Notice, Visits},
+};
+
+/// Which device this is, and what it knows of the others.
+#[derive(Debug)]
+pub(super) struct Site {
+    me: DeviceId,
+    placement: Arc<Placement>,
+    /// Rows of each device with attention.
+    rows_each: u32,
+    pub(super) visits: Visits,
+    /// None: there is no other device.
+    pub(super) barrier: Option<Barrier>,
+    notices: Vec<Notice>,
+    /// Parts sent to groups with several hosts, of which each gets its turn.
+    turns: usize,
+    /// By destination.
+    outgoing: Vec<Option<Parcel>>,
+}
+
+impl Site {
+    pub(super) fn new(layout: &ModelLayout, placement: Arc<Placement>, me: DeviceId) -> Self {
+        let devices = placement.devices();
+        let rows = u32::try_from(layout.rows).unwrap_or(u32::MAX);
+        let attention = u32::try_from(placement.attention().len()).unwrap_or(u32::MAX);
+        let barrier =
+            (devices > 1).then(|| Barrier::new(placement.rank(me), 0..attention, layout.sub_layers.len()));
+        Self {
+            me,
+            rows_each: rows / attention.max(1),
+            visits: Visits::new(layout.rows),
+            barrier,
+            notices: Vec::new(),
+            turns: 0,
+            outgoing: vec![None; usize::from(devices)],
+            placement,
+        }
+    }
+
+    pub(super) const fn is_alone(&self) -> bool {
+        self.barrier.is_none()
+    }
+
+    pub(super) fn own_rows(&self) -> Range<u32> {
+        let first = self.placement.rank(self.me).map(|rank| rank * self.rows_each);
+        first.map_or(0..0, |first| first..first + self.rows_each)
+    }
+
+    /// Where a part is computed: here if it can be.
+    fn route(&mut self, sub_layer: SubLayerId, expert: ExpertId) -> DeviceId {
+        let hosts = &self.placement.groups(sub_layer)[usize::from(self.placement.group(expert))];
+        if hosts.contains(&self.me) {
+            return self.me;
+        }
+        if hosts.len() > 1 {
+            self.turns = self.turns.wrapping_add(1);
+        }
+        hosts[self.turns % hosts.len()]
+    }
+
+    fn parcel(&mut self, to: DeviceId, sub_layer: SubLayerId, leg: Leg, last: bool) -> &mut Parcel {
+        let tick = self.barrier.as_ref().map_or(0, Barrier::tick);
+        let (from, rows, parts) = (self.me, Vec::new(), Vec::new());
+        self.outgoing[usize::from(to.0)].get_or_insert(Parcel {
+            from,
+            to,
+            sub_layer,
+            leg,
+            tick,
+            rows,
+            parts,
+            last,
+        })
+    }
+
+    fn flush(&mut self, outbox: &mut Vec<Parcel>) {
+        outbox.extend(self.outgoing.iter_mut().filter_map(Option::take));
+    }
+}
+
+impl Executor {
+    /// What holds rows up, in lock-step with others.
+    pub(super) fn barrier(&self) -> Option<&Barrier> {
+        self.site.barrier.as_ref().filter(|_| self.schedule.fuses())
+    }
+
+    pub(super) fn begin_tick(&mut self) {
+        if self.schedule.fuses() {
+            let notice = self.site.barrier.as_mut().and_then(Barrier::begin);
+            self.site.notices.extend(notice);
+        }
+    }
+
+    /// With its rows of a tick all out: tells the others.
+    pub fn finish_tick(&mut self) {
+        if self.site.barrier.as_ref().is_some_and(Barrier::has_begun) {
+            self.pass();
+        }
+    }
+
+    /// With no row in flight and none to inject: tells the others that they need not wait for this device.
+    pub fn pass(&mut self) {
+        if self.schedule.fuses() && self.in_flight() == 0 {
+            let notice = self.site.barrier.as_mut().and_then(Barrier::end);
+            self.site.notices.extend(notice);
+        }
+    }
+
+    /// What must be told to all other devices, in order and before any parcel that comes after.
+    pub fn notices(&mut self) -> impl Iterator<Item = Notice> + '_ {
+        self.site.notices.drain(..)
+    }
+
+    pub fn hear(&mut self, from: DeviceId, notice: Notice) {
+        if let (Some(rank), Some(barrier)) = (self.site.placement.rank(from), &mut self.site.barrier) {
+            barrier.hear(rank, notice);
+        }
+    }
+
+    /// Parts of rows that passed a gate go to their experts.
+    pub(super) fn dispatch(
+        &mut self,
+        at: SubLayerId,
+        top_k: u16,
+        task: &Task,
+        now: Moment,
+        outbox: &mut Vec<Parcel>,
+    ) {
+        let last = self.barrier().is_some();
+        let Self { site, queues, join, arena, .. } = self;
+        for (row, chosen) in task.rows.iter().zip(task.experts.chunks_exact(usize::from(top_k.max(1)))) {
+            let visit = site.visits.of(*row);
+            if let Some(index) = arena.index(*row) {
+                join.expect(index, visit, top_k);
+            }
+            for (slot, expert) in (0..top_k).zip(chosen) {
+                let part = PartWork { row: *row, slot, expert: *expert };
+                let to = site.route(at, *expert);
+                let here = queues.experts(at, site.placement.group(*expert)).filter(|_| to == site.me);
+                if let Some(queue) = here {
+                    queues.push(queue, Item { part, visit, since: now });
+                    continue;
+                }
+                let parcel = site.parcel(to, at, Leg::Inputs, last);
+                if parcel.rows.last() != Some(row) {
+                    parcel.rows.push(*row);
+                }
+                parcel.parts.push(RemotePart { work: part, visit });
+            }
+        }
+        if last {
+            if let Some(barrier) = &mut site.barrier {
+                barrier.announce_own(at);
+            }
+            let (me, placement) = (site.me, Arc::clone(&site.placement));
+            for host in placement.hosts(at).iter().filter(|host| **host != me) {
+                site.parcel(*host, at, Leg::Inputs, last);
+            }
+        }
+        site.flush(outbox);
+    }
+
+    /// Parts that were computed go to the devices of their rows.
+    pub(super) fn results(
+        &mut self,
+        at: SubLayerId,
+        task: &Task,
+        now: Moment,
+        finished: &mut Finished,
+        outbox: &mut Vec<Parcel>,
+    ) {
+        let mut joined = Vec::new();
+        for item in &task.items {
+            let row = item.part.row;
+            if let Some(index) = self.arena.index(row) {
+                // Unless its sequence ended while it was computed.
+                if self.site.visits.of(row) == item.visit && self.join.arrived(index, item.visit) {
+                    joined.push(row);
+                }
+                continue;
+            }
+            let site = &mut self.site;
+            let rank = (row.0 / site.rows_each.max(1)) as usize;
+            let Some(to) = site.placement.attention().get(rank).copied() else { continue };
+            let part = RemotePart { work: item.part, visit: item.visit };
+            site.parcel(to, at, Leg::Results, false).parts.push(part);
+        }
+        self.site.flush(outbox);
+        self.advance(&joined, at + 1, now, finished);
+    }
+
+    /// Takes in what another device sent. Of results it returns those that are still waited for, each with its place in the payload: they
+    /// must be with the backend before the next [`begin`](Self::begin), as must the rows of inputs.
+    pub fn receive(&mut self, parcel: &Parcel, now: Moment) -> Vec<(usize, PartWork)> {
+        let at = parcel.sub_layer;
+        match parcel.leg {
+            Leg::Inputs => {
+                for part in &parcel.parts {
+                    self.site.visits.hear(part.work.row, part.visit);
+                    let group = self.site.placement.group(part.work.expert);
+                    if let Some(queue) = self.queues.experts(at, group) {
+                        self.queues.push(queue, Item { part: part.work, visit: part.visit, since: now });
+                    }
+                }
+                let rank = self.site.placement.rank(parcel.from).filter(|_| parcel.last);
+                if let (Some(rank), Some(barrier)) = (rank, &mut self.site.barrier) {
+                    barrier.announce(rank, at, parcel.tick);
+                }
+                Vec::new()
+            }
+            Leg::Results => {
+                let (mut taken, mut joined) = (Vec::with_capacity(parcel.parts.len()), Vec::new());
+                for (place, part) in parcel.parts.iter().enumerate() {
+                    let RemotePart { work, visit } = *part;
+                    let Some(index) = self.arena.index(work.row) else { continue };
+                    // The sequence has ended, or was preempted.
+                    if self.site.visits.of(work.row) != visit {
+                        continue;
+                    }
+                    taken.push((place, work));
+                    if self.join.arrived(index, visit) {
+                        joined.push(work.row);
+                    }
+                }
+                // Rows that are done with their last attention have left before the gate: nothing can come out here.
+                let mut finished = Finished::default();
+                self.advance(&joined, at + 1, now, &mut finished);
+                debug_assert!(finished.rows.is_empty());
+                taken
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Where a model's sub-layers are computed: a value that a [`Planner`] returns, so that another planner (a learned one: GiPH, arXiv
+//! 2305.14562) can take the place of the greedy one.
+
+mod greedy;
+mod loads;
+
+use thiserror::Error;
+
+pub use greedy::Greedy;
+pub use loads::Loads;
+
+use crate::{ExpertId, ModelLayout, SubLayerId, SubLayerKind};
+
+/// A device of a placement, numbered from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceId(pub u16);
+
+/// More devices than these cannot have attention.
+pub const MOST_ATTENTION: usize = 64;
+
+/// Which device computes what. Attention is data parallel: each of its devices holds all attention, dense feed-forward, gates and the head, and
+/// the KV of its own sequences. Each group of experts lies on one device or, replicated, on several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    devices: u16,
+    experts_per_group: u16,
+    /// In order of rank.
+    attention: Vec<DeviceId>,
+    /// Per sub-layer and group, ascending; no groups where it is not gated.
+    hosts: Vec<Vec<Vec<DeviceId>>>,
+    /// Per sub-layer, ascending.
+    hosts_of_any: Vec<Vec<DeviceId>>,
+}
+
+/// Which devices may have which role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roles {
+    /// The first `attention` devices have attention, all others experts.
+    Disjoint { attention: u16 },
+    /// Every device has both.
+    Shared,
+}
+
+/// What a planner must place.
+#[derive(Debug, Clone)]
+pub struct Demand<'a> {
+    pub layout: &'a ModelLayout,
+    /// Devices that can be used, ascending; numbers may be missing.
+    pub devices: &'a [DeviceId],
+    pub roles: Roles,
+    pub experts_per_group: u16,
+    /// Copies of groups per gated sub-layer, beyond one of each.
+    pub replicas: usize,
+    pub loads: &'a Loads,
+}
+
+/// Why nothing can be placed, or a placement is none.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum PlacementError {
+    #[error(
+        "{attention} devices with attention and {experts} with experts: each needs at least 1, attention at most 64"
+    )]
+    Roles { attention: usize, experts: usize },
+    #[error(
+        "{groups} groups of experts and {replicas} replicas do not fit {devices} devices, one copy on each"
+    )]
+    Replicas { groups: usize, replicas: usize, devices: usize },
+    #[error(
+        "group {group} of sub-layer {sub_layer} lies on no device, or twice on one, or on one that there is not"
+    )]
+    Hosts { sub_layer: SubLayerId, group: usize },
+    #[error("loads of {found} sub-layers for a model of {expected}")]
+    Loads { found: usize, expected: usize },
+}
+
+/// Decides where everything goes.
+pub trait Planner {
+    /// # Errors
+    /// The devices do not suffice.
+    fn place(&self, demand: &Demand<'_>) -> Result<Placement, PlacementError>;
+}
+
+impl Placement {
+    /// `hosts`: per sub-layer and group of experts; groups of consecutive experts.
+    ///
+    /// # Errors
+    /// A role without a device, or a group without a host.
+    pub fn new(
+        layout: &ModelLayout,
+        experts_per_group: u16,
+        attention: Vec<DeviceId>,
+        mut hosts: Vec<Vec<Vec<DeviceId>>>,
+    ) -> Result<Self, PlacementError> {
+        let experts_per_group = experts_per_group.max(1);
+        if attention.is_empty() || attention.len() > MOST_ATTENTION {
+            return Err(PlacementError::Roles { attention: attention.len(), experts: 0 });
+        }
+        hosts.resize(layout.sub_layers.len(), Vec::new());
+        for (sub_layer, (kind, hosts)) in layout.sub_layers.iter().zip(&mut hosts).enumerate() {
+            let groups = groups(*kind, experts_per_group);
+            hosts.resize(groups, Vec::new());
+            for (group, hosts) in hosts.iter_mut().enumerate() {
+                hosts.sort_unstable();
+                if hosts.is_empty() || hosts.windows(2).any(|pair| pair[0] == pair[1]) {
+                    return Err(PlacementError::Hosts { sub_layer, group });
+                }
+            }
+        }
+        let hosts_of_any: Vec<Vec<DeviceId>> = hosts
+            .iter()
+            .map(|groups| {
+                let mut all: Vec<_> = groups.iter().flatten().copied().collect();
+                all.sort_unstable();
+                all.dedup();
+                all
+            })
+            .collect();
+        let last = attention.iter().chain(hosts_of_any.iter().flatten()).map(|device| device.0).max();
+        let devices = last.map_or(0, |last| last + 1);
+        Ok(Self { devices, experts_per_group, attention, hosts, hosts_of_any })
+    }
+
+    /// What is left of it without a device: its replicas serve, and its sequences go to others.
+    ///
+    /// # Errors
+    /// No other device has its role, or a group that it hosts.
+    pub fn without(&self, layout: &ModelLayout, device: DeviceId) -> Result<Self, PlacementError> {
+        let others = |devices: &Vec<DeviceId>| {
+            devices.iter().copied().filter(|other| *other != device).collect::<Vec<_>>()
+        };
+        let hosts = self.hosts.iter().map(|groups| groups.iter().map(others).collect()).collect();
+        Self::new(layout, self.experts_per_group, others(&self.attention), hosts)
+    }
+
+    /// Everything on one device.
+    #[must_use]
+    pub fn alone(layout: &ModelLayout, experts_per_group: u16) -> Self {
+        let here = vec![DeviceId(0)];
+        let experts_per_group = experts_per_group.max(1);
+        let hosts: Vec<_> = layout
+            .sub_layers
+            .iter()
+            .map(|kind| vec![here.clone(); groups(*kind, experts_per_group)])
+            .collect();
+        let gated = |groups: &Vec<Vec<DeviceId>>| if groups.is_empty() { Vec::new() } else { here.clone() };
+        let hosts_of_any = hosts.iter().map(gated).collect();
+        Self { devices: 1, experts_per_group, attention: here, hosts, hosts_of_any }
+    }
+
+    /// One more than the highest device.
+    #[must_use]
+    pub const fn devices(&self) -> u16 {
+        self.devices
+    }
+
+    #[must_use]
+    pub const fn experts_per_group(&self) -> u16 {
+        self.experts_per_group
+    }
+
+    /// Those with attention, in order of rank.
+    #[must_use]
+    pub fn attention(&self) -> &[DeviceId] {
+        &self.attention
+    }
+
+    /// The number of a device among those with attention.
+    #[must_use]
+    pub fn rank(&self, device: DeviceId) -> Option<u32> {
+        let rank = self.attention.iter().position(|other| *other == device)?;
+        u32::try_from(rank).ok()
+    }
+
+    /// Who hosts each group of a sub-layer; empty where it is not gated.
+    #[must_use]
+    pub fn groups(&self, sub_layer: SubLayerId) -> &[Vec<DeviceId>] {
+        &self.hosts[sub_layer]
+    }
+
+    /// The group of an expert.
+    #[must_use]
+    pub const fn group(&self, expert: ExpertId) -> u16 {
+        expert / self.experts_per_group
+    }
+
+    /// Devices that host any group of a sub-layer, ascending.
+    #[must_use]
+    pub fn hosts(&self, sub_layer: SubLayerId) -> &[DeviceId] {
+        &self.hosts_of_any[sub_layer]
+    }
+
+    /// Mean over maximum of the devices' loads with experts, averaged over the gated sub-layers: 1 is even. A replicated group is taken
+    /// to be shared evenly.
+    #[must_use]
+    pub fn balance(&self, loads: &Loads) -> f64 {
+        let gated = self.hosts.iter().enumerate().filter(|(_, groups)| !groups.is_empty());
+        let (mut sum, mut count) = (0.0, 0);
+        for (sub_layer, groups) in gated {
+            let mut of = vec![0.0; usize::from(self.devices)];
+            for (group, hosts) in groups.iter().enumerate() {
+                let share = loads.group(sub_layer, group, self.experts_per_group) / hosts.len() as f64;
+                hosts.iter().for_each(|host| of[usize::from(host.0)] += share);
+            }
+            let most = of.iter().fold(0.0f64, |most, load| most.max(*load));
+            let mean = of.iter().sum::<f64>() / self.hosts_of_any[sub_layer].len() as f64;
+            sum += if most > 0.0 { mean / most } else { 1.0 };
+            count += 1;
+        }
+        if count == 0 { 1.0 } else { sum / f64::from(count) }
+    }
+}
+
+/// How many groups a sub-layer's experts make.
+pub(crate) fn groups(kind: SubLayerKind, experts_per_group: u16) -> usize {
+    match kind {
+        SubLayerKind::Experts { experts, .. } => usize::from(experts.div_ceil(experts_per_group)),
+        SubLayerKind::Attention | SubLayerKind::DenseFeedForward => 0,
+    }
+}
+
+impl Demand<'_> {
+    /// Devices with attention, and with experts.
+    ///
+    /// # Errors
+    /// A role has none.
+    pub fn split(&self) -> Result<(Vec<DeviceId>, Vec<DeviceId>), PlacementError> {
+        let (attention, experts): (Vec<_>, Vec<_>) = match self.roles {
+            Roles::Shared => (self.devices.to_vec(), self.devices.to_vec()),
+            Roles::Disjoint { attention } => {
+                self.devices.iter().copied().partition(|device: &DeviceId| device.0 < attention)
+            }
+        };
+        if attention.is_empty() || experts.is_empty() || attention.len() > MOST_ATTENTION {
+            return Err(PlacementError::Roles { attention: attention.len(), experts: experts.len() });
+        }
+        Ok((attention, experts))
+    }
+}

@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+use super::Pace;
+use crate::Moment;
+
+/// How a [`Control`] measures. The defaults spend at most about 1 % of the time on looking at the other pace once they have settled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ControlConfig {
+    /// A measurement lasts at least so long,
+    pub window: Duration,
+    /// and until so many tokens came.
+    pub tokens: u64,
+    /// After a change of pace so long is left out.
+    pub settle: Duration,
+    /// The other pace must be better by this share.
+    pub margin: f64,
+    /// Windows between two looks at the other pace: at first, and at most. Eight times as many each time that nothing came of it.
+    pub first_hold: u32,
+    pub longest_hold: u32,
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_millis(400),
+            tokens: 512,
+            settle: Duration::from_millis(150),
+            margin: 0.02,
+            first_hold: 2,
+            longest_hold: 128,
+        }
+    }
+}
+
+/// Which pace pays, from measurements: keeps one, now and then tries the other for a window, and changes to it only if that was
+/// better by a margin.
+///
+/// The measure is tokens per sequence and second, the inverse of the mean time between two tokens of one sequence: under full load, where the
+/// number of sequences is what fits, it orders as throughput does; under low load, where throughput is what arrives, it still tells
+/// which pace answers sooner.
+#[derive(Debug, Clone)]
+pub struct Control {
+    config: ControlConfig,
+    pace: Pace,
+    trial: bool,
+    /// Tokens per sequence and second of the pace that is kept.
+    kept: Option<f64>,
+    hold: u32,
+    held: u32,
+    window: Window,
+}
+
+/// From tokens to tokens: in lock-step they come all at once, and a window that ended between would count a tick too much or too little.
+#[derive(Debug, Clone, Copy, Default)]
+struct Window {
+    not_before: Moment,
+    begun: Option<Moment>,
+    seen: Moment,
+    tokens: u64,
+    sequence_seconds: f64,
+}
+
+impl Control {
+    #[must_use]
+    pub fn new(config: ControlConfig) -> Self {
+        let hold = config.first_hold;
+        Self {
+            config,
+            pace: Pace::Lockstep,
+            trial: false,
+            kept: None,
+            hold,
+            held: 0,
+            window: Window::default(),
+        }
+    }
+
+    #[must_use]
+    pub const fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// `tokens` came since the last call; `sequences` were being computed meanwhile. Returns the pace to change to.
+    pub fn observe(&mut self, now: Moment, tokens: u64, sequences: usize) -> Option<Pace> {
+        let window = &mut self.window;
+        let Some(begun) = window.begun else {
+            if tokens > 0 && now >= window.not_before {
+                (window.begun, window.seen) = (Some(now), now);
+            }
+            return None;
+        };
+        window.tokens += tokens;
+        window.sequence_seconds += now.since(window.seen).as_secs_f64() * sequences as f64;
+        window.seen = now;
+        if tokens == 0 || now.since(begun) < self.config.window || window.tokens < self.config.tokens {
+            return None;
+        }
+        let rate = window.tokens as f64 / window.sequence_seconds.max(f64::MIN_POSITIVE);
+        self.window = Window { begun: Some(now), seen: now, ..Window::default() };
+        if self.trial { self.judge(now, rate) } else { self.keep(now, rate) }
+    }
+
+    fn keep(&mut self, now: Moment, rate: f64) -> Option<Pace> {
+        // Half of the weight is on the newest: the trial that follows must be compared with what was just before it.
+        self.kept = Some(self.kept.map_or(rate, |kept| 0.5 * (kept + rate)));
+        self.held += 1;
+        if self.held < self.hold {
+            return None;
+        }
+        self.trial = true;
+        Some(self.turn(now))
+    }
+
+    fn judge(&mut self, now: Moment, rate: f64) -> Option<Pace> {
+        self.trial = false;
+        self.held = 0;
+        if self.kept.is_none_or(|kept| rate > kept * (1.0 + self.config.margin)) {
+            self.kept = Some(rate);
+            self.hold = self.config.first_hold.max(1) * 2;
+            return None;
+        }
+        self.hold = (self.hold * 8).clamp(1, self.config.longest_hold);
+        Some(self.turn(now))
+    }
+
+    fn turn(&mut self, now: Moment) -> Pace {
+        self.pace = match self.pace {
+            Pace::Lockstep => Pace::Free,
+            Pace::Free => Pace::Lockstep,
+        };
+        self.window = Window { not_before: Moment(now.0 + self.config.settle), ..Window::default() };
+        self.pace
+    }
+}

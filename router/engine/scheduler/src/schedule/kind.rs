@@ -1,0 +1,74 @@
+use std::{fmt, str::FromStr};
+
+use thiserror::Error;
+
+use super::{
+    Adaptive, Defrag, FirstLayerFirst, Lockstep, MostTokensFirst, Patient, Roofline, Schedule, StageCosts,
+};
+use crate::SubLayerKind;
+
+/// A schedule by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ScheduleKind {
+    Lockstep,
+    MostTokensFirst,
+    FirstLayerFirst,
+    Defrag,
+    Roofline,
+    Adaptive,
+}
+
+/// There is no such schedule.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("no schedule `{0}`: lockstep, mtfs, flfs, defrag, roofline or adaptive")]
+pub struct UnknownSchedule(String);
+
+impl ScheduleKind {
+    pub const ALL: [Self; 6] = [
+        Self::Lockstep,
+        Self::MostTokensFirst,
+        Self::FirstLayerFirst,
+        Self::Defrag,
+        Self::Roofline,
+        Self::Adaptive,
+    ];
+
+    /// `costs`: what [`Roofline`] predicts from; nothing to the others.
+    #[must_use]
+    pub fn build(self, kinds: &[SubLayerKind], costs: &StageCosts) -> Box<dyn Schedule> {
+        match self {
+            Self::Lockstep => Box::new(Lockstep),
+            Self::MostTokensFirst => Box::new(Patient(MostTokensFirst)),
+            Self::FirstLayerFirst => Box::new(FirstLayerFirst),
+            Self::Defrag => Box::new(Patient(Defrag::default())),
+            Self::Roofline => Box::new(Patient(Roofline::new(kinds.to_vec(), *costs))),
+            Self::Adaptive => Box::new(Adaptive::default()),
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Lockstep => "lockstep",
+            Self::MostTokensFirst => "mtfs",
+            Self::FirstLayerFirst => "flfs",
+            Self::Defrag => "defrag",
+            Self::Roofline => "roofline",
+            Self::Adaptive => "adaptive",
+        }
+    }
+}
+
+impl fmt::Display for ScheduleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for ScheduleKind {
+    type Err = UnknownSchedule;
+
+    fn from_str(name: &str) -> Result<Self, UnknownSchedule> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| UnknownSchedule(name.to_owned()))
+    }
+}

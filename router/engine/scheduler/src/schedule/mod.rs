@@ -1,0 +1,124 @@
+//! Which micro-queue runs next: one policy per file.
+//!
+//! A schedule sees the depth and the age of every queue of its worker and the order of the sub-layers, and may keep state of
+//! its own (look-ahead weights, predicted times). It sees no rows and computes nothing. Results never depend on it, only time does.
+
+mod adaptive;
+mod control;
+mod costs;
+mod defrag;
+mod flfs;
+mod kind;
+mod lockstep;
+mod mtfs;
+mod patience;
+mod roofline;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Debug;
+
+pub use adaptive::Adaptive;
+pub use control::{Control, ControlConfig};
+pub use costs::{Cost, StageCosts};
+pub use defrag::Defrag;
+pub use flfs::FirstLayerFirst;
+pub use kind::{ScheduleKind, UnknownSchedule};
+pub use lockstep::Lockstep;
+pub use mtfs::MostTokensFirst;
+pub use patience::{PATIENCE, Patient};
+pub use roofline::Roofline;
+
+use crate::{Moment, SubLayerId, queues::Barrier};
+
+/// What a micro-queue's rows wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// The embedding of their token.
+    Embed,
+    /// A sub-layer; of a gated one, its gate.
+    SubLayer(SubLayerId),
+    /// One group of experts of a gated sub-layer. Here an entry is a part of a row, not a row.
+    Experts { sub_layer: SubLayerId, group: u16 },
+    /// Final norm and output head.
+    Head,
+}
+
+/// What a schedule knows of a micro-queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueState {
+    pub stage: Stage,
+    /// Entries that can run now.
+    pub depth: usize,
+    /// When the longest waiting of them came; `None` if the queue is empty.
+    pub oldest: Option<Moment>,
+}
+
+/// All micro-queues of a worker, in the order in which a token passes them.
+#[derive(Debug, Clone, Copy)]
+pub struct Queues<'a> {
+    pub queues: &'a [QueueState],
+    /// Those that are not empty, in any order: a worker may have thousands that are.
+    pub filled: &'a [QueueId],
+    pub now: Moment,
+    /// Rows in flight that started on this worker, wherever they are.
+    pub in_flight: usize,
+    /// What other workers have said of this tick; none: there is nothing to wait for.
+    pub(crate) barrier: Option<&'a Barrier>,
+}
+
+/// Index into [`Queues::queues`].
+pub type QueueId = usize;
+
+impl<'a> Queues<'a> {
+    /// Of a worker that waits for no other.
+    #[must_use]
+    pub const fn alone(
+        queues: &'a [QueueState],
+        filled: &'a [QueueId],
+        now: Moment,
+        in_flight: usize,
+    ) -> Self {
+        Self { queues, filled, now, in_flight, barrier: None }
+    }
+
+    /// True if nothing of the same tick can still come into this queue.
+    #[must_use]
+    pub fn is_whole(&self, queue: QueueId) -> bool {
+        let Some(barrier) = self.barrier else { return true };
+        match self.queues[queue].stage {
+            Stage::Experts { sub_layer, .. } => barrier.is_whole(sub_layer),
+            Stage::Embed | Stage::SubLayer(_) | Stage::Head => self.queues[queue].depth == self.in_flight,
+        }
+    }
+}
+
+/// Whether workers wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pace {
+    /// All rows of a tick pass a sub-layer before any passes the next, on all devices.
+    #[default]
+    Lockstep,
+    /// Each worker computes what is ready.
+    Free,
+}
+
+/// Chooses the next queue to drain. Results never depend on the choice, only time does.
+pub trait Schedule: Debug + Send {
+    /// A queue that is not empty; `None` if all are, or to wait for more rows.
+    fn next(&mut self, queues: &Queues<'_>) -> Option<QueueId>;
+
+    /// True if rows of a further tick may enter while so many are in flight.
+    fn admits(&self, in_flight: usize) -> bool;
+
+    /// True if all rows of a tick pass all sub-layers together, whatever the queues hold: then the backend may compute a tick in one
+    /// call ([`Backend::step`](crate::Backend::step)), and all groups of a sub-layer are drained at once.
+    fn fuses(&self) -> bool {
+        false
+    }
+
+    /// All workers change their pace; for schedules that know both.
+    fn set_pace(&mut self, pace: Pace) {
+        let _ = pace;
+    }
+}

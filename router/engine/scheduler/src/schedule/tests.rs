@@ -1,0 +1,199 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::SubLayerKind;
+
+fn queue(stage: Stage, depth: usize, since: u64) -> QueueState {
+    let oldest = (depth > 0).then(|| Moment(Duration::from_millis(since)));
+    QueueState { stage, depth, oldest }
+}
+
+/// A worker with experts only: `depths[b][e]`, all since 0.
+fn experts(depths: &[&[usize]]) -> Vec<QueueState> {
+    let block = |(sub_layer, groups): (usize, &&[usize])| {
+        let groups = (0..).zip(groups.iter());
+        groups.map(|(group, depth)| queue(Stage::Experts { sub_layer, group }, *depth, 0)).collect::<Vec<_>>()
+    };
+    depths.iter().enumerate().flat_map(block).collect()
+}
+
+fn choose(schedule: &mut dyn Schedule, queues: &[QueueState], now: u64) -> Option<QueueId> {
+    let filled: Vec<_> = (0..queues.len()).filter(|at| queues[*at].depth > 0).collect();
+    let in_flight = queues.iter().map(|queue| queue.depth).sum();
+    let now = Moment(Duration::from_millis(now));
+    let chosen = schedule.next(&Queues::alone(queues, &filled, now, in_flight));
+    // The order in which the filled ones are listed means nothing.
+    let turned: Vec<_> = filled.iter().rev().copied().collect();
+    assert_eq!(chosen, schedule.next(&Queues::alone(queues, &turned, now, in_flight)));
+    chosen
+}
+
+#[test]
+fn defrag_is_the_formula() {
+    // Ten blocks of two groups. By hand:
+    // L(0) = 0.8 * (0+4)/2 + 0.8^2 * (2+0)/2 + 0.8^7 * (0+6)/2 = 1.6 + 0.64 + 0.6291456 = 2.8691456
+    // S(0,0) = 5 + L(0) = 7.8691456
+    // L(1) = 0.8 * 1 + 0.8^6 * 3 = 0.8 + 0.786432 = 1.586432; S(1,1) = 5.586432
+    // L(2) = 0.8^5 * 3 = 0.98304; S(2,0) = 2.98304
+    // L(7): blocks 8, 9, 0 (2.5, at 0.8^3), 1 (2, at 0.8^4), 2 (1, at 0.8^5)
+    //     = 1.28 + 0.8192 + 0.32768 = 2.42688; S(7,1) = 8.42688
+    let mut depths: Vec<&[usize]> = vec![&[0, 0]; 10];
+    depths[0] = &[5, 0];
+    depths[1] = &[0, 4];
+    depths[2] = &[2, 0];
+    depths[7] = &[0, 6];
+    assert_eq!(choose(&mut Defrag::default(), &experts(&depths), 0), Some(15), "S(7,1) = 8.43");
+    // With five there: L(0) loses 0.8^7 * 0.5, and S(7,1) = 7.42688 < S(0,0) = 7.764288.
+    depths[7] = &[0, 5];
+    assert_eq!(choose(&mut Defrag::default(), &experts(&depths), 0), Some(0), "S(0,0) = 7.76");
+}
+
+#[test]
+fn defrag_waits_where_rows_would_gather() {
+    let queues = experts(&[&[3], &[4], &[0], &[0], &[0], &[0], &[0], &[0], &[0]]);
+    assert_eq!(choose(&mut MostTokensFirst, &queues, 0), Some(1));
+    // 3 + 0.8 * 4 over 4: the rows of block 0 come to those of block 1 before these run.
+    assert_eq!(choose(&mut Defrag::default(), &queues, 0), Some(0));
+}
+
+#[test]
+fn depth_first_and_layer_first_are_what_they_say() {
+    let queues = experts(&[&[0, 2], &[7, 7], &[1, 0]]);
+    assert_eq!(choose(&mut MostTokensFirst, &queues, 0), Some(2), "of equal ones the first");
+    assert_eq!(choose(&mut FirstLayerFirst, &queues, 0), Some(1));
+    assert_eq!(choose(&mut Lockstep, &queues, 0), Some(1));
+    let empty = experts(&[&[0, 0]]);
+    for kind in ScheduleKind::ALL {
+        assert_eq!(choose(&mut *kind.build(&[], &StageCosts::default()), &empty, 0), None, "{kind}");
+    }
+}
+
+#[test]
+fn who_waited_too_long_goes_first() {
+    let stage = |group| Stage::Experts { sub_layer: 0, group };
+    let queues = [queue(stage(0), 9, 60), queue(stage(1), 1, 20), queue(stage(2), 1, 10)];
+    for kind in [ScheduleKind::MostTokensFirst, ScheduleKind::Defrag, ScheduleKind::Roofline] {
+        let costs =
+            StageCosts { expert: Cost { fixed: 1.0, floor: 0.0, each: 1.0 }, ..StageCosts::default() };
+        let mut schedule = kind.build(&[], &costs);
+        assert_eq!(choose(&mut *schedule, &queues, 110), Some(0), "{kind}: 100 ms exactly are not too long");
+        assert_eq!(choose(&mut *schedule, &queues, 111), Some(2), "{kind}: the longest waiting");
+    }
+}
+
+#[test]
+fn roofline_prefers_what_has_paid_for_its_weights() {
+    let kinds = [SubLayerKind::Attention, SubLayerKind::Experts { experts: 2, top_k: 1 }];
+    let costs = StageCosts {
+        attention: Cost { fixed: 0.0, floor: 8.0, each: 1.0 },
+        expert: Cost { fixed: 0.0, floor: 2.0, each: 1.0 },
+        ..StageCosts::default()
+    };
+    // Attention: 6 rows in 8 s, 6/8 of the most; experts: 2 in 2 s, all of it.
+    let mut queues = vec![
+        queue(Stage::SubLayer(0), 6, 0),
+        queue(Stage::Experts { sub_layer: 1, group: 0 }, 2, 0),
+        queue(Stage::Experts { sub_layer: 1, group: 1 }, 1, 0),
+    ];
+    let mut schedule = Roofline::new(kinds.to_vec(), costs);
+    assert_eq!(choose(&mut schedule, &queues, 0), Some(1));
+    assert_eq!(choose(&mut MostTokensFirst, &queues, 0), Some(0));
+    queues[0].depth = 8;
+    assert_eq!(choose(&mut schedule, &queues, 0), Some(0), "both reach the roof: the deeper");
+}
+
+#[test]
+fn names_round_trip() {
+    for kind in ScheduleKind::ALL {
+        assert_eq!(kind.to_string().parse(), Ok(kind));
+    }
+    assert!("fifo".parse::<ScheduleKind>().expect_err("unknown").to_string().contains("`fifo`"));
+}
+
+/// Tokens per sequence and second of lock-step and of the free pace; returns the share of the time in the free pace.
+fn control(rates: impl Fn(u64) -> [f64; 2], seconds: u64) -> (f64, u32) {
+    let mut control = Control::new(ControlConfig::default());
+    let (mut free, mut changes, mut owed) = (0u64, 0, 0.0);
+    let steps = seconds * 100;
+    for step in 1..=steps {
+        let [lockstep, free_rate] = rates(step / 100);
+        owed += 8.0 * if control.pace() == Pace::Free { free_rate } else { lockstep } / 100.0;
+        let tokens = owed as u64;
+        owed -= tokens as f64;
+        free += u64::from(control.pace() == Pace::Free);
+        changes += u32::from(control.observe(Moment(Duration::from_millis(step * 10)), tokens, 8).is_some());
+    }
+    (free as f64 / steps as f64, changes)
+}
+
+#[test]
+fn the_better_pace_is_kept_and_noise_changes_nothing() {
+    let (free, _) = control(|_| [100.0, 150.0], 60);
+    assert!(free > 0.94, "{free}");
+    let (free, _) = control(|_| [100.0, 60.0], 300);
+    assert!(free < 0.03, "{free}");
+    // Better by less than the margin: not worth a change.
+    let (free, changes) = control(|_| [100.0, 101.0], 300);
+    assert!(free < 0.03 && changes < 20, "{free}, {changes} changes");
+}
+
+#[test]
+fn a_load_that_turns_is_followed() {
+    let (free, changes) = control(|second| if second < 120 { [100.0, 50.0] } else { [100.0, 200.0] }, 400);
+    // From 120 s on the free pace pays; the longest hold is 64 s.
+    assert!((0.45..0.72).contains(&free), "{free}");
+    assert!(changes < 30, "{changes}");
+}
+
+proptest! {
+    /// Whatever the queues hold, each schedule takes one that is not empty if there is one; a deadline is kept by those that have one.
+    #[test]
+    fn a_filled_queue_is_chosen(
+        depths in prop::collection::vec(prop::collection::vec(0usize..5, 3), 1..12),
+        ages in prop::collection::vec(0u64..300, 36), now in 300u64..400,
+    ) {
+        let depths: Vec<&[usize]> = depths.iter().map(Vec::as_slice).collect();
+        let mut queues = experts(&depths);
+        for (queue, age) in queues.iter_mut().zip(ages) {
+            queue.oldest = queue.oldest.map(|_| Moment(Duration::from_millis(age)));
+        }
+        let costs = StageCosts { expert: Cost { fixed: 0.5, floor: 2.0, each: 1.0 }, ..StageCosts::default() };
+        for kind in ScheduleKind::ALL {
+            let chosen = choose(&mut *kind.build(&[], &costs), &queues, now);
+            prop_assert_eq!(chosen.is_some(), queues.iter().any(|queue| queue.depth > 0));
+            let Some(chosen) = chosen else { continue };
+            prop_assert!(queues[chosen].depth > 0);
+            let oldest = queues.iter().filter_map(|queue| queue.oldest).min();
+            let late = oldest.is_some_and(|oldest| now - oldest.0.as_millis() as u64 > 100);
+            if late && matches!(kind, ScheduleKind::MostTokensFirst | ScheduleKind::Defrag | ScheduleKind::Roofline) {
+                prop_assert_eq!(queues[chosen].oldest, oldest);
+            }
+        }
+    }
+
+    /// The score of the chosen queue, computed as the formula is written, is the largest.
+    #[test]
+    fn defrag_chooses_the_largest_score(
+        depths in prop::collection::vec(prop::collection::vec(0usize..9, 4), 1..20),
+    ) {
+        let slices: Vec<&[usize]> = depths.iter().map(Vec::as_slice).collect();
+        let score = |b: usize, e: usize| {
+            let ahead: f64 = (1..=7)
+                .map(|k| {
+                    let waiting: usize = depths[(b + k) % depths.len()].iter().sum();
+                    0.8f64.powi(i32::try_from(k).expect("small")) * waiting as f64 / 4.0
+                })
+                .sum();
+            ahead + depths[b][e] as f64
+        };
+        let chosen = choose(&mut Defrag::default(), &experts(&slices), 0);
+        let filled = (0..depths.len()).flat_map(|b| (0..4).map(move |e| (b, e))).filter(|(b, e)| depths[*b][*e] > 0);
+        let best = filled.map(|(b, e)| score(b, e)).fold(None, |best: Option<f64>, s| Some(best.map_or(s, |b| b.max(s))));
+        prop_assert_eq!(chosen.is_some(), best.is_some());
+        if let (Some(chosen), Some(best)) = (chosen, best) {
+            prop_assert!((score(chosen / 4, chosen % 4) - best).abs() < 1e-9);
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! A model over several devices, without threads: messages are delivered, devices turn and paces change in random order.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+use super::simulation::{Job, jobs};
+use crate::{
+    placement::{Demand, Greedy, Loads, Planner, Roles},
+    schedule::{Adaptive, StageCosts},
+    testing::{Fake, FakePayload},
+    *,
+};
+
+const TICKS: CoreConfig = CoreConfig { max_sequences: 3, prefill_chunk: 7, max_rows: 10 };
+
+enum Message {
+    Parcel(Parcel, Option<FakePayload>),
+    Notice(Notice),
+    SetPace(Pace, u32),
+}
+
+/// Sequences on devices that share a model.
+struct Net {
+    random: SmallRng,
+    devices: Vec<(Pipeline, Fake)>,
+    /// From each device to each, in order; those of the last row come from outside.
+    ways: HashMap<(usize, usize), VecDeque<Message>>,
+    jobs: Vec<Job>,
+    /// Not started, by device.
+    waiting: Vec<VecDeque<usize>>,
+    running: Vec<HashMap<SequenceId, usize>>,
+    tokens: Vec<Vec<u32>>,
+    over: Vec<bool>,
+    changes: u32,
+    now: Moment,
+}
+
+#[derive(Debug, Clone)]
+struct Setting {
+    devices: u16,
+    roles: Roles,
+    replicas: usize,
+    experts_per_group: u16,
+    kv_blocks: usize,
+}
+
+fn net(
+    setting: &Setting,
+    schedule: impl Fn(&ModelLayout) -> Box<dyn Schedule>,
+    jobs: Vec<Job>,
+    seed: u64,
+) -> Net {
+    let attention = match setting.roles {
+        Roles::Shared => setting.devices,
+        Roles::Disjoint { attention } => attention,
+    };
+    let fake = || Fake::new("ag af ag", usize::from(attention) * TICKS.max_rows, setting.kv_blocks, 4);
+    let layout = fake().layout().clone();
+    let ids: Vec<_> = (0..setting.devices).map(DeviceId).collect();
+    let loads = Loads::with(&layout, |_, expert, _| f64::from(expert % 4 + 1));
+    let demand = Demand {
+        layout: &layout,
+        devices: &ids,
+        roles: setting.roles,
+        experts_per_group: setting.experts_per_group,
+        replicas: setting.replicas,
+        loads: &loads,
+    };
+    let placement = Arc::new(Greedy.place(&demand).expect("fits"));
+    let device = |id: &DeviceId| {
+        let executor = Executor::on(&layout, &placement, *id, schedule(&layout));
+        (Pipeline::with_executor(TICKS, &layout, executor).expect("valid"), fake())
+    };
+    let mut waiting = vec![VecDeque::new(); ids.len()];
+    (0..jobs.len()).for_each(|job| waiting[job % usize::from(attention)].push_back(job));
+    Net {
+        random: SmallRng::seed_from_u64(seed),
+        devices: ids.iter().map(device).collect(),
+        ways: HashMap::new(),
+        waiting,
+        running: vec![HashMap::new(); ids.len()],
+        tokens: vec![Vec::new(); jobs.len()],
+        over: vec![false; jobs.len()],
+        jobs,
+        changes: 0,
+        now: Moment::default(),
+    }
+}
+
+impl Net {
+    /// Runs all jobs to their ends. `paces`: changes of pace now and then.
+    fn run(&mut self, paces: bool) {
+        let (mut steps, mut idle) = (0, 0);
+        while self.over.iter().any(|over| !over) {
+            steps += 1;
+            assert!(steps < 400_000, "no end in sight");
+            self.now = Moment(Duration::from_micros(steps * 700));
+            if paces && self.random.random_bool(0.004) {
+                self.change_pace();
+            }
+            let worked = if self.random.random_bool(0.5) { self.deliver() } else { self.turn() };
+            idle = if worked { 0 } else { idle + 1 };
+            assert!(idle < 2000, "stuck: nothing is under way, and nobody can go on");
+        }
+        // What is still under way is of cancelled sequences.
+        let mut idle = 0;
+        while idle < 500 {
+            let worked = [self.deliver(), self.turn()].contains(&true);
+            idle = if worked { 0 } else { idle + 1 };
+        }
+    }
+
+    fn change_pace(&mut self) {
+        self.changes += 1;
+        let pace = if self.changes % 2 == 1 { Pace::Free } else { Pace::Lockstep };
+        let outside = self.devices.len();
+        for to in 0..outside {
+            self.ways.entry((outside, to)).or_default().push_back(Message::SetPace(pace, self.changes));
+        }
+    }
+
+    fn deliver(&mut self) -> bool {
+        let mut filled: Vec<_> =
+            self.ways.iter().filter(|(_, way)| !way.is_empty()).map(|(ends, _)| *ends).collect();
+        filled.sort_unstable();
+        if filled.is_empty() {
+            return false;
+        }
+        let ends = filled[self.random.random_range(0..filled.len())];
+        let message = self.ways.get_mut(&ends).and_then(VecDeque::pop_front).expect("filled");
+        let (from, to) = ends;
+        let (pipeline, fake) = &mut self.devices[to];
+        match message {
+            Message::SetPace(pace, change) => pipeline.executor_mut().set_pace(pace, change),
+            Message::Notice(notice) => {
+                pipeline.executor_mut().hear(DeviceId(u16::try_from(from).expect("few")), notice);
+            }
+            Message::Parcel(parcel, payload) => {
+                let parts = pipeline.executor_mut().receive(&parcel, self.now);
+                let Some(payload) = payload else { return true };
+                match parcel.leg {
+                    Leg::Inputs => fake.put_inputs(parcel.sub_layer, &parcel.rows, payload).expect("takes"),
+                    Leg::Results => fake.put_parts(parcel.sub_layer, &parts, payload).expect("takes"),
+                }
+            }
+        }
+        true
+    }
+
+    fn turn(&mut self) -> bool {
+        let device = self.random.random_range(0..self.devices.len());
+        self.cancel(device);
+        self.start(device);
+        let count = self.devices.len();
+        let (pipeline, fake) = &mut self.devices[device];
+        pipeline.admit(self.now);
+        let mut out = Finished::default();
+        let mut told = false;
+        for notice in pipeline.executor_mut().notices().collect::<Vec<_>>() {
+            told = true;
+            for to in (0..count).filter(|to| *to != device) {
+                self.ways.entry((device, to)).or_default().push_back(Message::Notice(notice));
+            }
+        }
+        if pipeline.executor_mut().begin(self.now).is_none() {
+            return told;
+        }
+        pipeline.compute(fake).expect("computes");
+        let mut parcels = Vec::new();
+        pipeline.complete(self.now, &mut out, &mut parcels);
+        for parcel in parcels {
+            let payload = match parcel.leg {
+                _ if parcel.vectors() == 0 => None,
+                Leg::Inputs => Some(fake.inputs(parcel.sub_layer, &parcel.rows).expect("gives")),
+                Leg::Results => Some(fake.parts(parcel.sub_layer, &parcel.parts).expect("gives")),
+            };
+            let to = usize::from(parcel.to.0);
+            self.ways.entry((device, to)).or_default().push_back(Message::Parcel(parcel, payload));
+        }
+        let drawn: Vec<_> = out.each_mut().map(|(id, logits)| (id, Fake::best(logits))).collect();
+        for (id, token) in drawn {
+            let job = self.running[device][&id];
+            self.tokens[job].push(token);
+            if self.tokens[job].len() == self.jobs[job].max_new {
+                self.end(device, id, job);
+            } else {
+                self.devices[device].0.push(id, token);
+            }
+        }
+        true
+    }
+
+    fn end(&mut self, device: usize, id: SequenceId, job: usize) {
+        self.running[device].remove(&id);
+        self.devices[device].0.end(id);
+        self.over[job] = true;
+    }
+
+    /// Those who are to be cancelled are, some time.
+    fn cancel(&mut self, device: usize) {
+        let gone = self.running[device].iter().filter(|(_, job)| self.jobs[**job].cancel.is_some());
+        let mut gone: Vec<_> = gone.map(|(id, job)| (*id, *job)).collect();
+        gone.sort_unstable();
+        for (id, job) in gone {
+            if self.random.random_bool(0.01) {
+                self.end(device, id, job);
+            }
+        }
+    }
+
+    fn start(&mut self, device: usize) {
+        while let Some(job) = self.waiting[device].front().copied() {
+            let Job { prompt, max_new, priority, scope, .. } = self.jobs[job].clone();
+            let pipeline = &mut self.devices[device].0;
+            if !pipeline.core().has_room(priority, scope, &prompt) {
+                return;
+            }
+            self.waiting[device].pop_front();
+            let new = NewSequence { tokens: prompt, max_new, priority, deadline: None, scope, greedy: false };
+            let id = pipeline.start(new).expect("fits");
+            self.running[device].insert(id, job);
+        }
+    }
+
+    fn check(&self, fake: &Fake) -> Result<(), TestCaseError> {
+        for (job, tokens) in self.jobs.iter().zip(&self.tokens) {
+            let alone = fake.alone(&job.prompt, job.max_new);
+            if job.cancel.is_some() {
+                prop_assert!(alone.starts_with(tokens));
+            } else {
+                prop_assert_eq!(&alone, tokens);
+            }
+        }
+        for (pipeline, _) in &self.devices {
+            prop_assert_eq!((pipeline.core().kv().held(), pipeline.executor().in_flight()), (0, 0));
+        }
+        prop_assert!(self.ways.values().all(VecDeque::is_empty));
+        Ok(())
+    }
+}
+
+fn settings() -> impl Strategy<Value = Setting> {
+    (2u16..5, any::<bool>(), 0usize..3, 1u16..7, 12usize..30).prop_map(
+        |(devices, disjoint, replicas, experts_per_group, kv_blocks)| {
+            let roles = if disjoint { Roles::Disjoint { attention: devices / 2 } } else { Roles::Shared };
+            let experts = if disjoint { devices - devices / 2 } else { devices };
+            // No more copies than devices.
+            let most = usize::from(6u16.div_ceil(experts_per_group) * (experts - 1));
+            Setting { devices, roles, replicas: replicas.min(most), experts_per_group, kv_blocks }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Whatever comes when, with preemptions and cancels: the tokens of each sequence alone, no KV held, nothing under way.
+    #[test]
+    fn tokens_do_not_depend_on_the_order_of_messages(setting in settings(), seed in any::<u64>(), count in 1usize..10) {
+        for kind in ScheduleKind::ALL {
+            let schedule = |layout: &ModelLayout| kind.build(&layout.sub_layers, &StageCosts::default());
+            let mut net = net(&setting, schedule, jobs(seed, count, 18, true), seed);
+            net.run(false);
+            net.check(&Fake::new("ag af ag", 1, 40, 4))?;
+        }
+    }
+
+    /// Lock-step and free pace by turns, each told to each device at another time.
+    #[test]
+    fn a_change_of_pace_changes_no_token(setting in settings(), seed in any::<u64>(), count in 1usize..10) {
+        let mut net = net(&setting, |_| Box::new(Adaptive::default()), jobs(seed, count, 18, true), seed);
+        net.run(true);
+        net.check(&Fake::new("ag af ag", 1, 40, 4))?;
+    }
+}

@@ -1,0 +1,7 @@
+//! What `reprise bench` measures of the engine.
+
+mod engine;
+mod expert_parallel;
+
+pub use engine::{BenchReport, bench_engine};
+pub use expert_parallel::{ExpertParallel, ExpertParallelError, bench_expert_parallel};
