@@ -1,4 +1,5 @@
 //! A cluster of fake devices: whatever the schedule, the timing and the faults, tokens are those of a sequence alone.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test whose cluster does not come up has failed")]
 
 use std::{
     collections::BTreeMap,

@@ -224,11 +224,11 @@ impl<P: Send + 'static> Cluster<P> {
     pub fn poll(&mut self, wait: Duration) -> Vec<Event> {
         let mut events = Vec::new();
         match self.events.recv_timeout(wait) {
-            Ok(report) => self.report(report, &mut events),
+            Ok(report) => self.report(&report, &mut events),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         while let Ok(report) = self.events.try_recv() {
-            self.report(report, &mut events);
+            self.report(&report, &mut events);
         }
         self.look_after(&mut events);
         self.send_waiting();

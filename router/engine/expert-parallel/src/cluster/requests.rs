@@ -87,8 +87,8 @@ impl<P: Send + 'static> Cluster<P> {
         }
     }
 
-    pub(super) fn report(&mut self, report: Report, events: &mut Vec<Event>) {
-        let Report { epoch, at, outcome: Outcome { request, token, last } } = report;
+    pub(super) fn report(&mut self, report: &Report, events: &mut Vec<Event>) {
+        let Report { epoch, at, outcome: Outcome { request, token, last } } = *report;
         // Computed before a device was lost, and again since: the same tokens.
         if epoch != self.epoch {
             return;

@@ -62,7 +62,7 @@ pub struct Outcome {
     pub free_share: f64,
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Arrival,
     /// A device's call is over.

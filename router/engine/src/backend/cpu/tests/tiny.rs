@@ -155,7 +155,7 @@ fn an_expert_may_be_in_another_format() {
     let checkpoint = Checkpoint::open(&folder("mixtral-quantised/model.gguf")).expect("opens");
     let mut backend = backend(checkpoint, &options(2, KvFormat::F32));
     let before = alone(&mut backend, &tokens, 128);
-    let model = std::sync::Arc::get_mut(&mut backend.model).expect("its own");
+    let model = Arc::get_mut(&mut backend.model).expect("its own");
     let Some(SubLayer::Experts(layer)) = model.sub_layers.get_mut(1) else { panic!("experts") };
     let wide = |matrix: &Matrix| {
         let mut row = vec![0.0; matrix.inputs()];
