@@ -54,7 +54,7 @@ impl ChatTemplate {
         Ok(template)
     }
 
-    /// True if it tells the model of functions, and of calls in the form that [`tool_calls`] reads.
+    /// True if it tells the model of functions, and of calls in the form that `text::tool_calls` reads.
     #[must_use]
     pub fn takes_tools(&self) -> bool {
         self.takes_tools

@@ -15,7 +15,7 @@ use reprise_cuda::{
 
 use crate::check::Random;
 
-/// An H100's memory, bytes a second, and its bf16 tensor cores, operations a second: RECIPES' ceilings.
+/// An H100's memory, bytes a second, and its bf16 tensor cores, operations a second.
 const BANDWIDTH: f64 = 3.35e12;
 const OPERATIONS: f64 = 790e12;
 

@@ -8,8 +8,8 @@ const LOOK_AHEAD: usize = 7;
 /// The defragging schedule of AMoE (arXiv 2505.08944): a queue counts for its own depth, and for what waits in the blocks behind it, which
 /// its rows would join.
 ///
-/// With Q[b][e] entries for group e of block b, N_B blocks and N_E groups of a block on this worker:
-/// `L(b) = sum_{k=1..K} delta^k * (sum_e' Q[(b+k) mod N_B][e']) / N_E`, `S(b,e) = L(b) + Q[b][e]` where Q[b][e] > 0. The queue of the largest
+/// With `Q[b][e]` entries for group e of block b, N_B blocks and N_E groups of a block on this worker:
+/// `L(b) = sum_{k=1..K} delta^k * (sum_e' Q[(b+k) mod N_B][e']) / N_E`, `S(b,e) = L(b) + Q[b][e]` where `Q[b][e]` > 0. The queue of the largest
 /// S runs, of equal ones the first. A block is a sub-layer's queues of one kind; of a worker with experts only, a gated sub-layer, as
 /// in the paper. Attention, gates, embedding and head are blocks of one group where a worker has them.
 #[derive(Debug, Clone, Default)]
