@@ -99,7 +99,8 @@ impl Shared {
 }
 
 impl Cache {
-    /// Reads everything that the store holds of this embedder, and builds the indexes. Blocks on the disk.
+    /// Reads everything that the store holds of this embedder. Searches are exact, and of many examples slower, until
+    /// [`Self::maintain`] has built their lists. Blocks on the disk.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -126,9 +127,6 @@ impl Cache {
             Self { shared: Arc::new(shared), partitions: RwLock::default(), maintenance: Mutex::default() };
         cache.read_all(newest)?;
         cache.shared.load_utility()?;
-        for partition in cache.all() {
-            partition.index.rebuild_if_stale();
-        }
         Ok(cache)
     }
 

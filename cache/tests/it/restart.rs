@@ -34,9 +34,15 @@ fn everything_flushed_is_there_again_and_found() {
     assert_eq!((after.bytes, after.sequence), (before.bytes, before.sequence));
     assert_eq!(cache.tenants(), [tenant("ana"), tenant("bob")]);
     let ana = cache.tenant(&tenant("ana"));
-    for (seed, id) in ids.iter().enumerate() {
-        let first = ana.nearest(&vector(seed as u64), 1, Instructions::NONE).remove(0);
-        assert_eq!(first.example.id == *id, seed != 7);
+    // At once, and when the lists are built.
+    for rebuilt in [0, 1] {
+        if rebuilt > 0 {
+            assert_eq!(cache.maintain(7).unwrap().rebuilt, rebuilt);
+        }
+        for (seed, id) in ids.iter().enumerate() {
+            let first = ana.nearest(&vector(seed as u64), 1, Instructions::NONE).remove(0);
+            assert_eq!(first.example.id == *id, seed != 7);
+        }
     }
     assert!(ana.get(ids[7]).is_none());
     let updated = ana.get(ids[8]).unwrap();
