@@ -35,7 +35,7 @@ pub struct ResponseStore(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
-    /// Not on disk yet. Held for a moment.
+    /// Not on disk yet. Held while a file gets its name or loses it, so that what is deleted is gone when `delete` returns.
     pending: Mutex<HashMap<PathBuf, Arc<Record>>>,
     writes: AtomicU32,
 }
@@ -71,14 +71,17 @@ impl TenantResponses {
         self.shared.pending.lock().insert(path.clone(), Arc::clone(&record));
         let stored = self.clone();
         tasks.spawn_blocking(move || {
-            let written = write(&path, &record);
-            if let Err(error) = &written {
+            let written = write(&path, &record).and_then(|unfinished| {
+                let mut pending = stored.shared.pending.lock();
+                match pending.remove(&path) {
+                    Some(_) => fs::rename(unfinished, &path),
+                    // Deleted while it was written.
+                    None => fs::remove_file(unfinished),
+                }
+            });
+            if let Err(error) = written {
+                stored.shared.pending.lock().remove(&path);
                 tracing::warn!(%error, "a response was not stored");
-            }
-            let wanted = stored.shared.pending.lock().remove(&path).is_some();
-            if !wanted {
-                // Deleted while it was written.
-                let _ = fs::remove_file(&path);
             }
             if stored.shared.writes.fetch_add(1, Relaxed).is_multiple_of(SWEEP) {
                 stored.sweep();
@@ -109,10 +112,11 @@ impl TenantResponses {
     /// The file is there and cannot be removed.
     pub fn delete(&self, id: &str) -> io::Result<bool> {
         let Some(path) = self.path(id) else { return Ok(false) };
-        let pending = self.shared.pending.lock().remove(&path).is_some();
+        let mut pending = self.shared.pending.lock();
+        let unwritten = pending.remove(&path).is_some();
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(pending),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(unwritten),
             Err(error) => Err(error),
         }
     }
@@ -142,15 +146,16 @@ impl TenantResponses {
     }
 }
 
-/// Whole or not at all.
-fn write(path: &Path, record: &Record) -> io::Result<()> {
-    let Some(folder) = path.parent() else { return Ok(()) };
-    fs::create_dir_all(folder)?;
+/// The file that is to be renamed to `path`: a record is there whole or not at all.
+fn write(path: &Path, record: &Record) -> io::Result<PathBuf> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
     let unfinished = path.with_extension("new");
     let mut file = fs::File::create(&unfinished)?;
     file.write_all(&serde_json::to_vec(record)?)?;
     file.sync_all()?;
-    fs::rename(unfinished, path)
+    Ok(unfinished)
 }
 
 #[cfg(test)]
@@ -199,6 +204,24 @@ mod tests {
         assert!(one.delete(ID).unwrap());
         settled(&tasks).await;
         assert_eq!(one.get(ID), None);
+    }
+
+    /// At whatever point of its writing.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_deleted_is_gone_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tasks, store) = (TaskTracker::new(), ResponseStore::new(folder.path()));
+        let one = store.tenant(&"a".parse().unwrap());
+        for round in 0..400 {
+            one.put(ID, record(), &tasks);
+            std::thread::sleep(Duration::from_micros(round * 5));
+            assert!(one.delete(ID).unwrap(), "round {round}");
+            assert_eq!(one.get(ID), None, "round {round}");
+            settled(&tasks).await;
+            assert_eq!(one.get(ID), None, "round {round}");
+        }
+        let left = fs::read_dir(&one.folder).unwrap().count();
+        assert_eq!(left, 0, "files");
     }
 
     #[test]
