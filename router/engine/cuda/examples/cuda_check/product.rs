@@ -91,6 +91,10 @@ fn dense(
         let mut expected = reference::multiply(&gate, &seen[..compared * inputs], inputs);
         expected.iter_mut().zip(bias.iter().cycle()).for_each(|(sum, bias)| *sum += f64::from(*bias));
         checks.close(&name, &found[..compared * rows], &expected, 1e-5);
+        let rounded = Buffer::from_slice(device, &vec![bf16::NAN; tokens * rows])?;
+        multiply(device, &Product { out: Outcome::Round(rounded.view()), ..product })?;
+        let nearest: Vec<bf16> = found.iter().map(|sum| bf16::from_f32(*sum)).collect();
+        checks.same(&format!("{name}, rounded"), &rounded.to_vec()?, &nearest);
         let alone = alone.get_or_insert_with(|| found[..rows].to_vec());
         checks.same(&format!("{name}: the first as alone"), &bits(&found[..rows]), &bits(alone));
 
@@ -131,7 +135,7 @@ fn grouped(
     random: &mut Random,
     format: Format,
 ) -> Result<(), CudaError> {
-    let (experts, rows, inputs, tokens) = (5, 136, 256, 300);
+    let (experts, rows, inputs, tokens) = (5, 136, 256, 460);
     let mut all = Vec::new();
     let mut packed = Vec::new();
     for _ in 0..experts {
@@ -145,15 +149,17 @@ fn grouped(
     }
     let (x, seen) = to_bf16(&random.numbers(tokens * inputs, 1.0));
     let x = Buffer::from_slice(device, &x)?;
-    let bounds = [0usize, 3, 3, 20, 280, 300];
+    // One expert has more than a tile of them.
+    let bounds = [0usize, 3, 3, 20, 380, 460];
     let rows_of: Vec<u32> = (0..tokens).map(|_| random.below(tokens as u32)).collect();
     let index = Buffer::from_slice(device, &rows_of)?;
-    let mut first: Option<Vec<u32>> = None;
+    let (mut first, mut first_gated): (Option<Vec<u32>>, Option<Vec<bf16>>) = (None, None);
     for size in [TileSize::Few, TileSize::Some, TileSize::Many] {
         let mut tiles = Vec::new();
         for expert in 0..experts {
             for begin in (bounds[expert]..bounds[expert + 1]).step_by(size.tokens()) {
-                tiles.push([expert as u32, begin as u32, bounds[expert + 1] as u32, 0]);
+                let end = bounds[expert + 1].min(begin + size.tokens());
+                tiles.push([expert as u32, begin as u32, end as u32, 0]);
             }
         }
         let count = Buffer::from_slice(device, &[tiles.len() as u32])?;
@@ -173,6 +179,10 @@ fn grouped(
         };
         multiply(device, &product)?;
         let found = out.to_vec()?;
+        let rounded = Buffer::from_slice(device, &vec![bf16::NAN; tokens * rows])?;
+        multiply(device, &Product { out: Outcome::Round(rounded.view()), ..product })?;
+        let nearest: Vec<bf16> = found.iter().map(|sum| bf16::from_f32(*sum)).collect();
+        checks.same(&format!("grouped product {format:?}, {size:?}, rounded"), &rounded.to_vec()?, &nearest);
         let mut expected = Vec::new();
         for (expert, weights) in all.iter().enumerate() {
             for row in &rows_of[bounds[expert]..bounds[expert + 1]] {
@@ -184,6 +194,12 @@ fn grouped(
         let found = bits(&found);
         let first = first.get_or_insert_with(|| found.clone());
         checks.same(&format!("grouped product {format:?}, {size:?}: as few"), &found, first);
+        // The same matrix twice: `dense` holds the function to its reference, this the tiles to each other.
+        let gated = Buffer::from_slice(device, &vec![bf16::NAN; tokens * rows])?;
+        multiply(device, &Product { out: Outcome::Gated { second: &matrix, out: gated.view() }, ..product })?;
+        let gated = gated.to_vec()?;
+        let first_gated = first_gated.get_or_insert_with(|| gated.clone());
+        checks.same(&format!("grouped product {format:?}, {size:?}, gated: as few"), &gated, first_gated);
     }
     Ok(())
 }

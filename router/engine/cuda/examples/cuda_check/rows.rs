@@ -12,7 +12,7 @@ use reprise_cuda::{
 use reprise_kernels::matrix::Format;
 
 use crate::{
-    check::{Checks, Random, widened},
+    check::{Checks, Random, to_bf16, widened},
     product::weights,
 };
 
@@ -110,9 +110,13 @@ fn rotation(
     norm: usize,
     interleaved: bool,
 ) -> Result<(), CudaError> {
-    let positions = [5i32, -1, 40];
-    let (tables, table_of) = ([3u32, 1, 0, 2], [0u32, 0, 2]);
-    let (rows, width, eps, scale) = (3, (heads + 2 * kv_heads) * head_dim, 1e-6, 0.25f32);
+    // A sequence over two blocks, no token, one alone, and two that share no eight slots.
+    let mut positions: Vec<i32> = (20..46).collect();
+    positions.extend([-1, 40, 7, 8]);
+    let tables = [3u32, 1, 0, 2, 4];
+    let mut table_of = vec![0u32; 26];
+    table_of.extend([0, 2, 4, 4]);
+    let (rows, width, eps, scale) = (positions.len(), (heads + 2 * kv_heads) * head_dim, 1e-6, 0.25f32);
     let qkv = random.numbers(rows * width, 2.0);
     let frequencies: Vec<f32> =
         (0..head_dim / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / head_dim as f32)).collect();
@@ -129,7 +133,7 @@ fn rotation(
     let lengths = if norm == 2 { (q_width, kv_width) } else { (head_dim, head_dim) };
     let (q_norm, k_norm) = (random.numbers(lengths.0, 1.0), random.numbers(lengths.1, 1.0));
     let (q_here, k_here) = (Buffer::from_slice(device, &q_norm)?, Buffer::from_slice(device, &k_norm)?);
-    let size = 4 * kv_width * BLOCK_TOKENS;
+    let size = tables.len() * kv_width * BLOCK_TOKENS;
     let (keys, values) = (Buffer::<f16>::new(device, size)?, Buffer::<f16>::new(device, size)?);
     let q = Buffer::<f16>::new(device, rows * q_width)?;
     let (qkv_here, turns) = (Buffer::from_slice(device, &qkv)?, Buffer::from_slice(device, &turns)?);
@@ -158,7 +162,8 @@ fn rotation(
     )?;
     let (q, keys, values) = (q.to_vec()?, keys.to_vec()?, values.to_vec()?);
     let (mut found, mut expected) = (Vec::new(), Vec::new());
-    for row in [0, 2] {
+    let real = || (0..rows).filter(|row| positions[*row] >= 0);
+    for row in real() {
         let position = positions[row] as u32;
         let from = &qkv[row * width..][..width];
         let mut turned = |x: &[f32], weight: &[f32], factor: f64| {
@@ -190,8 +195,10 @@ fn rotation(
         &expected,
         1e-3,
     );
-    let written = keys.iter().filter(|x| x.to_f32() != 0.0).count();
-    checks.same("rotation: nothing else written", &[written <= 2 * kv_width], &[true]);
+    for written in [keys, values] {
+        let written = written.iter().filter(|x| x.to_f32() != 0.0).count();
+        checks.same("rotation: nothing else written", &[written <= real().count() * kv_width], &[true]);
+    }
     Ok(())
 }
 
@@ -255,11 +262,11 @@ fn routing(
         &tile_count,
     )?;
 
-    let parts = random.numbers(rows * top_k * hidden, 1.0);
+    let (parts_16, parts) = to_bf16(&random.numbers(rows * top_k * hidden, 1.0));
     let (shared, gates) = (random.numbers(rows * hidden, 1.0), random.numbers(rows, 2.0));
     let (x, norm) = (random.numbers(rows * hidden, 1.0), random.numbers(hidden, 1.0));
     let (places, share) = (part_of.to_vec()?, weights.to_vec()?);
-    let parts_here = Buffer::from_slice(device, &parts)?;
+    let parts_here = Buffer::from_slice(device, &parts_16)?;
     let (shared_here, gates_here) =
         (Buffer::from_slice(device, &shared)?, Buffer::from_slice(device, &gates)?);
     let norm_here = Buffer::from_slice(device, &norm)?;
@@ -340,8 +347,12 @@ fn check_groups(
     );
     let mut expected = Vec::new();
     for expert in 0..grouping.experts {
-        for begin in (bounds[expert]..bounds[expert + 1]).step_by(grouping.tiles.size.tokens()) {
-            expected.push([expert as u32, begin as u32, bounds[expert + 1] as u32, 0]);
+        let (first, end) = (bounds[expert], bounds[expert + 1]);
+        let tiles = (end - first).div_ceil(grouping.tiles.size.tokens());
+        let size = (end - first).div_ceil(tiles.max(1)).next_multiple_of(16);
+        for tile in 0..tiles {
+            let begin = (first + tile * size).min(end);
+            expected.push([expert as u32, begin as u32, (begin + size).min(end) as u32, 0]);
         }
     }
     checks.same(&format!("{name}: count of tiles"), &tile_count.to_vec()?, &[expected.len() as u32]);

@@ -209,7 +209,7 @@ impl Bench<'_> {
         seen.dedup();
         let x = self.random(rows * hidden)?;
         let middle = Buffer::<bf16>::new(self.device, parts * width)?;
-        let out = Buffer::<f32>::new(self.device, parts * hidden)?;
+        let out = Buffer::<bf16>::new(self.device, parts * hidden)?;
         let matrix_bytes = 2.0 * (seen.len() * width * hidden) as f64;
         let operations = 2.0 * (parts * width * hidden) as f64;
         let bytes = 2.0 * matrix_bytes + 2.0 * (rows * hidden + parts * width) as f64;
@@ -228,7 +228,7 @@ impl Bench<'_> {
                 },
             )
         })?;
-        let bytes = matrix_bytes + 2.0 * (parts * width) as f64 + 4.0 * (parts * hidden) as f64;
+        let bytes = matrix_bytes + 2.0 * (parts * width + parts * hidden) as f64;
         self.time("experts' down", rows, bytes, operations, |_| {
             multiply(
                 self.device,
@@ -238,7 +238,7 @@ impl Bench<'_> {
                     rows: None,
                     tiles: Some(tiles),
                     bias: None,
-                    out: Outcome::Replace(out.view()),
+                    out: Outcome::Round(out.view()),
                     pitch: hidden,
                     tokens: parts,
                 },
@@ -246,7 +246,7 @@ impl Bench<'_> {
         })?;
         let state = Buffer::<f32>::new(self.device, rows * hidden)?;
         let norm = Buffer::from_slice(self.device, &vec![1.0f32; hidden])?;
-        let bytes = 4.0 * (parts * hidden) as f64 + 10.0 * (rows * hidden) as f64;
+        let bytes = 2.0 * (parts * hidden) as f64 + 10.0 * (rows * hidden) as f64;
         self.time("join and norm", rows, bytes, 0.0, |_| {
             join(
                 self.device,

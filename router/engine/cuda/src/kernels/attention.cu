@@ -1,7 +1,7 @@
 // Causal grouped-query attention over paged KV in f16.
 //
-// A warp has 16 rows: the query heads of one KV head, of one token (decode) or of several (prefill). All it does is on registers: the order
-// of dimensions within a product and of tokens within a block is chosen so that what a lane loads in 16 bytes is what the tensor cores want of it.
+// A warp has 16 rows: the query heads of one KV head, of one token (decode) or of several (prefill). The order of dimensions within a
+// product and of tokens within a block is chosen so that what a lane loads in 16 bytes is what the tensor cores want of it.
 //
 // A context is cut into chunks of 64 tokens, always at the same places. A chunk gives, for a row, its largest score, the sum of weights and the
 // weighted sum of values; chunks are merged in order. Decode does chunks side by side and merges after, prefill one after the other: the
@@ -22,14 +22,14 @@ struct Attention {
     // Of each token: where its table begins in `tables`.
     const u32* table_of;
     const u32* tables;
-    // {first token, tokens, 0, 0}: prefill.
+    // {first token, tokens, 0, 0}, tokens of one sequence: prefill.
     const uint4* tiles;
     // Decode: [token][head][chunk][head dim], and {largest, sum} of each.
     float* parts;
     float2* part_sums;
     // [tokens][heads][head dim] bf16.
     u16* out;
-    int heads, kv_heads, chunks, tile_count;
+    int heads, kv_heads, chunks;
 };
 
 template <int HD>
@@ -101,30 +101,81 @@ DEVICE void multiply_keys(const Rows<HD>& q, const Loaded<HD>& keys, float (&sco
         }
 }
 
-// `left`: tokens of the block that were written.
-template <int HD>
-DEVICE void add_values(const float (&weight)[4][4], const Loaded<HD>& values, int left, int t, float (&sum)[HD / 8][4]) {
+// A block's weights in f16, as the left operand; `left`: its tokens that were written.
+struct Weights16 {
     u32 p[4][2], mask[4];
+
+    DEVICE_MEMBER void pack(const float (&weight)[4][4], int left, int t) {
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-        p[j][0] = pack_f16(weight[j][0], weight[j][1]);
-        p[j][1] = pack_f16(weight[j][2], weight[j][3]);
-        // What was never written may be no number, and 0 times it is none either.
-        int token = t * 8 + 2 * j;
-        mask[j] = token + 1 < left ? 0xffffffff : token < left ? 0xffff : 0;
+        for (int j = 0; j < 4; j++) {
+            p[j][0] = pack_f16(weight[j][0], weight[j][1]);
+            p[j][1] = pack_f16(weight[j][2], weight[j][3]);
+            // What was never written may be no number, and 0 times it is none either.
+            int token = t * 8 + 2 * j;
+            mask[j] = token + 1 < left ? 0xffffffff : token < left ? 0xffff : 0;
+        }
+    }
+
+    // Of eight dimensions of the values: half of the tokens, and the other half. Without MASKED all were written.
+    template <bool MASKED>
+    DEVICE_MEMBER void add_first(uint4 v, float (&sum)[4]) const {
+        if (MASKED) v.x &= mask[0], v.y &= mask[1];
+        mma_f16(sum, p[0][0], p[0][1], p[1][0], p[1][1], v.x, v.y);
+    }
+
+    template <bool MASKED>
+    DEVICE_MEMBER void add_second(uint4 v, float (&sum)[4]) const {
+        if (MASKED) v.z &= mask[2], v.w &= mask[3];
+        mma_f16(sum, p[2][0], p[2][1], p[3][0], p[3][1], v.z, v.w);
+    }
+
+    DEVICE_MEMBER void add(uint4 v, float (&sum)[4]) const {
+        add_first<true>(v, sum);
+        add_second<true>(v, sum);
+    }
+};
+
+// A chunk's scores to weights: 2^(score - top). `seen`: tokens that rows r and r + 8 may see; without MASKED all.
+template <bool MASKED>
+DEVICE void weigh(float (&score)[2][4][4], const int (&seen)[2], int t, float (&top)[2], float (&mass)[2]) {
+    top[0] = top[1] = NEG_INF;
+#pragma unroll
+    for (int b = 0; b < 2; b++)
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int token = b * BLOCK + t * 8 + 2 * j + (i & 1);
+                if (MASKED && token >= seen[i >> 1]) score[b][j][i] = NEG_INF;
+                top[i >> 1] = fmaxf(top[i >> 1], score[b][j][i]);
+            }
+    float base[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffff, top[h], 1));
+        top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffff, top[h], 2));
+        base[h] = top[h] == NEG_INF ? 0.0f : top[h];
+        mass[h] = 0.0f;
     }
 #pragma unroll
-    for (int n = 0; n < HD / 8; n++) {
-        uint4 v = values.at[n];
-        mma_f16(sum[n], p[0][0], p[0][1], p[1][0], p[1][1], v.x & mask[0], v.y & mask[1]);
-        mma_f16(sum[n], p[2][0], p[2][1], p[3][0], p[3][1], v.z & mask[2], v.w & mask[3]);
+    for (int b = 0; b < 2; b++)
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                score[b][j][i] = exp2_fast(score[b][j][i] - base[i >> 1]);
+                mass[i >> 1] += score[b][j][i];
+            }
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        mass[h] += __shfl_xor_sync(0xffffffff, mass[h], 1);
+        mass[h] += __shfl_xor_sync(0xffffffff, mass[h], 2);
     }
 }
 
-// One chunk, of which the first `most` tokens are written, at least 1. `seen`: those that rows r and r + 8 may see; of some row all.
-template <int HD, bool AHEAD>
-DEVICE void attend(const Attention& a, const Rows<HD>& q, const u32* table, int chunk, int most, const int (&seen)[2],
-                   int kv_head, int r, int t, State<HD>& out) {
+// One chunk, of which the first `most` tokens are written and seen, at least 1.
+template <int HD>
+DEVICE void attend(const Attention& a, const Rows<HD>& q, const u32* table, int chunk, int most, int kv_head, int r, int t, State<HD>& out) {
     float score[2][4][4];
     const u64 size = (u64)HD * BLOCK;
     bool two = most > BLOCK;
@@ -138,56 +189,27 @@ DEVICE void attend(const Attention& a, const Rows<HD>& q, const u32* table, int 
             for (int i = 0; i < 4; i++) score[b][j][i] = 0.0f;
     Loaded<HD> load_0, load_1;
     load_keys<HD>(a, base_0, r, t, load_0);
-    if (AHEAD && two) load_keys<HD>(a, base_1, r, t, load_1);
+    if (two) load_keys<HD>(a, base_1, r, t, load_1);
     multiply_keys<HD>(q, load_0, score[0]);
-    if (AHEAD) load_values<HD>(a, base_0, r, t, load_0);
+    load_values<HD>(a, base_0, r, t, load_0);
     if (two) {
-        if (!AHEAD) load_keys<HD>(a, base_1, r, t, load_1);
         multiply_keys<HD>(q, load_1, score[1]);
-        if (AHEAD) load_values<HD>(a, base_1, r, t, load_1);
+        load_values<HD>(a, base_1, r, t, load_1);
     }
-    out.top[0] = out.top[1] = NEG_INF;
-#pragma unroll
-    for (int b = 0; b < 2; b++)
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int token = b * BLOCK + t * 8 + 2 * j + (i & 1);
-                if (token >= seen[i >> 1]) score[b][j][i] = NEG_INF;
-                out.top[i >> 1] = fmaxf(out.top[i >> 1], score[b][j][i]);
-            }
-    float base_score[2];
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        out.top[h] = fmaxf(out.top[h], __shfl_xor_sync(0xffffffff, out.top[h], 1));
-        out.top[h] = fmaxf(out.top[h], __shfl_xor_sync(0xffffffff, out.top[h], 2));
-        base_score[h] = out.top[h] == NEG_INF ? 0.0f : out.top[h];
-        out.mass[h] = 0.0f;
-    }
-#pragma unroll
-    for (int b = 0; b < 2; b++)
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                score[b][j][i] = exp2_fast(score[b][j][i] - base_score[i >> 1]);
-                out.mass[i >> 1] += score[b][j][i];
-            }
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        out.mass[h] += __shfl_xor_sync(0xffffffff, out.mass[h], 1);
-        out.mass[h] += __shfl_xor_sync(0xffffffff, out.mass[h], 2);
-    }
+    int seen[2] = {most, most};
+    weigh<true>(score, seen, t, out.top, out.mass);
+    Weights16 p;
 #pragma unroll
     for (int n = 0; n < HD / 8; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) out.sum[n][i] = 0.0f;
-    if (!AHEAD) load_values<HD>(a, base_0, r, t, load_0);
-    add_values<HD>(score[0], load_0, most, t, out.sum);
+    p.pack(score[0], most, t);
+#pragma unroll
+    for (int n = 0; n < HD / 8; n++) p.add(load_0.at[n], out.sum[n]);
     if (two) {
-        if (!AHEAD) load_values<HD>(a, base_1, r, t, load_1);
-        add_values<HD>(score[1], load_1, most - BLOCK, t, out.sum);
+        p.pack(score[1], most - BLOCK, t);
+#pragma unroll
+        for (int n = 0; n < HD / 8; n++) p.add(load_1.at[n], out.sum[n]);
     }
 }
 
@@ -217,8 +239,7 @@ DEVICE void decode(const Attention& a) {
     Rows<HD> q;
     load_rows<HD>(a, q, token, 1, kv_head, group, r, t);
     State<HD> state;
-    int seen[2] = {most, most};
-    attend<HD, true>(a, q, a.tables + a.table_of[token], chunk, most, seen, kv_head, r, t, state);
+    attend<HD>(a, q, a.tables + a.table_of[token], chunk, most, kv_head, r, t, state);
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         int row = r + h * 8;
@@ -252,58 +273,160 @@ DEVICE void decode_merge(const Attention& a, int hd) {
     a.out[((u64)token * a.heads + head) * hd + d] = f32_to_bf16(__fdiv_rn(sum, mass));
 }
 
-// Grid: tiles / 4, KV heads. A warp has a tile: some tokens of one sequence.
+// Prefill: the warps of a block have rows that follow each other in one sequence, and read KV from shared memory, into which they copy it
+// together, two chunks ahead.
+#define PREFILL_WARPS 8
+#define PREFILL_STAGES 3
+
+// Where 16 bytes of a key lie: two rows whose units a warp reads together are in different banks.
+template <int HD>
+DEVICE int key_place(int token, int unit) {
+    return token * HD * 2 + ((HD >= 64 ? unit ^ (token & 1) << 2 : unit) << 4);
+}
+
+// Copies a chunk's keys and values, behind each other; of its two blocks those below `blocks`.
+template <int HD>
+DEVICE void copy_chunk(const Attention& a, const u32 (&ids)[2], int blocks, int kv_head, u32 to) {
+    const int UNITS = HD * BLOCK * 2 / 16, THREADS = PREFILL_WARPS * 32;
+#pragma unroll
+    for (int b = 0; b < 2; b++) {
+        if (b >= blocks) continue;
+        u64 base = ((u64)ids[b] * a.kv_heads + kv_head) * (HD * BLOCK);
+#pragma unroll
+        for (int i = 0; i < (UNITS + THREADS - 1) / THREADS; i++) {
+            int unit = i * THREADS + threadIdx.x;
+            if (UNITS % THREADS != 0 && unit >= UNITS) continue;
+            copy_async_16(to + b * UNITS * 16 + key_place<HD>(unit / (HD / 8), unit % (HD / 8)), a.keys + base + unit * 8);
+            copy_async_16(to + (2 + b) * UNITS * 16 + unit * 16, a.values + base + unit * 8);
+        }
+    }
+}
+
+// Scores of a chunk's first BLOCKS blocks, those of the others 0. Products that follow each other do not wait for each other.
+template <int HD, int BLOCKS>
+DEVICE void score_blocks(const Rows<HD>& q, const u8* keys, int r, int t, float (&score)[2][4][4]) {
+#pragma unroll
+    for (int b = 0; b < 2; b++)
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) score[b][j][i] = 0.0f;
+#pragma unroll
+    for (int d = 0; d < HD / 32; d++)
+#pragma unroll
+        for (int b = 0; b < BLOCKS; b++) {
+            uint4 k[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                k[j] = *(const uint4*)(keys + b * HD * BLOCK * 2 + key_place<HD>((r >> 1) * 8 + (r & 1) + 2 * j, d * 4 + t));
+#pragma unroll
+            for (int j = 0; j < 4; j++) mma_f16(score[b][j], q.low[d].x, q.high[d].x, q.low[d].y, q.high[d].y, k[j].x, k[j].y);
+#pragma unroll
+            for (int j = 0; j < 4; j++) mma_f16(score[b][j], q.low[d].z, q.high[d].z, q.low[d].w, q.high[d].w, k[j].z, k[j].w);
+        }
+}
+
+// sum = keep sum + take (weights times values), four times eight dimensions together.
+template <int HD, int BLOCKS, bool MASKED>
+DEVICE void gather_values(const Weights16 (&p)[2], const u8* values, int r, int t, const float (&keep)[2], const float (&take)[2], float (&sum)[HD / 8][4]) {
+#pragma unroll
+    for (int n_0 = 0; n_0 < HD / 8; n_0 += 4) {
+        float next[4][4];
+#pragma unroll
+        for (int n = 0; n < 4; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) next[n][i] = 0.0f;
+#pragma unroll
+        for (int b = 0; b < BLOCKS; b++) {
+            uint4 v[4];
+#pragma unroll
+            for (int n = 0; n < 4; n++) v[n] = *(const uint4*)(values + b * HD * BLOCK * 2 + ((n_0 + n) * 8 + r) * BLOCK * 2 + t * 16);
+#pragma unroll
+            for (int n = 0; n < 4; n++) p[b].template add_first<MASKED>(v[n], next[n]);
+#pragma unroll
+            for (int n = 0; n < 4; n++) p[b].template add_second<MASKED>(v[n], next[n]);
+        }
+#pragma unroll
+        for (int n = 0; n < 4; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) sum[n_0 + n][i] = merge(sum[n_0 + n][i], keep[i >> 1], next[n][i], take[i >> 1]);
+    }
+}
+
+// Grid: KV heads, tiles.
 template <int HD>
 DEVICE void prefill(const Attention& a) {
+    extern __shared__ __align__(128) u8 shared[];
+    const int BYTES = HD * BLOCK * 2, STAGE = 4 * BYTES;
     begin();
-    int lane = threadIdx.x & 31, t = lane & 3, r = lane >> 2;
-    int kv_head = blockIdx.y, group = a.heads / a.kv_heads;
+    int lane = threadIdx.x & 31, t = lane & 3, r = lane >> 2, warp = threadIdx.x >> 5;
+    int kv_head = blockIdx.x, group = a.heads / a.kv_heads, most_tokens = 16 / group;
     // The last tiles have the longest contexts: they begin first.
-    int index = (gridDim.x - 1 - blockIdx.x) * 4 + (threadIdx.x >> 5);
-    uint4 tile = index < a.tile_count ? a.tiles[index] : make_uint4(0, 0, 0, 0);
-    int first = tile.x, tokens = tile.y;
+    uint4 tile = a.tiles[gridDim.y - 1 - blockIdx.y];
+    int end = a.positions[tile.x + tile.y - 1] + 1;
+    const u32* table = a.tables + a.table_of[tile.x];
+    int first = tile.x + warp * most_tokens;
+    int tokens = min(max((int)tile.y - warp * most_tokens, 0), most_tokens);
     Rows<HD> q;
     load_rows<HD>(a, q, first, tokens, kv_head, group, r, t);
     int last = tokens > 0 ? a.positions[first + tokens - 1] : -1;
-    const u32* table = a.tables + (tokens > 0 ? a.table_of[first] : 0);
-    int limit[2];
+    // What rows r and r + 8 may see, and what all of the warp's may.
+    int limit[2], open = last < 0 ? 0 : a.positions[first] + 1;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         int token, head;
-        limit[h] = row_of(r + h * 8, group, tokens, token, head) ? a.positions[first + token] + 1 : 0;
+        limit[h] = row_of(r + h * 8, group, tokens, token, head) ? a.positions[first + token] + 1 : 0x7fffffff;
     }
-    State<HD> all;
-#pragma unroll
-    for (int h = 0; h < 2; h++) all.top[h] = NEG_INF, all.mass[h] = 0.0f;
+    float top[2] = {NEG_INF, NEG_INF}, mass[2] = {0.0f, 0.0f};
+    float sum[HD / 8][4];
 #pragma unroll
     for (int n = 0; n < HD / 8; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) all.sum[n][i] = 0.0f;
-    // The warps of a block read the same KV: in step, all but one find it in L1.
-    int chunks = last < 0 ? 0 : last / CHUNK + 1;
-    __shared__ int block_chunks[4];
-    block_chunks[threadIdx.x >> 5] = chunks;
-    __syncthreads();
-    int most_chunks = max(max(block_chunks[0], block_chunks[1]), max(block_chunks[2], block_chunks[3]));
-    for (int chunk = 0; chunk < most_chunks; chunk++) {
+        for (int i = 0; i < 4; i++) sum[n][i] = 0.0f;
+
+    u32 smem = shared_address(shared);
+    int chunks = (end + CHUNK - 1) / CHUNK, blocks = (end + BLOCK - 1) / BLOCK;
+    // Blocks of the chunk that is copied next.
+    u32 ids[2];
+    auto look_up = [&](int chunk) {
+#pragma unroll
+        for (int b = 0; b < 2; b++) ids[b] = chunk * 2 + b < blocks ? table[chunk * 2 + b] : 0;
+    };
+    auto copy = [&](int chunk) {
+        if (chunk < chunks) copy_chunk<HD>(a, ids, blocks - chunk * 2, kv_head, smem + chunk % PREFILL_STAGES * STAGE);
+        copy_commit();
+        look_up(chunk + 1);
+    };
+    look_up(0);
+#pragma unroll
+    for (int s = 0; s < PREFILL_STAGES - 1; s++) copy(s);
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        copy_wait<PREFILL_STAGES - 2>();
         __syncthreads();
-        if (chunk >= chunks) continue;
-        int start = chunk * CHUNK;
+        copy(chunk + PREFILL_STAGES - 1);
+        int start = chunk * CHUNK, most = min(last + 1 - start, CHUNK);
+        if (most <= 0) continue;
+        const u8 *keys = shared + chunk % PREFILL_STAGES * STAGE, *values = keys + 2 * BYTES;
+        float score[2][4][4];
+        if (most > BLOCK) score_blocks<HD, 2>(q, keys, r, t, score);
+        else score_blocks<HD, 1>(q, keys, r, t, score);
         int seen[2] = {limit[0] - start, limit[1] - start};
-        State<HD> next;
-        attend<HD, false>(a, q, table, chunk, min(last + 1 - start, CHUNK), seen, kv_head, r, t, next);
+        float next_top[2], next_mass[2], keep[2], take[2];
+        if (start + CHUNK <= open) weigh<false>(score, seen, t, next_top, next_mass);
+        else weigh<true>(score, seen, t, next_top, next_mass);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            float merged, keep, take;
-            merge_factors(all.top[h], next.top[h], merged, keep, take);
-            all.top[h] = merged;
-            all.mass[h] = merge(all.mass[h], keep, next.mass[h], take);
-#pragma unroll
-            for (int n = 0; n < HD / 8; n++)
-#pragma unroll
-                for (int i = 0; i < 2; i++)
-                    all.sum[n][2 * h + i] = merge(all.sum[n][2 * h + i], keep, next.sum[n][2 * h + i], take);
+            float merged;
+            merge_factors(top[h], next_top[h], merged, keep[h], take[h]);
+            top[h] = merged;
+            mass[h] = merge(mass[h], keep[h], next_mass[h], take[h]);
         }
+        Weights16 p[2];
+        p[0].pack(score[0], most, t);
+        p[1].pack(score[1], most - BLOCK, t);
+        if (most == CHUNK) gather_values<HD, 2, false>(p, values, r, t, keep, take, sum);
+        else if (most > BLOCK) gather_values<HD, 2, true>(p, values, r, t, keep, take, sum);
+        else gather_values<HD, 1, true>(p, values, r, t, keep, take, sum);
     }
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -312,7 +435,7 @@ DEVICE void prefill(const Attention& a) {
         u16* out = a.out + ((u64)(first + token) * a.heads + kv_head * group + head) * HD + 2 * t;
 #pragma unroll
         for (int n = 0; n < HD / 8; n++)
-            *(u32*)(out + n * 8) = pack_bf16(__fdiv_rn(all.sum[n][2 * h], all.mass[h]), __fdiv_rn(all.sum[n][2 * h + 1], all.mass[h]));
+            *(u32*)(out + n * 8) = pack_bf16(__fdiv_rn(sum[n][2 * h], mass[h]), __fdiv_rn(sum[n][2 * h + 1], mass[h]));
     }
 }
 
@@ -320,6 +443,6 @@ extern "C" __global__ void __launch_bounds__(128, 2) attention_decode_32(const _
 extern "C" __global__ void __launch_bounds__(128, 2) attention_decode_64(const __grid_constant__ Attention a) { decode<64>(a); }
 extern "C" __global__ void __launch_bounds__(128, 2) attention_decode_128(const __grid_constant__ Attention a) { decode<128>(a); }
 extern "C" __global__ void __launch_bounds__(128) attention_merge(const __grid_constant__ Attention a) { decode_merge(a, blockDim.x); }
-extern "C" __global__ void __launch_bounds__(128, 2) attention_prefill_32(const __grid_constant__ Attention a) { prefill<32>(a); }
-extern "C" __global__ void __launch_bounds__(128, 2) attention_prefill_64(const __grid_constant__ Attention a) { prefill<64>(a); }
-extern "C" __global__ void __launch_bounds__(128, 2) attention_prefill_128(const __grid_constant__ Attention a) { prefill<128>(a); }
+extern "C" __global__ void __launch_bounds__(PREFILL_WARPS * 32, 1) attention_prefill_32(const __grid_constant__ Attention a) { prefill<32>(a); }
+extern "C" __global__ void __launch_bounds__(PREFILL_WARPS * 32, 1) attention_prefill_64(const __grid_constant__ Attention a) { prefill<64>(a); }
+extern "C" __global__ void __launch_bounds__(PREFILL_WARPS * 32, 1) attention_prefill_128(const __grid_constant__ Attention a) { prefill<128>(a); }

@@ -6,6 +6,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 #define DEVICE static __device__ __forceinline__
+#define DEVICE_MEMBER __device__ __forceinline__
 #define NEG_INF __int_as_float(0xff800000)
 
 // Kernels of a tick follow each other so closely that their starts overlap: the next may begin once all blocks of this one have said so, and

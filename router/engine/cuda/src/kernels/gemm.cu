@@ -29,7 +29,7 @@ struct Gemm {
     const u16* x;
     // Which row of x is row i; null: row i.
     const u32* index;
-    // Groups: {group, first row, end, 0} for each blockIdx.y; null: one group of `tokens` rows.
+    // {group, first row, end, 0}, each for `blocks_of_tile` blocks; null: one group of `tokens` rows.
     const uint4* tiles;
     const u32* tile_count;
     float* out;
@@ -39,9 +39,13 @@ struct Gemm {
     int group_shift;
     // Elements from one token's output to the next, and from one token's x to the next.
     int out_pitch, x_pitch;
-    // Adds to out instead of replacing it.
-    int add;
+    // 1: adds to out instead of replacing it; 2: out is bf16.
+    int how;
+    int blocks_of_tile;
 };
+
+#define ADD 1
+#define ROUND 2
 
 template <int FORMAT>
 struct Tile;
@@ -127,16 +131,18 @@ struct Place {
     int group, first, count, row_0;
 };
 
-DEVICE bool place_of(const Gemm& g, int bm, int bn, Place& p) {
+// The block `x` of rows and `y` of tokens.
+DEVICE bool place_of(const Gemm& g, int bm, int bn, u32 x, u32 y, Place& p) {
     int end = g.tokens;
-    p.group = 0, p.first = blockIdx.y * bn, p.row_0 = blockIdx.x * bm;
+    p.group = 0, p.first = y * bn, p.row_0 = x * bm;
     if (g.tiles) {
-        if (blockIdx.y >= *g.tile_count) return false;
-        uint4 tile = g.tiles[blockIdx.y];
-        p.group = tile.x, p.first = tile.y, end = tile.z;
+        u32 at = y / g.blocks_of_tile;
+        if (at >= *g.tile_count) return false;
+        uint4 tile = g.tiles[at];
+        p.group = tile.x, p.first = tile.y + y % g.blocks_of_tile * bn, end = tile.z;
     }
     p.count = min(end - p.first, bn);
-    return true;
+    return p.count > 0;
 }
 
 // Row of a matrix that row `r` of all is.
@@ -148,6 +154,8 @@ DEVICE const u8* row_at(const Gemm& g, const u8* first, const u8* second, int r,
     }
     return first + min(r, g.rows - 1) * pitch;
 }
+
+DEVICE float gated(float gate, float up) { return gate / (1.0f + __expf(-gate)) * up; }
 
 // Stores what a lane has of 16 rows, `row` and `row + 8`, and of tokens 8 n + 2 t + {0, 1} from `token` on.
 template <bool PAIR, int NT>
@@ -162,9 +170,7 @@ DEVICE void store(const Gemm& g, const Place& p, const float (&sum)[NT][4], int 
             if (PAIR) {
                 int pair = (row >> 4) * 8 + (row & 7);
                 if (pair * 2 < g.rows) {
-                    float gate = sum[n][i], up = sum[n][i + 2];
-                    float open = gate / (1.0f + __expf(-gate));
-                    ((u16*)g.out)[at + pair] = f32_to_bf16(open * up);
+                    ((u16*)g.out)[at + pair] = f32_to_bf16(gated(sum[n][i], sum[n][i + 2]));
                 }
             } else {
 #pragma unroll
@@ -173,7 +179,11 @@ DEVICE void store(const Gemm& g, const Place& p, const float (&sum)[NT][4], int 
                     if (of_row < g.rows) {
                         float value = sum[n][i + 2 * h];
                         if (g.bias) value += g.bias[of_row];
-                        if (g.add) value += g.out[at + of_row];
+                        if (g.how == ROUND) {
+                            ((u16*)g.out)[at + of_row] = f32_to_bf16(value);
+                            continue;
+                        }
+                        if (g.how == ADD) value += g.out[at + of_row];
                         g.out[at + of_row] = value;
                     }
                 }
@@ -200,7 +210,7 @@ DEVICE void gemm(const Gemm& g) {
     // Which weights, only the routing before knows; without it they can be asked for at once.
     if (g.tiles) await_previous();
     Place p;
-    if (!place_of(g, BM, BN, p)) return;
+    if (!place_of(g, BM, BN, blockIdx.x, blockIdx.y, p)) return;
     int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     int warp_m = warp / WN, warp_n = warp % WN;
 
@@ -322,87 +332,285 @@ DEVICE void gemm(const Gemm& g) {
 }
 
 #ifdef WARPGROUPS
-// Many tokens on Hopper: its own instruction for 64 rows and 128 tokens, operands from shared memory.
+// Many tokens on Hopper: its own instruction for 64 rows and up to 160 tokens, operands from shared memory. Two blocks that have the same
+// weights and different tokens are a cluster: each fetches half of the weights for both. In a block a warpgroup fetches and two multiply.
+// As many clusters as there is room for go through all tiles, so that fetching never waits for a tile's end.
+
+// Of a block, at most.
+#define MOST_TOKENS 160
+#define W_BYTES (256 * 128)
+#define MOST_STAGE (W_BYTES + MOST_TOKENS * 128)
 
 // Rows of 64 k, 128 bytes, swizzled, in groups of eight 1,024 bytes apart.
 DEVICE u64 descriptor(u32 at) { return (u64)((at & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62; }
 
-#define D4(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
-// Replaces d where `add` is 0.
-DEVICE void group_multiply(float (&d)[16][4], u64 a, u64 b, int add) {
-    asm volatile(
-        "{ .reg .pred p; setp.ne.b32 p, %66, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
-        "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
-        "%64, %65, p, 1, 1, 0, 0; }"
-        : D4(0), D4(1), D4(2), D4(3), D4(4), D4(5), D4(6), D4(7), D4(8), D4(9), D4(10), D4(11), D4(12), D4(13), D4(14), D4(15)
-        : "l"(a), "l"(b), "r"(add));
+#define L16(a) "%" #a "0,%" #a "1,%" #a "2,%" #a "3,%" #a "4,%" #a "5,%" #a "6,%" #a "7,%" #a "8,%" #a "9"
+#define LIST_32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9," L16(1) "," L16(2) ",%30,%31"
+#define LIST_48 LIST_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define LIST_64 LIST_48 ",%48,%49," L16(5) ",%60,%61,%62,%63"
+#define LIST_72 LIST_64 ",%64,%65,%66,%67,%68,%69,%70,%71"
+#define LIST_80 LIST_72 ",%72,%73,%74,%75,%76,%77,%78,%79"
+#define D4(C, i) C(d[i][0]), C(d[i][1]), C(d[i][2]), C(d[i][3])
+#define D_8(C) D4(C, 0), D4(C, 1), D4(C, 2), D4(C, 3), D4(C, 4), D4(C, 5), D4(C, 6), D4(C, 7)
+#define D_12(C) D_8(C), D4(C, 8), D4(C, 9), D4(C, 10), D4(C, 11)
+#define D_16(C) D_12(C), D4(C, 12), D4(C, 13), D4(C, 14), D4(C, 15)
+#define D_18(C) D_16(C), D4(C, 16), D4(C, 17)
+#define D_20(C) D_18(C), D4(C, 18), D4(C, 19)
+// d = a b, or d += a b, for NT times 8 tokens. A, B: the numbers of the last two operands.
+#define GROUP_MULTIPLY(NT, N, LIST, A, B)                                                                                        \
+    DEVICE void group_multiply(float (&d)[NT][4], u64 a, u64 b) {                                                               \
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" N "k16.f32.bf16.bf16 {" LIST     \
+                     "}, " A ", " B ", p, 1, 1, 0, 0; }"                                                                        \
+                     : D_##NT("=f")                                                                                             \
+                     : "l"(a), "l"(b));                                                                                         \
+    }                                                                                                                           \
+    DEVICE void group_add(float (&d)[NT][4], u64 a, u64 b) {                                                                    \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" N "k16.f32.bf16.bf16 {" LIST "}, " A ", " B ", 1, 1, 1, 0, 0;" \
+                     : D_##NT("+f")                                                                                             \
+                     : "l"(a), "l"(b));                                                                                         \
+    }
+GROUP_MULTIPLY(8, "64", LIST_32, "%32", "%33")
+GROUP_MULTIPLY(12, "96", LIST_48, "%48", "%49")
+GROUP_MULTIPLY(16, "128", LIST_64, "%64", "%65")
+GROUP_MULTIPLY(18, "144", LIST_72, "%72", "%73")
+GROUP_MULTIPLY(20, "160", LIST_80, "%80", "%81")
+
+// A matrix as the copy engine reads it, [groups][rows][k] in boxes of 64 rows and 64 k: what the driver's cuTensorMapEncodeTiled makes.
+struct alignas(128) TensorMap {
+    u64 opaque[16];
+};
+
+DEVICE void barrier_init(u32 barrier, int count) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory"); }
+
+DEVICE void barrier_expect(u32 barrier, int bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
+// Once this thread's asynchronous copies are done.
+DEVICE void barrier_arrive_copied(u32 barrier) { asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory"); }
+
+DEVICE void barrier_wait(u32 barrier, int parity) {
+    asm volatile(
+        "{ .reg .pred p; AGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @p bra DONE; bra AGAIN; DONE: }" ::"r"(barrier), "r"(parity)
+        : "memory");
+}
+
+// At the same barrier of a block of the cluster.
+DEVICE void barrier_arrive_at(u32 barrier, int block) {
+    asm volatile(
+        "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there]; }" ::"r"(barrier), "r"(block)
+        : "memory");
+}
+
+// To the same place of both blocks, each of whose barriers counts the bytes.
+DEVICE void copy_box(u32 to, const TensorMap* map, int k, int row, int group, u32 barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
+        "l"(map), "r"(barrier), "r"(k), "r"(row), "r"(group), "h"((u16)3)
+        : "memory");
+}
+
+DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
+DEVICE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
+// Of the warps that multiply.
+DEVICE void multipliers_sync() { asm volatile("bar.sync 1, 256;" ::: "memory"); }
+
+DEVICE void store_matrices(u32 at, u32 a, u32 b, u32 c, u32 d) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
+}
+
+// Behind the stages lie barriers, `full` for 128 threads' copies of tokens and the bytes of weights, `empty` for the 16 warps that read, and
+// room for the outcome of 32 tokens.
+template <int STAGES>
+DEVICE u32 full_of(u32 smem, int step) {
+    return smem + STAGES * MOST_STAGE + step % STAGES * 8;
+}
+template <int STAGES>
+DEVICE u32 empty_of(u32 smem, int step) {
+    return full_of<STAGES>(smem, step) + STAGES * 8;
+}
+
+// What a cluster goes through: item by item, tiles of tokens outside, blocks of rows inside.
+struct Items {
+    int row_blocks, count;
+
+    DEVICE_MEMBER Items(const Gemm& g) {
+        row_blocks = (g.rows + 255) / 256;
+        count = row_blocks * (g.tiles ? *g.tile_count : (g.tokens + 255) / 256);
+    }
+
+    // Each of two blocks has half of the tokens.
+    DEVICE_MEMBER Place place(const Gemm& g, int item, int rank) const {
+        Place p;
+        place_of(g, 256, g.tiles ? 2 * MOST_TOKENS : 256, item % row_blocks, item / row_blocks, p);
+        int half = ((p.count + 1) / 2 + 7) & ~7;
+        p.first += rank * half;
+        p.count = rank == 0 ? min(half, p.count) : max(p.count - half, 0);
+        return p;
+    }
+};
+
+// A block has 256 rows: of the matrix, or 128 of each of gate and up. A warpgroup has two boxes of 64 of them: of a pair the same 64 of both.
+// `done`: steps of earlier items.
 template <bool PAIR, int STAGES>
-DEVICE void gemm_of_groups(const Gemm& g) {
-    extern __shared__ __align__(1024) u8 shared[];
-    const int BM = 256, BN = 128, THREADS = 256, STAGE = (BM + BN) * 128;
-    begin();
-    Place p;
-    if (!place_of(g, BM, BN, p)) return;
-    int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, unit = tid & 7;
-    u64 row_bytes = (u64)g.k * 2;
-    const u8* w_from[BM / 32];
+DEVICE void fetch(const Gemm& g, const TensorMap* first, const TensorMap* second, const Place& p, int rank, u32 smem, int done) {
+    const int ROWS = MOST_TOKENS / 16;
+    int tid = threadIdx.x, unit = tid & 7;
+    // In units of 16 bytes.
+    u32 from[ROWS];
 #pragma unroll
-    for (int i = 0; i < BM / 32; i++)
-        w_from[i] = row_at<PAIR>(g, g.first.codes, g.second.codes, p.row_0 + (tid >> 3) + i * 32, row_bytes) + p.group * g.group_codes + unit * 16;
-    const u16* x_from[BN / 32];
-#pragma unroll
-    for (int i = 0; i < BN / 32; i++) {
-        u32 at = p.first + min((tid >> 3) + i * 32, p.count - 1);
-        if (g.index) at = g.index[at];
-        x_from[i] = g.x + (u64)at * g.x_pitch + unit * 8;
+    for (int i = 0; i < ROWS; i++) {
+        int row = (tid >> 3) + i * 16;
+        u32 at = p.first + row;
+        if (row >= p.count) at = 0;
+        else if (g.index) at = g.index[at];
+        from[i] = at * (g.x_pitch / 8) + unit;
     }
-    u32 smem = shared_address(shared), place = swizzled(tid >> 3, unit);
+    u32 place = swizzled(tid >> 3, unit);
     int steps = g.k / STEP;
-    auto load = [&](int step) {
-        u32 to = smem + (step % STAGES) * STAGE + place;
-        // 32 rows further the swizzle is the same.
-#pragma unroll
-        for (int i = 0; i < BM / 32; i++) copy_async_16(to + i * 4096, w_from[i] + step * 128);
-#pragma unroll
-        for (int i = 0; i < BN / 32; i++) copy_async_16(to + BM * 128 + i * 4096, x_from[i] + step * STEP);
-    };
-    // The first product sets them: setting them here would make the compiler wait for each product.
-    float sum[2][16][4];
-#pragma unroll
-    for (int s = 0; s < STAGES - 2; s++) {
-        if (s < steps) load(s);
-        copy_commit();
-    }
     for (int step = 0; step < steps; step++) {
-        copy_wait<STAGES - 3>();
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-        // All have waited for the products before the last: their stage is free.
-        __syncthreads();
-        if (step + STAGES - 2 < steps) load(step + STAGES - 2);
-        copy_commit();
-        u32 w = smem + (step % STAGES) * STAGE + (warp >> 2) * 128 * 128, x = smem + (step % STAGES) * STAGE + BM * 128;
-        asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+        int at = done + step;
+        u32 full = full_of<STAGES>(smem, at), to = smem + at % STAGES * MOST_STAGE;
+        if (at >= STAGES) barrier_wait(empty_of<STAGES>(smem, at), (at / STAGES - 1) & 1);
+        if (tid == 0) {
+            barrier_expect(full, W_BYTES);
 #pragma unroll
-        for (int k = 0; k < STEP / 16; k++) {
-            u64 b = descriptor(x + k * 32);
-            int add = step + k;
-            group_multiply(sum[0], descriptor(w + k * 32), b, add);
-            group_multiply(sum[1], descriptor(w + 64 * 128 + k * 32), b, add);
+            for (int i = 0; i < 2; i++) {
+                int box = rank * 2 + i;
+                const TensorMap* map = PAIR && i == 1 ? second : first;
+                copy_box(to + box * 8192, map, step * STEP, PAIR ? p.row_0 / 2 + rank * 64 : p.row_0 + box * 64, p.group, full);
+            }
         }
-        asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+        // 16 rows further the swizzle is the same. Of rows that are not there nothing is stored, so nothing need be right.
+#pragma unroll
+        for (int i = 0; i < ROWS; i++)
+            if ((tid >> 3) + i * 16 < p.count)
+                copy_async_16(to + W_BYTES + place + i * 2048, (const uint4*)g.x + from[i] + step * (STEP / 8));
+        barrier_arrive_copied(full);
+    }
+}
+
+// Queues the products of a step.
+template <int STAGES, int NT, bool FIRST>
+DEVICE void multiply_step(u32 smem, int at, int warp, float (&sum)[2][NT][4]) {
+    barrier_wait(full_of<STAGES>(smem, at), (at / STAGES) & 1);
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    u32 stage = smem + at % STAGES * MOST_STAGE, w = stage + (warp >> 2) * 128 * 128, x = stage + W_BYTES;
+    __syncwarp();
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#pragma unroll
+    for (int k = 0; k < STEP / 16; k++) {
+        u64 a[2] = {descriptor(w + k * 32), descriptor(w + 64 * 128 + k * 32)}, b = descriptor(x + k * 32);
+#pragma unroll
+        for (int m = 0; m < 2; m++) {
+            if (FIRST && k == 0) group_multiply(sum[m], a[m], b);
+            else group_add(sum[m], a[m], b);
+        }
+    }
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+template <bool PAIR, int STAGES, int NT>
+DEVICE void multiply_of_cluster(const Gemm& g, const Place& p, u8* shared, int done) {
+    int tid = threadIdx.x - 128, lane = tid & 31, warp = tid >> 5;
+    u32 smem = shared_address(shared);
+    int steps = g.k / STEP;
+    // The first product sets them: setting them here would make the compiler wait for each product.
+    float sum[2][NT][4];
+    multiply_step<STAGES, NT, true>(smem, done, warp, sum);
+    for (int step = 1; step < steps; step++) {
+        multiply_step<STAGES, NT, false>(smem, done + step, warp, sum);
         asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
+        if (lane < 2) barrier_arrive_at(empty_of<STAGES>(smem, done + step - 1), lane);
     }
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    if (lane < 2) barrier_arrive_at(empty_of<STAGES>(smem, done + steps - 1), lane);
+    int of_group = (warp >> 2) * 128 + (warp & 3) * 16, r = lane >> 2;
+    if (!PAIR && g.how != ROUND) {
 #pragma unroll
-    for (int m = 0; m < 2; m++)
-        store<PAIR, 16>(g, p, sum[m], p.row_0 + (warp >> 2) * 128 + m * 64 + (warp & 3) * 16 + (lane >> 2), 0, lane & 3);
+        for (int m = 0; m < 2; m++) store<false, NT>(g, p, sum[m], p.row_0 + of_group + m * 64 + r, 0, lane & 3);
+        return;
+    }
+    // To bf16, token by token in shared memory, and from there to `out` in whole lines, 32 tokens at a time.
+    const int COLUMNS = PAIR ? 128 : 256, PITCH = COLUMNS * 2 + 16, AT = STAGES * MOST_STAGE + STAGES * 16;
+    int row_0 = PAIR ? p.row_0 / 2 : p.row_0, rows = PAIR ? g.rows / 2 : g.rows;
+#pragma unroll
+    for (int n_0 = 0; n_0 < NT; n_0 += 4) {
+        if (n_0 * 8 >= p.count) continue;
+        multipliers_sync();
+#pragma unroll
+        for (int m = 0; m < (PAIR ? 1 : 2); m++) {
+            int row = PAIR ? (warp >> 2) * 64 + (warp & 3) * 16 : of_group + m * 64;
+            float bias[2] = {0.0f, 0.0f};
+            if (!PAIR && g.bias) {
+#pragma unroll
+                for (int h = 0; h < 2; h++) bias[h] = g.bias[min(p.row_0 + row + r + 8 * h, g.rows - 1)];
+            }
+            u32 to = smem + AT + ((lane >> 4) * 8 + (lane & 7)) * PITCH + (row + (lane >> 3 & 1) * 8) * 2;
+#pragma unroll
+            for (int n = n_0; n < n_0 + 4 && n < NT; n += 2) {
+                u32 v[4];
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const float *a = &sum[m][n + i / 2][i % 2 * 2], *up = &sum[1][n + i / 2][i % 2 * 2];
+                    v[i] = PAIR ? pack_bf16(gated(a[0], up[0]), gated(a[1], up[1])) : pack_bf16(a[0] + bias[i % 2], a[1] + bias[i % 2]);
+                }
+                store_matrices(to + (n - n_0) * 8 * PITCH, v[0], v[1], v[2], v[3]);
+            }
+        }
+        multipliers_sync();
+        for (int i = tid; i < 32 * (COLUMNS / 8); i += 256) {
+            int token = i / (COLUMNS / 8), row = i % (COLUMNS / 8) * 8;
+            if (n_0 * 8 + token < p.count && row_0 + row < rows)
+                *(uint4*)((u16*)g.out + (u64)(p.first + n_0 * 8 + token) * g.out_pitch + row_0 + row) =
+                    *(const uint4*)(shared + AT + token * PITCH + row * 2);
+        }
+    }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 1) gemm_most(const __grid_constant__ Gemm g) { gemm_of_groups<false, WARPGROUPS>(g); }
-extern "C" __global__ void __launch_bounds__(256, 1) gated_most(const __grid_constant__ Gemm g) { gemm_of_groups<true, WARPGROUPS>(g); }
+// Grid: two blocks for each cluster.
+template <bool PAIR, int STAGES>
+DEVICE void gemm_of_groups(const Gemm& g, const TensorMap* first, const TensorMap* second) {
+    extern __shared__ __align__(1024) u8 shared[];
+    int rank = blockIdx.x & 1;
+    u32 smem = shared_address(shared);
+    if (threadIdx.x == 0) {
+        for (int s = 0; s < STAGES; s++) barrier_init(full_of<STAGES>(smem, s), 129), barrier_init(empty_of<STAGES>(smem, s), 16);
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    cluster_arrive();
+    cluster_wait();
+    begin();
+    Items items(g);
+    int steps = g.k / STEP, done = 0;
+    if (threadIdx.x < 128) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
+        for (int item = blockIdx.x / 2; item < items.count; item += gridDim.x / 2, done += steps)
+            fetch<PAIR, STAGES>(g, first, second, items.place(g, item, rank), rank, smem, done);
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
+        for (int item = blockIdx.x / 2; item < items.count; item += gridDim.x / 2, done += steps) {
+            Place p = items.place(g, item, rank);
+            if (p.count <= 64) multiply_of_cluster<PAIR, STAGES, 8>(g, p, shared, done);
+            else if (p.count <= 96) multiply_of_cluster<PAIR, STAGES, 12>(g, p, shared, done);
+            else if (p.count <= 128) multiply_of_cluster<PAIR, STAGES, 16>(g, p, shared, done);
+            else if (p.count <= 144) multiply_of_cluster<PAIR, STAGES, 18>(g, p, shared, done);
+            else multiply_of_cluster<PAIR, STAGES, 20>(g, p, shared, done);
+        }
+    }
+    // The other may still arrive at barriers of this one.
+    cluster_arrive();
+    cluster_wait();
+}
+
+extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(384, 1)
+    gemm_most(const __grid_constant__ Gemm g, const __grid_constant__ TensorMap first) {
+    gemm_of_groups<false, WARPGROUPS>(g, &first, &first);
+}
+extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(384, 1)
+    gated_most(const __grid_constant__ Gemm g, const __grid_constant__ TensorMap first, const __grid_constant__ TensorMap second) {
+    gemm_of_groups<true, WARPGROUPS>(g, &first, &second);
+}
 #endif
 
 #define KERNEL(NAME, FORMAT, PAIR, WM, WN, MT, NT, STAGES, BLOCKS, ALL)                                    \

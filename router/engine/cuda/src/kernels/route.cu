@@ -76,7 +76,7 @@ struct Group {
     // Of each part: its place among the parts sorted by expert; of each place: the row.
     u32* part_of;
     u32* row_of;
-    // Tiles of up to `tile` parts of one expert: {expert, first, end of the expert, 0}.
+    // Tiles of up to `tile` parts of one expert: {expert, first, end, 0}.
     uint4* tiles;
     u32* tile_count;
     int experts, top_k, tile;
@@ -113,7 +113,12 @@ DEVICE void group(const Group& g) {
     begin -= count, tile_begin -= tiles;
     if (tid < g.experts) {
         starts[tid] = begin;
-        for (u32 i = 0; i < tiles; i++) g.tiles[tile_begin + i] = make_uint4(tid, begin + i * g.tile, begin + count, 0);
+        // As equal as steps of 16 allow.
+        u32 size = tiles > 0 ? ((count + tiles - 1) / tiles + 15) / 16 * 16 : 0;
+        for (u32 i = 0; i < tiles; i++) {
+            u32 first = min(i * size, count), end = min(first + size, count);
+            g.tiles[tile_begin + i] = make_uint4(tid, begin + first, begin + end, 0);
+        }
     }
     if (tid == 0) *g.tile_count = sums[1][31];
     __syncthreads();

@@ -86,6 +86,33 @@ struct Rotate {
     float eps, scale;
 };
 
+DEVICE bool follows(const Rotate& a, u64 row, u64 next) {
+    return a.table_of[row] == a.table_of[next] && a.positions[row] + 1 == a.positions[next];
+}
+
+// Values lie token by token within a dimension. The first of up to eight rows whose slots follow each other writes all of them: eight
+// slots in one store where they are a whole eight.
+DEVICE void append_values(const Rotate& a, u64 row, u64 block, int slot) {
+    const int TOGETHER = 8;
+    int before = slot % TOGETHER;
+    if (before > 0 && row > 0 && follows(a, row - 1, row)) return;
+    int count = 1;
+    while (count < TOGETHER - before && row + count < gridDim.x && follows(a, row + count - 1, row + count)) count++;
+    int width = a.kv_heads * a.head_dim, pitch = (a.heads + 2 * a.kv_heads) * a.head_dim;
+    const float* v = a.qkv + row * pitch + (a.heads + a.kv_heads) * a.head_dim;
+    u16* to = a.values + block * width * BLOCK + slot;
+    for (int k = threadIdx.x; k < width; k += blockDim.x) {
+        if (count == TOGETHER) {
+            float x[TOGETHER];
+#pragma unroll
+            for (int i = 0; i < TOGETHER; i++) x[i] = v[(u64)i * pitch + k];
+            *(uint4*)(to + k * BLOCK) = make_uint4(pack_f16(x[0], x[1]), pack_f16(x[2], x[3]), pack_f16(x[4], x[5]), pack_f16(x[6], x[7]));
+        } else {
+            for (int i = 0; i < count; i++) to[k * BLOCK + i] = f32_to_f16(v[(u64)i * pitch + k]);
+        }
+    }
+}
+
 // Grid: rows. Keys and values of rows without a position go nowhere.
 extern "C" __global__ void __launch_bounds__(256) rotate(const __grid_constant__ Rotate a) {
     begin();
@@ -96,57 +123,74 @@ extern "C" __global__ void __launch_bounds__(256) rotate(const __grid_constant__
     int hd = a.head_dim, pairs = hd / 2;
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
     const float* from = a.qkv + row * (u64)((a.heads + 2 * a.kv_heads) * hd);
-    float whole[2] = {1.0f, 1.0f};
+    float whole_q = 1.0f, whole_k = 1.0f;
     if (a.q_norm && a.whole_norm) {
         int begin = 0;
         for (int part = 0; part < 2; part++) {
             int width = (part == 0 ? a.heads : a.kv_heads) * hd;
             float squares = 0.0f;
             for (int k = threadIdx.x; k < width; k += blockDim.x) squares += from[begin + k] * from[begin + k];
-            whole[part] = rsqrtf(block_sum(squares, scratch) / width + a.eps);
+            (part == 0 ? whole_q : whole_k) = rsqrtf(block_sum(squares, scratch) / width + a.eps);
             begin += width;
         }
     }
     u64 block = a.tables[a.table_of[row] + position / BLOCK];
     int slot = position % BLOCK;
     const float2* turns = a.turns + (u64)position * pairs;
-    for (int h = warp; h < a.heads + a.kv_heads; h += warps) {
-        bool query = h < a.heads;
+    // A lane has two pairs of dimensions that are side by side, a warp as many heads as it has lanes for.
+    int lanes = pairs / 2, per_warp = 32 / lanes, total = a.heads + a.kv_heads;
+    int pair = lane % lanes * 2;
+    for (int h_0 = warp * per_warp; h_0 < total; h_0 += warps * per_warp) {
+        int h = min(h_0 + lane / lanes, total - 1);
+        bool query = h < a.heads, real = h_0 + lane / lanes < total;
         int kv_head = h - a.heads;
         const float* x = from + (u64)h * hd;
         const float* weight = query ? a.q_norm : a.k_norm;
-        float factor = whole[query ? 0 : 1];
-        if (weight && !a.whole_norm) {
-            float squares = 0.0f;
-            for (int k = lane; k < hd; k += 32) squares += x[k] * x[k];
-            factor = rsqrtf(warp_sum(squares) / hd + a.eps);
+        float2 u, v;
+        if (a.interleaved) {
+            float4 all = *(const float4*)(x + 2 * pair);
+            u = make_float2(all.x, all.z), v = make_float2(all.y, all.w);
+        } else {
+            u = *(const float2*)(x + pair), v = *(const float2*)(x + pair + pairs);
         }
-        if (weight && a.whole_norm) weight += (query ? h : kv_head) * hd;
-        for (int pair = lane; pair < pairs; pair += 32) {
-            int i = a.interleaved ? 2 * pair : pair, j = a.interleaved ? i + 1 : pair + pairs;
-            float u = x[i], v = x[j];
-            if (weight) u *= factor * weight[i], v *= factor * weight[j];
-            float2 turn = turns[pair];
-            float p = u * turn.x - v * turn.y, q = u * turn.y + v * turn.x;
-            if (query) {
-                u16* out = a.q + (row * a.heads + h) * hd;
-                out[i] = f32_to_f16(p * a.scale), out[j] = f32_to_f16(q * a.scale);
+        if (weight) {
+            float factor = query ? whole_q : whole_k;
+            if (a.whole_norm) {
+                weight += (query ? h : kv_head) * hd;
             } else {
-                u16* out = a.keys + ((block * a.kv_heads + kv_head) * BLOCK + slot) * hd;
-                out[i] = f32_to_f16(p), out[j] = f32_to_f16(q);
+                float squares = u.x * u.x + u.y * u.y + v.x * v.x + v.y * v.y;
+                for (int o = lanes / 2; o > 0; o >>= 1) squares += __shfl_xor_sync(0xffffffff, squares, o);
+                factor = rsqrtf(squares / hd + a.eps);
             }
+            float2 p, q;
+            if (a.interleaved) {
+                float4 all = *(const float4*)(weight + 2 * pair);
+                p = make_float2(all.x, all.z), q = make_float2(all.y, all.w);
+            } else {
+                p = *(const float2*)(weight + pair), q = *(const float2*)(weight + pair + pairs);
+            }
+            u.x *= factor * p.x, u.y *= factor * p.y, v.x *= factor * q.x, v.y *= factor * q.y;
+        }
+        float4 turn = *(const float4*)(turns + pair);
+        float scale = query ? a.scale : 1.0f;
+        float p_0 = (u.x * turn.x - v.x * turn.y) * scale, q_0 = (u.x * turn.y + v.x * turn.x) * scale;
+        float p_1 = (u.y * turn.z - v.y * turn.w) * scale, q_1 = (u.y * turn.w + v.y * turn.z) * scale;
+        u16* out = query ? a.q + (row * a.heads + h) * hd : a.keys + ((block * a.kv_heads + kv_head) * BLOCK + slot) * hd;
+        if (!real) continue;
+        if (a.interleaved) {
+            *(uint2*)(out + 2 * pair) = make_uint2(pack_f16(p_0, q_0), pack_f16(p_1, q_1));
+        } else {
+            *(u32*)(out + pair) = pack_f16(p_0, p_1);
+            *(u32*)(out + pair + pairs) = pack_f16(q_0, q_1);
         }
     }
-    const float* v = from + (u64)(a.heads + a.kv_heads) * hd;
-    for (int k = threadIdx.x; k < a.kv_heads * hd; k += blockDim.x) {
-        a.values[(block * a.kv_heads * hd + k) * BLOCK + slot] = f32_to_f16(v[k]);
-    }
+    append_values(a, row, block, slot);
 }
 
 struct Join {
     float* x;
     // [parts][hidden], and which parts and weights a row has, slot 0 first.
-    const float* parts;
+    const u16* parts;
     const u32* part_of;
     const float* weights;
     // Null, or the shared expert's result and the logit of its gate.
@@ -162,6 +206,30 @@ struct Join {
     float eps;
 };
 
+DEVICE void eight_bf16(const u16* from, float (&x)[8]) {
+    uint4 v = *(const uint4*)from;
+    u32 pairs[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) x[2 * i] = bf16_to_f32((u16)pairs[i]), x[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000);
+}
+
+// What a row gains in eight dimensions from `k` on. TOP_K: how many parts, where that is known.
+template <int TOP_K>
+DEVICE void weighted_sum(const Join& j, const u32* part_of, const float* weights, int k, float (&sum)[8]) {
+    float first[8];
+    eight_bf16(j.parts + (u64)part_of[0] * j.hidden + k, first);
+    // Weights that sum to 1: equal parts give exactly that part.
+#pragma unroll
+    for (int i = 0; i < 8; i++) sum[i] = j.renormalised ? first[i] : weights[0] * first[i];
+#pragma unroll
+    for (int slot = 1; slot < (TOP_K > 0 ? TOP_K : j.top_k); slot++) {
+        float part[8], w = weights[slot];
+        eight_bf16(j.parts + (u64)part_of[slot] * j.hidden + k, part);
+#pragma unroll
+        for (int i = 0; i < 8; i++) sum[i] += w * (j.renormalised ? part[i] - first[i] : part[i]);
+    }
+}
+
 // Grid: rows.
 extern "C" __global__ void __launch_bounds__(256) join(const __grid_constant__ Join j) {
     begin();
@@ -172,27 +240,23 @@ extern "C" __global__ void __launch_bounds__(256) join(const __grid_constant__ J
     const u32* part_of = j.part_of + row * j.top_k;
     const float* weights = j.weights + row * j.top_k;
     float open = j.shared_part ? 1.0f / (1.0f + __expf(-j.shared_gate[row])) : 0.0f;
-    for (int k = threadIdx.x * 4; k < j.hidden; k += blockDim.x * 4) {
-        float4 first = *(const float4*)(j.parts + (u64)part_of[0] * j.hidden + k);
-        float w = weights[0];
-        // Weights that sum to 1: equal parts give exactly that part.
-        float4 sum = j.renormalised ? first : make_float4(w * first.x, w * first.y, w * first.z, w * first.w);
-        for (int slot = 1; slot < j.top_k; slot++) {
-            float4 part = *(const float4*)(j.parts + (u64)part_of[slot] * j.hidden + k);
-            float w = weights[slot];
-            if (j.renormalised) part.x -= first.x, part.y -= first.y, part.z -= first.z, part.w -= first.w;
-            sum.x += w * part.x, sum.y += w * part.y, sum.z += w * part.z, sum.w += w * part.w;
+    for (int k = threadIdx.x * 8; k < j.hidden; k += blockDim.x * 8) {
+        float sum[8];
+        if (j.top_k == 8) weighted_sum<8>(j, part_of, weights, k, sum);
+        else weighted_sum<0>(j, part_of, weights, k, sum);
+#pragma unroll
+        for (int h = 0; h < 8; h += 4) {
+            if (j.shared_part) {
+                float4 part = *(const float4*)(j.shared_part + row * j.hidden + k + h);
+                sum[h] += open * part.x, sum[h + 1] += open * part.y, sum[h + 2] += open * part.z, sum[h + 3] += open * part.w;
+            }
+            float4 v = *(float4*)(x + k + h);
+            v.x += sum[h], v.y += sum[h + 1], v.z += sum[h + 2], v.w += sum[h + 3];
+            *(float4*)(x + k + h) = v;
         }
-        if (j.shared_part) {
-            float4 part = *(const float4*)(j.shared_part + row * j.hidden + k);
-            sum.x += open * part.x, sum.y += open * part.y, sum.z += open * part.z, sum.w += open * part.w;
-        }
-        float4 v = *(float4*)(x + k);
-        v.x += sum.x, v.y += sum.y, v.z += sum.z, v.w += sum.w;
-        *(float4*)(x + k) = v;
     }
     if (j.norm_weight) {
-        // Each thread reads what it wrote.
+        __syncthreads();
         norm_row(x, j.norm_weight, j.normed + row * j.hidden, j.hidden, j.eps, scratch);
     }
 }

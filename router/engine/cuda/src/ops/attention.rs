@@ -1,25 +1,33 @@
 use half::{bf16, f16};
 
-use super::{Module, grid, int, launch, module, room};
+use super::{Kernel, Module, grid, int, launch, module, room};
 use crate::{BLOCK_TOKENS, CHUNK_TOKENS, CudaError, Device, View};
 
 pub(super) fn kernels() -> Module {
-    module(
+    let mut module = module(
         "attention.cu",
         include_str!("../kernels/attention.cu"),
-        &[
-            "attention_decode_32",
-            "attention_decode_64",
-            "attention_decode_128",
-            "attention_merge",
-            "attention_prefill_32",
-            "attention_prefill_64",
-            "attention_prefill_128",
-        ],
-    )
+        &["attention_decode_32", "attention_decode_64", "attention_decode_128", "attention_merge"],
+    );
+    let prefill = PREFILL.into_iter().zip([32, 64, 128]);
+    module.kernels.extend(prefill.map(|(name, head_dim)| Kernel {
+        name,
+        symbol: name,
+        shared: prefill_shared(head_dim),
+    }));
+    module
 }
 
-/// Tokens `first .. first + count` of one sequence, in order of position: a warp's share of prefill. `count` is at most
+const PREFILL: [&str; 3] = ["attention_prefill_32", "attention_prefill_64", "attention_prefill_128"];
+/// Warps of a block, and chunks of keys and values in its memory.
+const PREFILL_WARPS: usize = 8;
+const PREFILL_STAGES: usize = 3;
+
+const fn prefill_shared(head_dim: usize) -> u32 {
+    (PREFILL_STAGES * 2 * CHUNK_TOKENS * head_dim * 2) as u32
+}
+
+/// Tokens `first .. first + count` of one sequence, in order of position: a block's share of prefill. `count` is at least 1 and at most
 /// [`PrefillTile::most`].
 #[derive(Debug, Clone, Copy)]
 pub struct PrefillTile {
@@ -31,7 +39,7 @@ impl PrefillTile {
     /// Tokens of a tile with so many query heads for each KV head.
     #[must_use]
     pub const fn most(heads_per_kv_head: usize) -> usize {
-        16 / heads_per_kv_head
+        PREFILL_WARPS * (16 / heads_per_kv_head)
     }
 
     /// As the kernel reads it.
@@ -80,7 +88,6 @@ struct Raw {
     heads: i32,
     kv_heads: i32,
     chunks: i32,
-    tile_count: i32,
 }
 
 impl Attention<'_> {
@@ -156,10 +163,10 @@ pub fn attention_prefill(
     count: usize,
 ) -> Result<(), CudaError> {
     room("tiles of attention", tiles, count)?;
-    let raw = Raw { tiles: tiles.address(), tile_count: int(count), ..attention.raw()? };
-    let kernel =
-        attention.kernel(["attention_prefill_32", "attention_prefill_64", "attention_prefill_128"])?;
-    launch!(device, kernel, (grid(count.div_ceil(4)), grid(attention.kv_heads), 1), 128, 0, raw)
+    let raw = Raw { tiles: tiles.address(), ..attention.raw()? };
+    let kernel = attention.kernel(PREFILL)?;
+    let (blocks, threads) = ((grid(attention.kv_heads), grid(count), 1), 32 * PREFILL_WARPS as u32);
+    launch!(device, kernel, blocks, threads, prefill_shared(attention.head_dim), raw)
 }
 
 const _: () = assert!(CHUNK_TOKENS == 2 * BLOCK_TOKENS, "the kernel reads two blocks a chunk");

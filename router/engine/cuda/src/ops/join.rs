@@ -22,7 +22,7 @@ pub struct Join<'a> {
     /// None: row `i`.
     pub index: Option<View<'a, u32>>,
     /// [parts, hidden]
-    pub parts: View<'a, f32>,
+    pub parts: View<'a, bf16>,
     /// [rows, top_k]
     pub part_of: View<'a, u32>,
     /// [rows, top_k]
@@ -62,6 +62,9 @@ pub fn join(device: &Device, join: &Join<'_>) -> Result<(), CudaError> {
     }
     let Join { rows, hidden, top_k, .. } = *join;
     check_width(hidden)?;
+    if !hidden.is_multiple_of(8) {
+        return Err(CudaError::Shape(format!("parts of {hidden}: not in eights")));
+    }
     if top_k == 0 {
         return Err(CudaError::Shape("a join of no parts".into()));
     }

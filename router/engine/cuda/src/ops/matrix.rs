@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
+use cudarc::driver::sys;
+
 use crate::{
     Buffer, CudaError, Device, View,
+    error::Tried as _,
     weights::{Form, Packed},
 };
 
@@ -15,6 +18,42 @@ pub struct Matrix {
     pub(super) groups: usize,
     codes: Buffer<u8>,
     scales: Buffer<u8>,
+    map: Option<TensorMap>,
+}
+
+/// A bf16 matrix as the copy engine of Hopper reads it, in boxes of 64 rows and 64 inputs.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TensorMap(sys::CUtensorMap);
+
+impl TensorMap {
+    fn new(codes: &Buffer<u8>, groups: usize, rows: usize, inputs: usize) -> Result<Self, CudaError> {
+        let row_bytes = 2 * inputs as u64;
+        let sizes = [inputs as u64, rows as u64, groups as u64];
+        let pitches = [row_bytes, row_bytes * rows as u64];
+        let (of_box, steps) = ([64u32, 64, 1], [1u32; 3]);
+        let mut map = Self(sys::CUtensorMap { opaque: [0; 16] });
+        // SAFETY: the arrays have as many numbers as the map has dimensions; the address is a device's and is not read here.
+        unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &raw mut map.0,
+                sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                3,
+                codes.view().address() as *mut std::ffi::c_void,
+                sizes.as_ptr(),
+                pitches.as_ptr(),
+                of_box.as_ptr(),
+                steps.as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        }
+        .result()
+        .tried("describe a matrix to the copy engine")?;
+        Ok(map)
+    }
 }
 
 impl Matrix {
@@ -31,7 +70,9 @@ impl Matrix {
     ) -> Result<Self, CudaError> {
         let codes = Buffer::new(device, form.code_bytes(groups * rows, inputs))?;
         let scales = Buffer::new(device, form.scale_bytes(groups * rows, inputs))?;
-        Ok(Self { form, rows, inputs, groups, codes, scales })
+        let mapped = form == Form::Bf16 && device.is_hopper() && codes.bytes() > 0;
+        let map = mapped.then(|| TensorMap::new(&codes, groups, rows, inputs)).transpose()?;
+        Ok(Self { form, rows, inputs, groups, codes, scales, map })
     }
 
     /// # Errors
@@ -86,6 +127,11 @@ impl Matrix {
     #[must_use]
     pub const fn scales(&self) -> View<'_, u8> {
         self.scales.view()
+    }
+
+    /// Of a bf16 matrix on Hopper.
+    pub(super) const fn map(&self) -> Option<&TensorMap> {
+        self.map.as_ref()
     }
 
     pub(super) const fn raw(&self) -> RawWeights {

@@ -9,7 +9,7 @@ use crate::{CudaError, Device, View, compile::Source, weights::Form};
 
 const TEXT: &str = include_str!("../kernels/gemm.cu");
 
-/// How many tokens share a tile of a product. Results do not depend on it.
+/// How many tokens of a matrix share a tile of a product, at most. Results do not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TileSize {
     Few,
@@ -23,7 +23,7 @@ impl TileSize {
         match self {
             Self::Few => 16,
             Self::Some => 64,
-            Self::Many => 128,
+            Self::Many => 320,
         }
     }
 
@@ -45,7 +45,7 @@ impl TileSize {
     }
 }
 
-/// Which tokens go to which matrix: what `group_parts` leaves.
+/// Which tokens go to which matrix: what `group_parts` leaves. A tile is {matrix, first token, end, 0}, of [`TileSize::tokens`] at most.
 #[derive(Debug, Clone, Copy)]
 pub struct Tiles<'a> {
     pub size: TileSize,
@@ -60,6 +60,8 @@ pub struct Tiles<'a> {
 pub enum Outcome<'a> {
     Replace(View<'a, f32>),
     Add(View<'a, f32>),
+    /// Replaced, in bf16.
+    Round(View<'a, bf16>),
     /// `silu(x . weights) * (x . second)` in bf16.
     Gated {
         second: &'a Matrix,
@@ -105,8 +107,13 @@ struct Raw {
     group_shift: i32,
     out_pitch: i32,
     x_pitch: i32,
-    add: i32,
+    how: i32,
+    blocks_of_tile: i32,
 }
+
+/// What else than to replace a product does with its outcome, as the kernels know it.
+const ADD: i32 = 1;
+const ROUND: i32 = 2;
 
 /// Kernels of one form differ in their tile.
 #[derive(Debug, Clone, Copy)]
@@ -122,8 +129,12 @@ const FEW: Variant = Variant { rows: 64, tokens: 16, threads: 128, stages: 10 };
 const SLIM: Variant = Variant { rows: 16, tokens: 64, threads: 128, stages: 8 };
 const SOME: Variant = Variant { rows: 64, tokens: 64, threads: 128, stages: 6 };
 const MANY: Variant = Variant { rows: 128, tokens: 128, threads: 128, stages: 3 };
-/// Instead of `MANY` for bf16 on Hopper.
-const MOST: Variant = Variant { rows: 256, tokens: 128, threads: 256, stages: 4 };
+/// Instead of `MANY` for bf16 on Hopper: one of two blocks that share a tile.
+const MOST: Variant = Variant { rows: 256, tokens: 160, threads: 384, stages: 4 };
+/// Tokens of two blocks without tiles: what fills the GPU best at a few thousand tokens.
+const MOST_DENSE: usize = 256;
+/// Bytes behind its stages: of barriers, and of the outcome of 32 tokens.
+const MOST_BEHIND: u32 = 64 + 32 * (256 * 2 + 16);
 const VARIANTS: [Variant; 5] = [NARROW, FEW, SLIM, SOME, MANY];
 const AT_MANY: usize = 4;
 
@@ -188,7 +199,7 @@ pub(super) fn modules(hopper: bool) -> Vec<Module> {
             let mut defines = DEFINES[at];
             if hopper && form == Form::Bf16 {
                 defines = ON_HOPPER;
-                let shared = MOST.shared(form);
+                let shared = MOST.shared(form) + MOST_BEHIND;
                 kernels.push(Kernel { name: "bf16_most", symbol: "gemm_most", shared });
                 kernels.push(Kernel { name: "bf16_gated_most", symbol: "gated_most", shared });
             }
@@ -214,9 +225,14 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
         Some(rows) => room("the index of a product", rows, tokens)?,
         None => room("x of a product", x, tokens * inputs)?,
     }
-    let (gated, second, out, add) = match out {
-        Outcome::Replace(out) => (false, None, out, false),
-        Outcome::Add(out) => (false, None, out, true),
+    let last = (tokens - 1) * pitch + rows;
+    let (second, out, how) = match out {
+        Outcome::Replace(out) => (None, out, 0),
+        Outcome::Add(out) => (None, out, ADD),
+        Outcome::Round(out) => {
+            room("the outcome of a rounded product", out, last)?;
+            (None, out.as_any(), ROUND)
+        }
         Outcome::Gated { second, out } => {
             if (second.form, second.rows, second.inputs, second.groups) != (form, rows, inputs, groups)
                 || !rows.is_multiple_of(8)
@@ -224,13 +240,13 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
             {
                 return Err(CudaError::Shape(format!("a gate of {rows} rows and an up that differs")));
             }
-            room("the outcome of a gated product", out, (tokens - 1) * pitch + rows)?;
-            // Its kernel writes bf16.
-            (true, Some(second), out.as_any(), false)
+            room("the outcome of a gated product", out, last)?;
+            (Some(second), out.as_any(), ROUND)
         }
     };
-    if !gated {
-        room("the outcome of a product", out, (tokens - 1) * pitch + rows)?;
+    let gated = second.is_some();
+    if how != ROUND {
+        room("the outcome of a product", out, last)?;
     }
     if let Some(bias) = bias {
         room("a bias", bias, rows)?;
@@ -260,8 +276,11 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
             (at, tokens.div_ceil(VARIANTS[at].tokens))
         }
     };
-    let most = at == AT_MANY && form == Form::Bf16 && device.is_hopper();
-    let variant = if most { MOST } else { VARIANTS[at] };
+    // It writes bf16 in eights.
+    let eights = how != ROUND || (weights.rows.is_multiple_of(8) && pitch.is_multiple_of(8));
+    let maps = weights.map().filter(|_| at == AT_MANY && eights && device.is_hopper());
+    let variant = if maps.is_some() { MOST } else { VARIANTS[at] };
+    let blocks_of_tile = tiles.map_or(1, |tiles| tiles.size.tokens().div_ceil(variant.tokens));
     let raw = Raw {
         first: weights.raw(),
         second: second.map_or(RawWeights { codes: 0, scales: 0 }, Matrix::raw),
@@ -279,13 +298,23 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
         group_shift: form.shift().into(),
         out_pitch: int(pitch),
         x_pitch: int(inputs),
-        add: add.into(),
+        how,
+        blocks_of_tile: if maps.is_some() { 1 } else { int(blocks_of_tile) },
     };
-    let kernel = match (most, gated) {
-        (true, false) => "bf16_most",
-        (true, true) => "bf16_gated_most",
-        (false, _) => NAMES[index(form)][usize::from(gated)][at],
-    };
-    let blocks = (grid(rows.div_ceil(variant.rows)), grid(token_tiles), 1);
+    let row_blocks = grid(rows.div_ceil(variant.rows));
+    if let Some(map) = maps {
+        let shared = variant.shared(form) + MOST_BEHIND;
+        let token_tiles = if tiles.is_some() { token_tiles } else { tokens.div_ceil(MOST_DENSE) };
+        let clusters = (row_blocks * grid(token_tiles)).min(device.multiprocessors() / 2);
+        let blocks = (2 * clusters, 1, 1);
+        return match second.and_then(Matrix::map) {
+            Some(second) => launch!(device, "bf16_gated_most", blocks, variant.threads, shared, raw, *map, *second),
+            None => launch!(device, "bf16_most", blocks, variant.threads, shared, raw, *map),
+        };
+    }
+    let kernel = NAMES[index(form)][usize::from(gated)][at];
+    let blocks = (row_blocks, grid(token_tiles * blocks_of_tile), 1);
     launch!(device, kernel, blocks, variant.threads, variant.shared(form), raw)
 }
+
+const _: () = assert!(TileSize::Many.tokens() == 2 * MOST.tokens, "two blocks share a tile");

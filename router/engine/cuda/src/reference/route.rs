@@ -2,7 +2,9 @@
 #[must_use]
 pub fn choose(logits: &[f32], top_k: usize, renormalise: bool) -> (Vec<u32>, Vec<f64>) {
     let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
+    // -0 + 0 is 0: the two are equal.
+    let key = |expert: usize| logits[expert] + 0.0;
+    order.sort_by(|a, b| key(*b).total_cmp(&key(*a)).then(a.cmp(b)));
     order.truncate(top_k);
     let top = f64::from(logits[order[0]]);
     let weight = |expert: usize| (f64::from(logits[expert]) - top).exp();

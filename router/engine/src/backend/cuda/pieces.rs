@@ -31,7 +31,7 @@ struct Buffers {
     /// Of the chosen experts, [rows, top_k].
     weights: Vec<f32>,
     /// Results of experts, [rows * top_k, hidden].
-    parts: Buffer<f32>,
+    parts: Buffer<bf16>,
     /// [rows * top_k]
     index: Buffer<u32>,
     places: Buffer<u32>,
@@ -229,12 +229,13 @@ impl CudaBackend {
                 rows: None,
                 tiles: Some(grouping.tiles),
                 bias: None,
-                out: Outcome::Replace(work.parts.view()),
+                out: Outcome::Round(work.parts.view()),
                 pitch: hidden,
                 tokens: count,
             },
         )?;
-        scatter_rows(device, work.parts.view(), arena.places.range(0..count)?, arena.parts.view(), hidden)
+        let (from, to) = (work.parts.view().cast::<f32>()?, arena.parts.view().cast::<f32>()?);
+        scatter_rows(device, from, arena.places.range(0..count)?, to, hidden / 2)
     }
 
     pub(super) fn join_rows(&self, sub_layer: SubLayerId, rows: &[Row]) -> Result<(), CudaError> {

@@ -281,7 +281,7 @@ impl CudaBackend {
                 rows: None,
                 tiles: Some(tiles),
                 bias: None,
-                out: Outcome::Replace(work.parts.view()),
+                out: Outcome::Round(work.parts.view()),
                 pitch: hidden,
                 tokens: rows * top_k,
             },

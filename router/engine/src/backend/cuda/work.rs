@@ -48,7 +48,7 @@ pub(super) struct Work {
     /// Twice as much, for a gate and an up that are computed apart.
     apart: Buffer<f32>,
     /// [rows * top_k, hidden]
-    pub(super) parts: Buffer<f32>,
+    pub(super) parts: Buffer<bf16>,
     /// [rows, hidden]
     pub(super) shared_part: Buffer<f32>,
     pub(super) shared_gate: Buffer<f32>,
@@ -133,7 +133,7 @@ impl Lengths {
     pub(super) const fn bytes(&self) -> (usize, usize) {
         let states = self.rows * self.hidden;
         let shared = if self.shared { states + self.rows } else { 0 };
-        let arena = 4 * (states + self.parts * self.hidden + shared);
+        let arena = 4 * (states + shared) + 2 * self.parts * self.hidden;
         let attention = self.attention_rows * self.heads * self.chunks;
         let numbers = self.qkv + attention * (self.head_dim + 2) + self.gates + self.apart;
         let routing = 4 * self.parts + 4 * self.tiles;
