@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use reprise_router::{Action, Arm, ArmKey, ArmState, Context, Decision, Router};
+use reprise_router::{Action, ArmState, Decision, Router, Took};
 use serde::Serialize;
 
 use super::machine::{Machine, TierSpeed, Work};
@@ -90,6 +90,15 @@ impl World<'_> {
             let Some(done) = self.machine.advance(until_s) else { return };
             let Some(flight) = self.flights.remove(&done.id) else { continue };
             let outcome = self.outcome(&flight).clone();
+            self.router.observe_speed(
+                &outcome.tier,
+                &Took {
+                    prompt_tokens: outcome.prompt_tokens,
+                    completion_tokens: outcome.completion_tokens,
+                    prefill: seconds(done.first_token_s - done.started_s),
+                    decode: seconds(done.end_s - done.first_token_s),
+                },
+            );
             if self.simulation.feedback {
                 self.router.learn(&flight.decision.experience(outcome.score));
             }
@@ -104,19 +113,7 @@ impl World<'_> {
 
     fn arrive(&mut self, number: usize) {
         let request = &self.simulation.requests[number];
-        let shown = &request.answers[0].examples;
-        let utilities: Vec<f32> = shown.examples.iter().map(|example| example.utility).collect();
-        let similarities: Vec<f32> = shown.examples.iter().map(|example| example.similarity).collect();
-        let plain = &request.answers[0].plain;
-        let context = Context {
-            embedding: Some(&request.embedding),
-            utilities: &utilities,
-            similarities: &similarities,
-            example_tokens: shown.prompt_tokens.saturating_sub(plain.prompt_tokens),
-            prompt_tokens: plain.prompt_tokens,
-            flags: request.flags,
-            ..Context::default()
-        };
+        let context = request.context();
         let now = self.epoch + Duration::from_secs_f64(self.machine.now_s());
         let decision = match self.router.decide(&context, &self.arms(), now, &mut self.rng) {
             Ok(decision) => decision,
@@ -128,8 +125,12 @@ impl World<'_> {
             }
         };
         let flight = Flight { request: number, arrived_s: self.machine.now_s(), decision };
+        if flight.decision.action == Action::Reuse {
+            self.reuse(&flight);
+            return;
+        }
         let outcome = self.outcome(&flight);
-        let work = Work { prompt: outcome.prompt_tokens, completion: outcome.completion_tokens };
+        let work = Work::of(outcome);
         self.moments.push(Moment {
             at_s: flight.arrived_s,
             load: flight.decision.load,
@@ -148,24 +149,26 @@ impl World<'_> {
         }
     }
 
+    /// The nearest answer as it is: no tier computes anything.
+    fn reuse(&mut self, flight: &Flight) {
+        let outcome = self.outcome(flight).clone();
+        let mut row = self.row(flight.request, Some((&flight.decision, &outcome)));
+        row.score = outcome.reused;
+        (row.ttft_s, row.e2e_s) = (Some(0.0), Some(0.0));
+        (row.example_tokens, row.prompt_tokens, row.completion_tokens) = (Some(0), Some(0), Some(0));
+        row.tier = None;
+        self.rows.insert(flight.request, row);
+    }
+
     fn arms(&self) -> Vec<ArmState> {
         let simulation = self.simulation;
         let states = |(index, tier): (usize, &KnownTier)| {
-            let pressure = self.machine.pressure(index);
-            [false, true].map(|examples| ArmState {
-                arm: Arm { tier: index, examples },
-                key: ArmKey { tier: tier.name.as_str().into(), model: tier.model.as_str().into(), examples },
-                cost: tier.cost,
-                context_length: simulation.context_length,
-                ready: true,
-                pressure,
-            })
+            tier.arms(index, simulation.context_length, self.machine.pressure(index))
         };
         simulation.tiers.iter().enumerate().flat_map(states).collect()
     }
 
-    /// What was logged for the arm that was decided on. `reuse` has no logged answer of its own: the arm's stands in, as
-    /// the router would run it if the example had gone.
+    /// What was logged for the arm that was decided on.
     fn outcome(&self, flight: &Flight) -> &Outcome {
         let Answers { plain, examples } =
             &self.simulation.requests[flight.request].answers[flight.decision.arm.tier];
@@ -213,6 +216,10 @@ impl World<'_> {
             error: None,
         }
     }
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 /// Writes a run's folder as `trace` does, so that `report` reads it, and the moments beside it.
