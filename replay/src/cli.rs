@@ -422,7 +422,7 @@ pub struct Policies {
     pub train: String,
     #[arg(long = "seed", default_values_t = [1, 2, 3])]
     pub seeds: Vec<u64>,
-    /// Folder for policies.csv, arms.csv and outcomes.csv
+    /// Folder for policies.csv, arms.csv, drift.csv, drift-steps.csv and outcomes.csv
     #[arg(long)]
     pub out: PathBuf,
 }
@@ -441,8 +441,20 @@ pub struct Evict {
     /// Shares of the bytes of all examples
     #[arg(long = "budget", value_name = "SHARE", default_values_t = [1.0, 0.5, 0.2, 0.05])]
     pub budgets: Vec<f64>,
-    /// Requests of the stream, half of it before the eviction
-    #[arg(long, default_value_t = 4000)]
+    /// Tier that answers
+    #[arg(long, default_value = "small")]
+    pub tier: String,
+    /// Pool that examples are from
+    #[arg(long, value_name = "NAME", default_value = outcome::REFERENCES)]
+    pub pool: String,
+    /// Split that is asked before the eviction
+    #[arg(long, value_name = "NAME", default_value = outcome::TEST)]
+    pub before: String,
+    /// Split that is asked after it, each request once; without it the stream before goes on
+    #[arg(long, value_name = "NAME")]
+    pub after: Option<String>,
+    /// Requests before the eviction
+    #[arg(long, default_value_t = 2000)]
     pub length: usize,
     #[arg(long, default_value_t = 250.0)]
     pub per_hour: f64,

@@ -39,12 +39,15 @@ pub fn run(args: &Policies) -> anyhow::Result<u8> {
         shows: &args.shows,
     };
     let policies = study.run()?;
+    let (changes, steps) = study.drift()?;
     let (pool, arm) = args.shows.first().context("an arm with examples is needed")?;
     let speed = |tier: &str| args.speeds.iter().find(|speed| speed.tier == tier).map(|named| named.speed);
     let arms = arms(&outcomes, TEST, Against { pool, arm }, &speed);
     std::fs::create_dir_all(&args.out).with_context(|| format!("create {}", args.out.display()))?;
     write(&args.out.join("policies.csv"), &policies)?;
     write(&args.out.join("arms.csv"), &arms)?;
+    write(&args.out.join("drift.csv"), &changes)?;
+    write(&args.out.join("drift-steps.csv"), &steps)?;
     write(&args.out.join("outcomes.csv"), &outcomes.iter().map(line).collect::<Vec<_>>())?;
     println!("{} rows of policies, {} of arms: {}", policies.len(), arms.len(), args.out.display());
     Ok(0)

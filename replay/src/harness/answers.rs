@@ -110,3 +110,74 @@ fn written(run: &Run, tier: &str) -> Option<Written> {
 fn tokens(run: &Run) -> u64 {
     u64::from(run.prompt_tokens) + u64::from(run.completion_tokens)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::curate::judge::{Reference, References};
+    use crate::harness::testing::outcome;
+    use crate::score::Metric;
+
+    fn request(id: &str) -> Request {
+        Request {
+            id: id.into(),
+            set: "s".into(),
+            source: "s".into(),
+            task: "t".into(),
+            prompt: format!("what is {id}"),
+            text: None,
+            references: vec!["right".into()],
+            metric: Metric::ExactMatch,
+            solution: None,
+        }
+    }
+
+    fn said(id: &str, arm: &str, text: &str, finish: &str) -> (Outcome, Run) {
+        let outcome = outcome(id, "large", arm, 0.0);
+        let run = Run {
+            key: outcome.run.clone(),
+            model: "m".into(),
+            text: text.into(),
+            finish_reason: Some(finish.into()),
+            prompt_tokens: 10,
+            completion_tokens: 2,
+            cached_tokens: None,
+            prefill_s: None,
+            decode_s: None,
+        };
+        (outcome, run)
+    }
+
+    #[tokio::test]
+    async fn whole_answers_are_remembered_and_better_ones_take_their_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut runs = Table::open(&dir.path().join("runs.jsonl")).unwrap();
+        let said = [
+            said("a", "plain", "wrong", "stop"),
+            said("a", "sample-1", "right", "stop"),
+            said("b", "plain", "right", "stop"),
+            said("b", "sample-1", "wrong", "stop"),
+            said("c", "plain", "right, and then", "length"),
+            said("d", "plain", "wrong", "stop"),
+            said("d", "sample-1", "right", "length"),
+        ];
+        let mut outcomes = Vec::new();
+        for (outcome, run) in said {
+            outcomes.push(outcome);
+            runs.append(run).unwrap();
+        }
+        let requests: Vec<Request> = ["a", "b", "c", "d", "never asked"].map(request).to_vec();
+        let judge = Reference(References::from_requests(requests.clone()));
+        let (plain, sample): (Arm, Arm) = ("plain".parse().unwrap(), "sample-1".parse().unwrap());
+        let better = [sample];
+        let wanted = Wanted { tier: "large", arm: &plain, better: &better, judge: &judge };
+        let (pairs, counts) = answers(&requests, &outcomes, &runs, &wanted).await.unwrap();
+        let kept: Vec<_> = pairs.iter().map(|pair| (pair.answer.as_str(), pair.quality)).collect();
+        assert_eq!(kept, [("right", Some(1.0)), ("right", Some(1.0)), ("wrong", Some(0.0))]);
+        assert_eq!((counts.remembered, counts.replaced, counts.unfinished, counts.tokens), (3, 1, 1, 84));
+        let as_it_is = Wanted { better: &[], ..wanted };
+        let (pairs, counts) = answers(&requests, &outcomes, &runs, &as_it_is).await.unwrap();
+        assert_eq!((pairs[0].answer.as_str(), counts.replaced), ("wrong", 0));
+        assert!((counts.quality - 1.0 / 3.0).abs() < 1e-9);
+    }
+}

@@ -14,3 +14,5 @@ pub mod collect;
 pub mod library;
 pub mod outcome;
 pub mod table;
+#[cfg(test)]
+pub mod testing;

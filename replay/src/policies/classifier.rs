@@ -104,3 +104,35 @@ fn loss(rows: &[Row], predict: impl Fn(&[f64]) -> f64) -> f64 {
     };
     rows.iter().map(of).sum::<f64>() / rows.len().max(1) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::Rng;
+
+    use super::*;
+    use crate::policies::testing::request;
+
+    /// The cheap tier can do what lies on one side.
+    fn world(count: usize, seed: u64) -> Vec<Logged> {
+        let mut rng = crate::learn::seeded(seed);
+        (0..count)
+            .map(|id| {
+                let embedding: Vec<f32> = (0..16).map(|_| rng.random_range(-0.25..0.25)).collect();
+                let cheap = f64::from(u8::from(embedding[3] > 0.0));
+                Logged { embedding, ..request(&format!("r{id}"), [cheap, cheap, 0.5, 0.5]) }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn it_learns_which_requests_the_cheap_tier_can_answer() {
+        let classifier = Classifier::train(&world(400, 1)).unwrap();
+        let unseen = world(400, 2);
+        let right = unseen.iter().filter(|request| {
+            (classifier.probability(&request.embedding) > 0.5) == (request.embedding[3] > 0.0)
+        });
+        assert!(right.count() > 360);
+        assert!(classifier.held_out.0 < classifier.held_out.1, "{:?}", classifier.held_out);
+        assert!(Classifier::train(&[]).is_none());
+    }
+}

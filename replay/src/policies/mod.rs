@@ -6,14 +6,20 @@
 //! - [`service`]: what an answer takes, from measured speeds.
 //! - [`measure`]: plays as rows of a report, with intervals.
 //! - [`study`]: which policies and settings.
+//! - [`drift`]: the mix of requests changes.
 //! - [`arms`]: every arm of the table by itself: what ablations of selection are read from.
 
 pub mod arms;
 pub mod classifier;
+pub mod drift;
 pub mod measure;
 pub mod play;
 pub mod service;
 pub mod study;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use measure::{Measured, measure};
 pub use play::{Play, Played};

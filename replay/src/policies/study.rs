@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use reprise_router::{PolicyKind, Router, RouterConfig};
 
 use super::classifier::Classifier;
+use super::drift::{Change, Step, drift};
 use super::measure::{Measured, Name, measure};
 use super::play::{Play, Played};
 use crate::harness::outcome::{Outcome, REFERENCES, TEST};
@@ -57,6 +58,16 @@ impl Study<'_> {
             }
         }
         Ok(rows)
+    }
+
+    /// The bandit through changes of the mix, on the first of the pools and arms.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn drift(&self) -> anyhow::Result<(Vec<Change>, Vec<Step>)> {
+        let (pool, arm) = self.shows.first().context("an arm with examples is needed")?;
+        let ready = self.ready(TEST, pool, arm)?;
+        Ok(drift(&ready.requests, &ready.play(0), self.seeds)?)
     }
 
     fn ready(&self, split: &str, pool: &str, arm: &str) -> anyhow::Result<Ready> {

@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use reprise_router::{Action, ArmState, Decision, Router, Took};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::machine::{Machine, TierSpeed, Work};
 use super::requests::{Answers, KnownTier, Logged};
 use super::seeded;
 use crate::harness::outcome::Outcome;
 use crate::trace::{Row, RowWriter, RunFile};
+
+/// File name in a run's folder.
+pub const MOMENTS: &str = "moments.csv";
 
 /// What is simulated.
 #[derive(Debug)]
@@ -30,16 +33,18 @@ pub struct Simulation<'a> {
     pub seed: u64,
 }
 
-/// One moment of a run, for a plot over time.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// One request of a run in the order of arrival, for a plot over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Moment {
     pub at_s: f64,
     /// L and the bias, as the decision saw them.
     pub load: f64,
     pub bias: f64,
-    pub tier: String,
+    /// Where it was sent; none if no tier had room.
+    pub tier: Option<String>,
     pub examples: bool,
     pub score: Option<f64>,
+    pub e2e_s: Option<f64>,
 }
 
 struct Flight {
@@ -59,7 +64,7 @@ pub fn simulate(simulation: &Simulation<'_>, router: &Router) -> (Vec<Row>, Vec<
         rng: seeded(simulation.seed),
         flights: BTreeMap::new(),
         rows: BTreeMap::new(),
-        moments: Vec::new(),
+        moments: BTreeMap::new(),
     };
     for number in 0..simulation.requests.len() {
         match simulation.arrivals.and_then(|arrivals| arrivals.get(number)) {
@@ -69,7 +74,7 @@ pub fn simulate(simulation: &Simulation<'_>, router: &Router) -> (Vec<Row>, Vec<
         world.arrive(number);
     }
     world.pass(f64::INFINITY);
-    (world.rows.into_values().collect(), world.moments)
+    (world.rows.into_values().collect(), world.moments.into_values().collect())
 }
 
 struct World<'a> {
@@ -80,7 +85,7 @@ struct World<'a> {
     rng: rand_chacha::ChaCha8Rng,
     flights: BTreeMap<usize, Flight>,
     rows: BTreeMap<usize, Row>,
-    moments: Vec<Moment>,
+    moments: BTreeMap<usize, Moment>,
 }
 
 impl World<'_> {
@@ -105,6 +110,9 @@ impl World<'_> {
             let mut row = self.row(flight.request, Some((&flight.decision, &outcome)));
             row.ttft_s = Some(done.first_token_s - flight.arrived_s);
             row.e2e_s = Some(done.end_s - flight.arrived_s);
+            if let Some(moment) = self.moments.get_mut(&flight.request) {
+                moment.e2e_s = row.e2e_s;
+            }
             let gaps = outcome.completion_tokens.saturating_sub(1);
             row.itl_s = (gaps > 0).then(|| (done.end_s - done.first_token_s) / f64::from(gaps));
             self.rows.insert(flight.request, row);
@@ -118,6 +126,11 @@ impl World<'_> {
         let decision = match self.router.decide(&context, &self.arms(), now, &mut self.rng) {
             Ok(decision) => decision,
             Err(error) => {
+                let report = self.router.load_report();
+                let (at_s, load, bias) = (self.machine.now_s(), report.load, report.bias);
+                let moment =
+                    Moment { at_s, load, bias, tier: None, examples: false, score: None, e2e_s: None };
+                self.moments.insert(number, moment);
                 let mut row = self.row(number, None);
                 row.error = Some(error.to_string());
                 self.rows.insert(number, row);
@@ -131,18 +144,21 @@ impl World<'_> {
         }
         let outcome = self.outcome(&flight);
         let work = Work::of(outcome);
-        self.moments.push(Moment {
+        let moment = Moment {
             at_s: flight.arrived_s,
             load: flight.decision.load,
             bias: flight.decision.load_bias,
-            tier: flight.decision.key.tier.to_string(),
+            tier: Some(flight.decision.key.tier.to_string()),
             examples: flight.decision.arm.examples,
             score: Some(outcome.score),
-        });
+            e2e_s: None,
+        };
         let tier = flight.decision.arm.tier;
         if self.machine.submit(tier, number, work) {
+            self.moments.insert(number, moment);
             self.flights.insert(number, flight);
         } else {
+            self.moments.insert(number, Moment { tier: None, score: None, ..moment });
             let mut row = self.row(number, None);
             row.error = Some("the tier's queue is full".to_owned());
             self.rows.insert(number, row);
@@ -233,7 +249,7 @@ pub fn write(out: &Path, mut file: RunFile, rows: &[Row], moments: &[Moment]) ->
     }
     file.finish(true);
     file.write(out)?;
-    let path = out.join("moments.csv");
+    let path = out.join(MOMENTS);
     let mut csv = csv::Writer::from_path(&path).with_context(|| format!("create {}", path.display()))?;
     for moment in moments {
         csv.serialize(moment)?;
