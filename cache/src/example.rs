@@ -118,9 +118,15 @@ impl Example {
         }
     }
 
+    /// What an example takes beside its texts: its vector and what the cache notes of it.
+    #[must_use]
+    pub fn bytes_beside_texts(dimensions: usize) -> usize {
+        const OVERHEAD: usize = 320;
+        Index::bytes_per_vector(dimensions) + OVERHEAD
+    }
+
     /// Text and vector, and what the index and maps hold beside them.
     pub(crate) fn count_bytes(request: &str, answer: &str, dimensions: usize) -> usize {
-        const OVERHEAD: usize = 320;
-        request.len() + answer.len() + Index::bytes_per_vector(dimensions) + OVERHEAD
+        request.len() + answer.len() + Self::bytes_beside_texts(dimensions)
     }
 }

@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use reprise_replay::gateway::chat::CacheUse;
 use reprise_replay::gateway::{Gateway, GatewayError, Keys};
 use reprise_replay::harness::arm::Arm;
+use reprise_replay::harness::outcome;
 use reprise_replay::simulate::machine::NamedSpeed;
 use reprise_router::PolicyKind;
 use secrecy::SecretString;
@@ -31,10 +32,14 @@ pub enum Command {
     Pool(Pool),
     /// Generate what the table of runs lacks: each distinct prompt once, at temperature 0
     Collect(Box<Collect>),
+    /// Build an import file from a tier's own answers in the table, curated or as they are
+    Answers(Answers),
     /// Train the utility model on the table's outcomes, and report how good it is on unseen requests
     Learn(Learn),
     /// Evaluate a policy from the table, in virtual time
     Simulate(Box<Simulate>),
+    /// Every policy and every arm of the table, one request at a time: score, win rate, tokens, seconds
+    Policies(Policies),
     /// Compare eviction policies at byte budgets, from the table
     Evict(Evict),
     /// Turn traces into one self-contained HTML report, with the raw CSV beside it
@@ -257,8 +262,11 @@ pub struct Collect {
     #[arg(long)]
     pub tier: String,
     /// The tier's model file, whose SHA-256 is part of every run's key
-    #[arg(long, value_name = "FILE")]
-    pub weights: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "model_hash")]
+    pub weights: Option<PathBuf>,
+    /// That SHA-256, where it is known: a large file takes seconds to read
+    #[arg(long, value_name = "SHA256", conflicts_with = "weights")]
+    pub model_hash: Option<String>,
     #[arg(long, default_value = "all-minilm-l6-v2")]
     pub embedder: String,
     /// Ways to make a prompt: plain, near-K, random-K, rank-R, prior-K, model-K
@@ -270,12 +278,59 @@ pub struct Collect {
     /// Pool: pairs of each file at most
     #[arg(long, value_name = "N", default_value_t = 2000)]
     pub pool_per_file: usize,
+    /// Pool: these pairs (OpenAI chat JSONL), not the references of rows that are not asked
+    #[arg(long, value_name = "FILE", requires = "pool")]
+    pub pairs: Option<PathBuf>,
+    /// Name in the outcomes of the part of the data that is asked
+    #[arg(long, value_name = "NAME", default_value = outcome::TEST)]
+    pub split: String,
+    /// Name of the pool in the outcomes
+    #[arg(long, value_name = "NAME", default_value = outcome::REFERENCES)]
+    pub pool: String,
     #[arg(long, default_value_t = 32)]
     pub max_tokens: u32,
+    /// Of one set: SET=N, its file's name without extension
+    #[arg(long = "max-tokens-of", value_name = "SET=N", value_parser = limit_of_set)]
+    pub max_tokens_of: Vec<(String, u32)>,
     #[arg(long, default_value_t = 4)]
     pub concurrency: usize,
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub timeout_s: u64,
+}
+
+fn limit_of_set(text: &str) -> Result<(String, u32), String> {
+    let (set, limit) = text.split_once('=').ok_or("SET=N, such as gsm8k_test=256")?;
+    Ok((set.to_owned(), limit.parse().map_err(|error| format!("{limit:?}: {error}"))?))
+}
+
+#[derive(Debug, Args)]
+pub struct Answers {
+    /// Folder of the table of runs
+    #[arg(long, value_name = "DIR")]
+    pub table: PathBuf,
+    /// Requests that the table has answers to, JSONL
+    #[arg(long = "requests", value_name = "FILE", required = true)]
+    pub requests: Vec<PathBuf>,
+    #[arg(long)]
+    pub tier: String,
+    /// Arm whose answer is remembered
+    #[arg(long, default_value = "plain")]
+    pub arm: Arm,
+    /// Arms that may have a better one: what curation would have drawn
+    #[arg(long = "better", value_name = "ARM")]
+    pub better: Vec<Arm>,
+    /// Who decides whether one is better
+    #[arg(long, value_enum, default_value_t = AnswersJudge::Reference)]
+    pub judge: AnswersJudge,
+    /// Import file to write
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AnswersJudge {
+    Reference,
+    Agreement,
 }
 
 #[derive(Debug, Args)]
@@ -306,6 +361,12 @@ pub struct Simulate {
     /// Logged arm that stands for "with examples"
     #[arg(long, default_value = "near-5")]
     pub examples: String,
+    /// Pool that those examples are from
+    #[arg(long, value_name = "NAME", default_value = outcome::REFERENCES)]
+    pub pool: String,
+    /// Part of the data that is sent
+    #[arg(long, value_name = "NAME", default_value = outcome::TEST)]
+    pub split: String,
     #[arg(long)]
     pub policy: PolicyKind,
     /// Name of the run in reports; the policy by default
@@ -326,6 +387,9 @@ pub struct Simulate {
     /// Tells the router each answer's score
     #[arg(long)]
     pub feedback: bool,
+    /// Charge prompt tokens that were in KV memory as if they were computed
+    #[arg(long)]
+    pub compute_all: bool,
     /// Ablation: no load bias
     #[arg(long)]
     pub no_load_bias: bool,
@@ -343,6 +407,33 @@ pub struct Simulate {
 }
 
 #[derive(Debug, Args)]
+pub struct Policies {
+    /// Folder of the table of runs
+    #[arg(long, value_name = "DIR")]
+    pub table: PathBuf,
+    /// Arms that show examples, POOL/ARM; the first is the one that learned policies use
+    #[arg(long = "examples", value_name = "POOL/ARM", value_parser = pool_and_arm, default_value = "references/prior-5")]
+    pub shows: Vec<(String, String)>,
+    /// Speed of a tier, measured, as for simulate
+    #[arg(long = "speed", value_name = "SPEED", required = true)]
+    pub speeds: Vec<NamedSpeed>,
+    /// Split that classifier and bandit are taught on
+    #[arg(long, value_name = "NAME", default_value = "train")]
+    pub train: String,
+    #[arg(long = "seed", default_values_t = [1, 2, 3])]
+    pub seeds: Vec<u64>,
+    /// Folder for policies.csv, arms.csv, drift.csv, drift-steps.csv and outcomes.csv
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+fn pool_and_arm(text: &str) -> Result<(String, String), String> {
+    let (pool, arm) = text.split_once('/').ok_or("POOL/ARM, such as references/prior-5")?;
+    arm.parse::<Arm>().map_err(|error| error.to_string())?;
+    Ok((pool.to_owned(), arm.to_owned()))
+}
+
+#[derive(Debug, Args)]
 pub struct Evict {
     /// Folder of the table of runs
     #[arg(long, value_name = "DIR")]
@@ -350,8 +441,20 @@ pub struct Evict {
     /// Shares of the bytes of all examples
     #[arg(long = "budget", value_name = "SHARE", default_values_t = [1.0, 0.5, 0.2, 0.05])]
     pub budgets: Vec<f64>,
-    /// Requests of the stream, half of it before the eviction
-    #[arg(long, default_value_t = 4000)]
+    /// Tier that answers
+    #[arg(long, default_value = "small")]
+    pub tier: String,
+    /// Pool that examples are from
+    #[arg(long, value_name = "NAME", default_value = outcome::REFERENCES)]
+    pub pool: String,
+    /// Split that is asked before the eviction
+    #[arg(long, value_name = "NAME", default_value = outcome::TEST)]
+    pub before: String,
+    /// Split that is asked after it, each request once; without it the stream before goes on
+    #[arg(long, value_name = "NAME")]
+    pub after: Option<String>,
+    /// Requests before the eviction
+    #[arg(long, default_value_t = 2000)]
     pub length: usize,
     #[arg(long, default_value_t = 250.0)]
     pub per_hour: f64,

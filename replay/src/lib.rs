@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod harness;
 pub mod import;
 pub mod learn;
+pub mod policies;
 pub mod pool;
 pub mod report;
 pub mod score;

@@ -1,8 +1,8 @@
 //! What an answer is, wherever it came from.
 
 use reprise_cache::StoredAnswer;
-use reprise_openai::Usage;
 use reprise_openai::chat::{Logprobs, TokenLogprob, TopLogprob};
+use reprise_openai::{PromptTokensDetails, Usage};
 use reprise_tier::{Finish, FinishReason, Timings};
 
 #[must_use]
@@ -17,7 +17,9 @@ pub fn reason_text(reason: FinishReason) -> &'static str {
 
 #[must_use]
 pub fn usage_of(finish: &Finish) -> Usage {
-    Usage::new(finish.usage.prompt_tokens, finish.usage.completion_tokens)
+    let reprise_tier::Usage { prompt_tokens, cached_tokens, completion_tokens } = finish.usage;
+    let details = (cached_tokens > 0).then_some(PromptTokensDetails { cached_tokens });
+    Usage { prompt_tokens_details: details, ..Usage::new(prompt_tokens, completion_tokens) }
 }
 
 #[must_use]
@@ -53,6 +55,7 @@ pub fn joined(finishes: &[Finish], each: u32) -> Option<Finish> {
     for (index, other) in (1..).zip(others) {
         if index % each.max(1) == 0 {
             joined.usage.prompt_tokens += other.usage.prompt_tokens;
+            joined.usage.cached_tokens += other.usage.cached_tokens;
         }
         joined.usage.completion_tokens += other.usage.completion_tokens;
         // Together with the tokens of all, the mean time per token stays what it was.
@@ -72,13 +75,17 @@ mod tests {
     fn the_prompt_of_several_choices_counts_once() {
         let finish = |reason, completion_tokens| Finish {
             reason,
-            usage: reprise_tier::Usage { prompt_tokens: 9, completion_tokens },
+            usage: reprise_tier::Usage { prompt_tokens: 9, cached_tokens: 4, completion_tokens },
             timings: Timings { decode: Duration::from_secs(1), ..Timings::default() },
         };
         let two = [finish(FinishReason::Length, 5), finish(FinishReason::Stop, 2)];
-        assert_eq!(usage_of(&joined(&two, 1).unwrap()), Usage::new(18, 7), "of two prompts");
+        let usage = |cached_tokens, prompt, completion| Usage {
+            prompt_tokens_details: Some(PromptTokensDetails { cached_tokens }),
+            ..Usage::new(prompt, completion)
+        };
+        assert_eq!(usage_of(&joined(&two, 1).unwrap()), usage(8, 18, 7), "of two prompts");
         let one = joined(&two, 2).unwrap();
-        assert_eq!((one.reason, usage_of(&one)), (FinishReason::Length, Usage::new(9, 7)));
+        assert_eq!((one.reason, usage_of(&one)), (FinishReason::Length, usage(4, 9, 7)));
         assert_eq!(one.timings.decode, Duration::from_secs(2));
         assert!(joined(&[], 1).is_none());
     }

@@ -118,7 +118,7 @@ impl Tier for Scripted {
                 }
                 sender.send(Ok(Event::Finished(Finish {
                     reason: FinishReason::ToolCalls,
-                    usage: Usage { prompt_tokens: 3, completion_tokens: 5 },
+                    usage: Usage { prompt_tokens: 3, cached_tokens: 0, completion_tokens: 5 },
                     timings: Timings::default(),
                 })));
             }
@@ -127,7 +127,11 @@ impl Tier for Scripted {
                 words.iter().for_each(|text| word(&sender, text, logprobs));
                 sender.send(Ok(Event::Finished(Finish {
                     reason: FinishReason::Stop,
-                    usage: Usage { prompt_tokens: 3, completion_tokens: words.len() as u32 },
+                    usage: Usage {
+                        prompt_tokens: 3,
+                        cached_tokens: 0,
+                        completion_tokens: words.len() as u32,
+                    },
                     timings: Timings::default(),
                 })));
             }

@@ -6,7 +6,7 @@ use reprise_replay::gateway::admin::TierInfo;
 use reprise_replay::harness::outcome::{self, OUTCOMES, VECTORS};
 use reprise_replay::harness::table::Table;
 use reprise_replay::simulate::machine::{TierSpeed, Work};
-use reprise_replay::simulate::requests::{KnownTier, Logged, in_order, logged};
+use reprise_replay::simulate::requests::{KnownTier, Logged, Taken, in_order, logged};
 use reprise_replay::simulate::{Simulation, run, simulate};
 use reprise_replay::trace::{DataFile, RunFile};
 use reprise_router::{Router, RouterConfig};
@@ -17,9 +17,13 @@ use crate::cli::Simulate;
 const CONTEXT_LENGTH: u32 = 8192;
 
 pub fn run(args: &Simulate) -> anyhow::Result<u8> {
-    let outcomes = outcome::read(&args.table)?;
+    let mut outcomes = outcome::read(&args.table)?;
+    if args.compute_all {
+        outcomes.iter_mut().for_each(|outcome| outcome.cached_tokens = 0);
+    }
     let vectors = Table::open(&args.table.join(VECTORS))?;
-    let (known, tiers) = logged(&outcomes, &vectors, &args.examples)?;
+    let taken = Taken { split: &args.split, pool: &args.pool, arm: &args.examples };
+    let (known, tiers) = logged(&outcomes, &vectors, taken)?;
     let speeds: Vec<TierSpeed> =
         tiers.iter().map(|tier| speed_of(args, tier)).collect::<anyhow::Result<_>>()?;
     let requests = in_order(&known, args.requests.unwrap_or(known.len()), args.seed);
@@ -80,10 +84,7 @@ fn arrivals(
     let work: f64 = requests
         .iter()
         .filter_map(|request| request.answers.last())
-        .map(|answers| Work {
-            prompt: answers.plain.prompt_tokens,
-            completion: answers.plain.completion_tokens,
-        })
+        .map(|answers| Work::of(&answers.plain))
         .map(|work| dearest.alone_s(work))
         .sum();
     let scale = work / args.load / span;

@@ -6,7 +6,7 @@
 //! It works at batch priority, past the cache, and one gateway has one curation at a time.
 
 mod ask;
-mod author;
+pub mod author;
 mod idle;
 pub mod journal;
 pub mod judge;

@@ -69,6 +69,8 @@ pub struct Answer {
     pub similarity: Option<f64>,
     pub overhead_ms: Option<f64>,
     pub prompt_tokens: Option<u32>,
+    /// Of the prompt, those that the tier did not compute again.
+    pub cached_tokens: Option<u32>,
     pub completion_tokens: Option<u32>,
     /// To the first delta with text in it.
     pub ttft: Option<Duration>,
@@ -215,6 +217,7 @@ impl Answer {
     fn take_usage(&mut self, usage: Option<Usage>) {
         if let Some(usage) = usage {
             self.prompt_tokens = Some(usage.prompt_tokens);
+            self.cached_tokens = usage.prompt_tokens_details.map(|details| details.cached_tokens);
             self.completion_tokens = Some(usage.completion_tokens);
         }
     }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `plain` | none |
 //! | `near-K` | the K most similar, most similar last |
-//! | `random-K` | K of the pool, by the seed |
+//! | `random-K` | K of the pool, by the seed; another with `+seed=2` |
+//! | `sample-S` | none, and the answer is drawn under seed S as curation draws its own |
 //! | `rank-R` | the one at rank R by similarity, alone: what a utility model is trained on |
 //! | `prior-K`, `model-K` | as the gateway selects, by the similarity prior or by the trained model: up to K |
 //!
@@ -20,9 +21,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::library::{Library, Seeker};
+use super::table::Sampling;
 
 /// Stage 1 in the harness, as in the gateway's default.
-const TOP_K: usize = 32;
+pub const TOP_K: usize = 32;
+/// The default of `curate`.
+const DRAWN_AT: f64 = 0.8;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -34,8 +38,9 @@ pub struct Arm {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum How {
     Plain,
+    Sample(u64),
     Near(usize),
-    Random(usize),
+    Random { count: usize, seed: Option<u64> },
     Rank(usize),
     Select { by: By, options: Options, count: usize },
 }
@@ -90,38 +95,45 @@ impl Arm {
         &self.name
     }
 
+    #[must_use]
+    pub fn sampling(&self) -> Sampling {
+        match self.how {
+            How::Sample(seed) => Sampling::Drawn { temperature: DRAWN_AT, seed },
+            _ => Sampling::Greedy,
+        }
+    }
+
+    /// True if it shows examples, and so needs embeddings.
+    #[must_use]
+    pub fn needs_library(&self) -> bool {
+        !matches!(self.how, How::Plain | How::Sample(_))
+    }
+
     /// True if it needs a trained model.
     #[must_use]
     pub fn needs_model(&self) -> bool {
         matches!(self.how, How::Select { by: By::Model, .. })
     }
 
-    /// The examples in the prompt's order, and how many the leakage guard kept out.
+    /// The examples in the prompt's order. `found`: the [`TOP_K`] nearest, nearest first.
     #[must_use]
-    pub fn examples(&self, seeker: &Seeker, makings: &Makings<'_>) -> (Vec<Shown>, usize) {
+    pub fn examples(&self, seeker: &Seeker, found: &[Candidate], makings: &Makings<'_>) -> Vec<Shown> {
         let Makings { library, model, strength, seed } = *makings;
-        let by_similarity = |candidates: Vec<Candidate>| -> Vec<Shown> {
-            let shown = |candidate: Candidate| Shown { utility: candidate.similarity, candidate };
-            candidates.into_iter().rev().map(shown).collect()
-        };
+        let shown =
+            |candidate: &Candidate| Shown { utility: candidate.similarity, candidate: candidate.clone() };
         match self.how {
-            How::Plain => (Vec::new(), 0),
-            How::Near(count) => {
-                let (found, leaked) = library.nearest(seeker, count);
-                (by_similarity(found), leaked)
+            How::Plain | How::Sample(_) => Vec::new(),
+            How::Near(count) => found.iter().take(count).rev().map(shown).collect(),
+            How::Random { count, seed: own } => {
+                library.random(seeker, count, own.unwrap_or(seed)).iter().rev().map(shown).collect()
             }
-            How::Random(count) => (by_similarity(library.random(seeker, count, seed)), 0),
-            How::Rank(rank) => {
-                let (found, leaked) = library.nearest(seeker, rank);
-                (by_similarity(found.into_iter().skip(rank - 1).collect()), leaked)
-            }
+            How::Rank(rank) => found.iter().skip(rank - 1).take(1).map(shown).collect(),
             How::Select { by, options, count } => {
-                let (found, leaked) = library.nearest(seeker, TOP_K);
                 let utility: &dyn Utility = match (by, model) {
                     (By::Model, Some(model)) => model,
                     _ => &SimilarityPrior,
                 };
-                (options.select(seeker, &found, utility, strength, count), leaked)
+                options.select(seeker, found, utility, strength, count)
             }
         }
     }
@@ -179,16 +191,21 @@ impl FromStr for Arm {
             tokens: default.token_budget,
             order: Order::UsefulLast,
         };
-        let mut any = false;
+        let (mut any, mut seed) = (false, None);
         for option in parts {
+            if let Some(number) = option.strip_prefix("seed=").filter(|_| kind == "random") {
+                seed = Some(number.parse().map_err(|_| unknown())?);
+                continue;
+            }
             any = true;
             options.set(option).ok_or_else(unknown)?;
         }
         let how = match (kind, number) {
             ("plain", None) if base == "plain" => How::Plain,
-            ("near", Some(count)) => How::Near(count),
-            ("random", Some(count)) => How::Random(count),
-            ("rank", Some(rank)) => How::Rank(rank),
+            ("sample", Some(seed)) => How::Sample(seed as u64),
+            ("near", Some(count @ ..=TOP_K)) => How::Near(count),
+            ("random", Some(count)) => How::Random { count, seed },
+            ("rank", Some(rank @ ..=TOP_K)) => How::Rank(rank),
             ("prior", Some(count)) => How::Select { by: By::Prior, options, count },
             ("model", Some(count)) => How::Select { by: By::Model, options, count },
             _ => return Err(unknown()),
@@ -242,13 +259,30 @@ mod tests {
 
     #[test]
     fn names_say_all_and_bad_ones_are_refused() {
-        for name in
-            ["plain", "near-5", "random-3", "rank-7", "prior-5", "model-5+div=0+tau=0.2+order=reverse"]
-        {
+        for name in [
+            "plain",
+            "near-5",
+            "random-3",
+            "random-3+seed=2",
+            "rank-7",
+            "sample-1",
+            "prior-5",
+            "model-5+div=0+tau=0.2+order=reverse",
+        ] {
             assert_eq!(name.parse::<Arm>().unwrap().to_string(), name);
         }
         assert!("model-2+tokens=100".parse::<Arm>().unwrap().needs_model());
-        for name in ["", "plain-2", "near", "near-0", "near-5+div=0.1", "model-5+div=2", "model-5+order=up"] {
+        for name in [
+            "",
+            "plain-2",
+            "near",
+            "near-0",
+            "near-33",
+            "near-5+div=0.1",
+            "near-5+seed=1",
+            "model-5+div=2",
+            "model-5+order=up",
+        ] {
             assert!(name.parse::<Arm>().is_err(), "{name}");
         }
     }

@@ -4,6 +4,7 @@
 //! never shown to it. [`pool::build`](crate::pool::build) leaves equal rows out; the guard also catches one that merely
 //! contains them.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -13,6 +14,7 @@ use reprise_cache::{Candidate, Example, ExampleId, Instructions, NewExample, Uni
 use super::table::Key;
 use crate::data::pairs::Pair;
 use crate::data::requests::Request;
+use crate::learn::seeded;
 use crate::pool::fold;
 
 /// The pool, embedded.
@@ -97,19 +99,38 @@ impl Library {
         (found, leaked)
     }
 
+    /// [`nearest`](Self::nearest) of all of them, on as many threads as the machine has.
+    #[must_use]
+    pub fn nearest_of_all(&self, seekers: &[Seeker], k: usize) -> Vec<(Vec<Candidate>, usize)> {
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let mut found: Vec<(Vec<Candidate>, usize)> = vec![Default::default(); seekers.len()];
+        let each = seekers.len().div_ceil(threads).max(1);
+        std::thread::scope(|scope| {
+            for (seekers, found) in seekers.chunks(each).zip(found.chunks_mut(each)) {
+                scope.spawn(move || {
+                    for (seeker, found) in seekers.iter().zip(found) {
+                        *found = self.nearest(seeker, k);
+                    }
+                });
+            }
+        });
+        found
+    }
+
     /// `k` at random: the same for the same seed and request, whatever else is asked.
     #[must_use]
     pub fn random(&self, seeker: &Seeker, k: usize, seed: u64) -> Vec<Candidate> {
         let name = seeker.faces.first().map_or("", String::as_str);
-        let order = |held: &Held| Key::of(&["random", &seed.to_string(), name, &held.request]);
-        let mut all: Vec<(Key, &Held)> =
-            self.0.iter().filter(|held| !held.leaks_to(seeker)).map(|held| (order(held), held)).collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        let candidate = |(_, held): (Key, &Held)| Candidate {
+        let key = Key::of(&["random", &seed.to_string(), name]);
+        let mut rng = seeded(u64::from_str_radix(&key.as_str()[..16], 16).unwrap_or(seed));
+        // More than are wanted, for the guard may refuse some.
+        let drawn = rand::seq::index::sample(&mut rng, self.0.len(), self.0.len().min(4 * k + 32));
+        let candidate = |held: &Held| Candidate {
             example: Arc::clone(&held.example),
             similarity: held.example.embedding.dot(&seeker.embedding),
         };
-        all.into_iter().take(k).map(candidate).collect()
+        let passed = drawn.iter().map(|index| &self.0[index]).filter(|held| !held.leaks_to(seeker));
+        passed.take(k).map(candidate).collect()
     }
 }
 
@@ -203,6 +224,9 @@ mod tests {
         let seeker = seeker("q", "x");
         let (found, _) = library.nearest(&seeker, 3);
         assert!(found.windows(2).all(|pair| pair[0].similarity >= pair[1].similarity));
+        let names = |found: &[Candidate]| found.iter().map(|one| one.example.id).collect::<Vec<_>>();
+        let all = library.nearest_of_all(&vec![seeker.clone(); 5], 3);
+        assert!(all.len() == 5 && all.iter().all(|(each, _)| names(each) == names(&found)));
         assert_eq!(found[0].example.request, "r0");
         let ids = |seed| -> Vec<ExampleId> {
             library.random(&seeker, 5, seed).iter().map(|found| found.example.id).collect()

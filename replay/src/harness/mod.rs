@@ -5,10 +5,14 @@
 //! - [`library`]: the pool of known good answers, searched exactly, with the leakage guard.
 //! - [`arm`]: the ways to make a prompt that are compared.
 //! - [`collect`]: asks a gateway for what the table lacks, and writes one outcome a request and arm.
+//! - [`answers`]: a tier's own answers as a pool, curated or not.
 //! - [`outcome`]: those outcomes, which simulation and training read.
 
+pub mod answers;
 pub mod arm;
 pub mod collect;
 pub mod library;
 pub mod outcome;
 pub mod table;
+#[cfg(test)]
+pub mod testing;

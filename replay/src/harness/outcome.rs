@@ -14,6 +14,10 @@ use crate::score::Metric;
 pub const RUNS: &str = "runs.jsonl";
 pub const VECTORS: &str = "vectors.jsonl";
 pub const OUTCOMES: &str = "outcomes.jsonl";
+/// The split that is reported.
+pub const TEST: &str = "test";
+/// The pool of references.
+pub const REFERENCES: &str = "references";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -28,6 +32,12 @@ pub struct Outcome {
     /// Relative cost of a token on the tier, in [0, 1].
     pub cost: f64,
     pub strength: f32,
+    /// Part of the data that the request is from: what is learned from never shares one with what is reported.
+    #[serde(default = "test_split")]
+    pub split: String,
+    /// Name of the pool that the examples are from.
+    #[serde(default = "references")]
+    pub pool: String,
     pub arm: String,
     pub run: Key,
     /// Embedding of the request in the table of vectors.
@@ -38,12 +48,27 @@ pub struct Outcome {
     pub examples: Vec<ShownExample>,
     /// Of the nearest example that could have been shown.
     pub nearest: f32,
+    /// Score of that example's answer, handed out as it is.
+    #[serde(default)]
+    pub reused: Option<f64>,
     /// In [0, 1].
     pub score: f64,
     pub prompt_tokens: u32,
+    /// Of them, those that the tier found in its KV memory when it answered.
+    #[serde(default)]
+    pub cached_tokens: u32,
     pub completion_tokens: u32,
     pub prefill_s: Option<f64>,
     pub decode_s: Option<f64>,
+}
+
+fn test_split() -> String {
+    TEST.to_owned()
+}
+
+/// The pool of a table that was made before pools had names.
+fn references() -> String {
+    REFERENCES.to_owned()
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,13 +92,15 @@ pub fn read(folder: &Path) -> anyhow::Result<Vec<Outcome>> {
     text.lines().enumerate().map(row).collect()
 }
 
-/// Puts the outcomes of these requests, tiers and arms in the place of older ones of the same, and keeps the others.
+/// Puts the outcomes of these requests, tiers, pools and arms in the place of older ones of the same, and keeps the others.
 ///
 /// # Errors
 /// The file cannot be read or written.
 pub fn merge(folder: &Path, new: Vec<Outcome>) -> anyhow::Result<usize> {
     let old = if folder.join(OUTCOMES).exists() { read(folder)? } else { Vec::new() };
-    let name = |outcome: &Outcome| (outcome.id.clone(), outcome.tier.clone(), outcome.arm.clone());
+    let name = |outcome: &Outcome| {
+        (outcome.id.clone(), outcome.tier.clone(), outcome.pool.clone(), outcome.arm.clone())
+    };
     let mut rows: std::collections::BTreeMap<_, Outcome> =
         old.into_iter().map(|row| (name(&row), row)).collect();
     rows.extend(new.into_iter().map(|row| (name(&row), row)));

@@ -16,7 +16,16 @@ use sha2::{Digest, Sha256};
 #[serde(transparent)]
 pub struct Key(String);
 
-/// The prompt and how it is continued. Temperature is always 0: another run would say the same.
+/// How a prompt is continued.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sampling {
+    /// Temperature 0: another run would say the same.
+    Greedy,
+    /// One of several drawn answers, as curation asks for them.
+    Drawn { temperature: f64, seed: u64 },
+}
+
+/// The prompt and how it is continued.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     /// SHA-256 of the model's file: a name may come to mean other weights.
@@ -24,6 +33,7 @@ pub struct Asked<'a> {
     pub earlier: &'a [(&'a str, &'a str)],
     pub prompt: &'a str,
     pub max_tokens: u32,
+    pub sampling: Sampling,
 }
 
 /// One generation.
@@ -35,6 +45,9 @@ pub struct Run {
     pub finish_reason: Option<String>,
     pub prompt_tokens: u32,
     pub completion_tokens: u32,
+    /// Of the prompt, those whose KV the tier still had: it depends on what was asked before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u32>,
     /// As the tier measured it, on whatever else the machine did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefill_s: Option<f64>,
@@ -42,11 +55,37 @@ pub struct Run {
     pub decode_s: Option<f64>,
 }
 
-/// A text's embedding, as 32-bit numbers.
+/// A text's embedding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Vector {
     pub key: Key,
+    /// In the file: 32-bit numbers, least byte first, in base64. As decimals they would be four times as long.
+    #[serde(with = "packed")]
     pub values: Vec<f32>,
+}
+
+mod packed {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(values: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
+        let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
+        let bytes = STANDARD.decode(text.as_bytes()).map_err(D::Error::custom)?;
+        if bytes.len() % 4 != 0 {
+            return Err(D::Error::custom("not a whole number of 32-bit numbers"));
+        }
+        Ok(bytes
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .collect())
+    }
 }
 
 /// A row of a table.
@@ -69,7 +108,11 @@ impl Key {
             parts.extend([*request, *answer]);
         }
         let limit = asked.max_tokens.to_string();
-        parts.extend([asked.prompt, "temperature 0", &limit]);
+        let sampling = match asked.sampling {
+            Sampling::Greedy => "temperature 0".to_owned(),
+            Sampling::Drawn { temperature, seed } => format!("temperature {temperature}, seed {seed}"),
+        };
+        parts.extend([asked.prompt, &sampling, &limit]);
         Self::of(&parts)
     }
 
@@ -174,7 +217,7 @@ mod tests {
     use super::*;
 
     fn asked<'a>(prompt: &'a str, earlier: &'a [(&'a str, &'a str)]) -> Asked<'a> {
-        Asked { model_hash: "m", earlier, prompt, max_tokens: 8 }
+        Asked { model_hash: "m", earlier, prompt, max_tokens: 8, sampling: Sampling::Greedy }
     }
 
     fn run(prompt: &str) -> Run {
@@ -185,6 +228,7 @@ mod tests {
             finish_reason: Some("stop".into()),
             prompt_tokens: 1,
             completion_tokens: 2,
+            cached_tokens: None,
             prefill_s: None,
             decode_s: Some(0.5),
         }
@@ -194,11 +238,17 @@ mod tests {
     fn whatever_changes_the_answer_changes_the_key() {
         let plain = Key::of_run(&asked("q", &[]));
         let turns = [("a", "b")];
+        let drawn = |seed| {
+            Key::of_run(&Asked { sampling: Sampling::Drawn { temperature: 0.8, seed }, ..asked("q", &[]) })
+        };
+        assert_ne!(drawn(1), drawn(2));
         let others = [
             Key::of_run(&asked("q2", &[])),
             Key::of_run(&asked("q", &turns)),
             Key::of_run(&Asked { model_hash: "n", ..asked("q", &[]) }),
             Key::of_run(&Asked { max_tokens: 9, ..asked("q", &[]) }),
+            drawn(1),
+            drawn(2),
         ];
         assert!(others.iter().all(|other| *other != plain));
         assert_eq!(plain, Key::of_run(&asked("q", &[])));
@@ -218,6 +268,14 @@ mod tests {
         table.append(run("two")).unwrap();
         let table: Table<Run> = Table::open(&path).unwrap();
         assert_eq!(table.get(&run("two").key), Some(&run("two")));
+    }
+
+    #[test]
+    fn vectors_are_read_back_bit_for_bit() {
+        let vector = Vector { key: Key::of(&["v"]), values: vec![0.1, -1.0e-30, f32::MIN_POSITIVE, 7.0] };
+        let line = serde_json::to_string(&vector).unwrap();
+        assert_eq!(serde_json::from_str::<Vector>(&line).unwrap(), vector);
+        assert!(serde_json::from_str::<Vector>(&line.replace("==", "")).is_err());
     }
 
     proptest! {

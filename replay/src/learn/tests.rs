@@ -1,14 +1,13 @@
 use rand::Rng;
 use reprise_cache::UnitVector;
 use reprise_cache::selection::utility::SCALARS;
-use reprise_router::TaskFlags;
 
 use super::network::{Network, Shape};
 use super::rows::Rows;
 use super::*;
 use crate::harness::outcome::ShownExample;
 use crate::harness::table::Key;
-use crate::score::Metric;
+use crate::harness::testing;
 
 const DIMENSIONS: usize = 12;
 
@@ -47,29 +46,13 @@ fn outcome(
     similarity: f32,
     good: bool,
 ) -> Outcome {
-    let shown = |vector| ShownExample { vector, similarity, utility: similarity, quality: None, bytes: 80 };
+    let shown = |vector| ShownExample { bytes: 80, ..testing::shown(vector, similarity) };
     Outcome {
-        id: format!("r{request}"),
-        set: "s".into(),
-        source: "s".into(),
-        task: "t".into(),
-        metric: Metric::ExactMatch,
-        tier: "small".into(),
-        model: "m".into(),
-        cost: 0.1,
-        strength: 0.0,
-        arm: format!("rank-{arm}"),
         run: Key::of(&["run", &request.to_string(), &arm.to_string()]),
         vector: vector.clone(),
-        request_bytes: 40,
-        flags: TaskFlags::default(),
         examples: example.into_iter().map(shown).collect(),
-        nearest: 0.9,
-        score: f64::from(u8::from(good)),
         prompt_tokens: 30,
-        completion_tokens: 3,
-        prefill_s: None,
-        decode_s: None,
+        ..testing::outcome(&format!("r{request}"), "small", &format!("rank-{arm}"), f64::from(u8::from(good)))
     }
 }
 

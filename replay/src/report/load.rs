@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tracing::warn;
 
+use crate::simulate::run::{MOMENTS, Moment};
 use crate::trace::{Row, RunFile};
 
 /// The policy that changes with what it is told.
@@ -19,6 +20,8 @@ pub struct Run {
     /// One for each share.
     pub shares: Vec<RunFile>,
     pub rows: Vec<Row>,
+    /// Of a simulated run: each request in the order of arrival.
+    pub moments: Vec<Moment>,
 }
 
 impl Run {
@@ -51,6 +54,7 @@ impl Run {
         file.completed &= share.completed;
         self.shares.extend(other.shares);
         self.rows.extend(other.rows);
+        self.moments.extend(other.moments);
     }
 
     /// The pass that the headline figures are of. A run that learns: the last one, after all learning, that holds as
@@ -91,7 +95,8 @@ pub(super) fn load(dirs: &[PathBuf]) -> anyhow::Result<Vec<Run>> {
     for dir in dirs {
         let file = RunFile::read(dir)?;
         let rows = rows(&dir.join("rows.csv"), file.completed)?;
-        let run = Run { label: file.label.clone(), shares: vec![file.clone()], file, rows };
+        let moments = moments(&dir.join(MOMENTS))?;
+        let run = Run { label: file.label.clone(), shares: vec![file.clone()], file, rows, moments };
         match runs.iter_mut().find(|(_, other): &&mut (&PathBuf, Run)| other.may_take_in(&run)) {
             Some((_, other)) => other.take_in(run),
             None => runs.push((dir, run)),
@@ -134,6 +139,15 @@ fn rows(path: &Path, completed: bool) -> anyhow::Result<Vec<Row>> {
         }
     }
     Ok(rows)
+}
+
+fn moments(path: &Path) -> anyhow::Result<Vec<Moment>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let mut reader = csv::Reader::from_path(path).with_context(|| format!("read {}", path.display()))?;
+    let read = reader.deserialize().collect::<Result<_, _>>();
+    read.with_context(|| format!("read {}", path.display()))
 }
 
 /// All rows of all runs in one file.

@@ -7,6 +7,7 @@ mod format;
 mod html;
 mod load;
 mod measure;
+mod over_time;
 mod summary;
 mod svg;
 mod words;

@@ -7,6 +7,7 @@
 //! S(n) = 1 + (n - 1) * batch_gain: a step that reads the weights once serves all of them
 //! ```
 //!
+//! Prompt tokens that the tier has in its KV memory (a shared instruction line, the same examples) cost nothing but their place.
 //! Work is seconds alone on an idle machine: tokens over measured speeds. An approximation of the engine's continuous
 //! batching with chunked prefill; `replay/bench/runs` holds a real run beside it.
 
@@ -16,6 +17,8 @@ use std::str::FromStr;
 use reprise_tier::Pressure;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::harness::outcome::Outcome;
 
 /// What a tier can do, measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -86,10 +89,16 @@ impl TierSpeed {
         Some(())
     }
 
+    /// S(n): the work that n sequences do decoding together, in units of one alone.
+    #[must_use]
+    pub fn together(&self, sequences: usize) -> f64 {
+        1.0 + (sequences.max(1) as f64 - 1.0) * self.batch_gain
+    }
+
     /// Seconds of one sequence alone.
     #[must_use]
     pub fn alone_s(&self, work: Work) -> f64 {
-        f64::from(work.prompt) / self.prefill + f64::from(work.completion.saturating_sub(1)) / self.decode
+        f64::from(work.computed()) / self.prefill + f64::from(work.completion.saturating_sub(1)) / self.decode
     }
 }
 
@@ -97,7 +106,21 @@ impl TierSpeed {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Work {
     pub prompt: u32,
+    /// Of the prompt, tokens that are not computed again.
+    pub cached: u32,
     pub completion: u32,
+}
+
+impl Work {
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        let Outcome { prompt_tokens, cached_tokens, completion_tokens, .. } = *outcome;
+        Self { prompt: prompt_tokens, cached: cached_tokens, completion: completion_tokens }
+    }
+
+    fn computed(&self) -> u32 {
+        self.prompt.saturating_sub(self.cached)
+    }
 }
 
 /// What ended, and when what happened to it.
@@ -105,6 +128,8 @@ pub struct Work {
 pub struct Done {
     pub id: usize,
     pub tier: usize,
+    /// It left the queue.
+    pub started_s: f64,
     /// End of the prefill: the first token.
     pub first_token_s: f64,
     pub end_s: f64,
@@ -117,6 +142,7 @@ struct Sequence {
     /// Seconds of work left, alone.
     prefill_left: f64,
     decode_left: f64,
+    started_s: f64,
     first_token_s: Option<f64>,
 }
 
@@ -159,12 +185,13 @@ impl Machine {
         tier.waiting.push_back(Sequence {
             id,
             work,
-            prefill_left: f64::from(work.prompt) / prefill,
+            prefill_left: f64::from(work.computed()) / prefill,
             // The first token comes with the prefill.
             decode_left: f64::from(work.completion.saturating_sub(1)) / decode,
+            started_s: self.now_s,
             first_token_s: None,
         });
-        tier.fill();
+        tier.fill(self.now_s);
         true
     }
 
@@ -220,8 +247,8 @@ impl Machine {
         let rate = |tier: &Tier| {
             let count = tier.running.len().max(1) as f64;
             let share = if tier.speed.apart { 1.0 } else { 1.0 / sharing.max(1) as f64 };
-            let decoding = tier.running.iter().filter(|s| s.prefill_left <= NOTHING).count().max(1) as f64;
-            let together = 1.0 + (decoding - 1.0) * tier.speed.batch_gain;
+            let decoding = tier.running.iter().filter(|s| s.prefill_left <= NOTHING).count();
+            let together = tier.speed.together(decoding);
             (share / count, share / count * together)
         };
         self.tiers.iter().map(rate).collect()
@@ -267,17 +294,17 @@ impl Machine {
             }
         }
         let ended = state.running.remove(index);
-        state.fill();
+        state.fill(now_s);
         let first_token_s = ended.first_token_s.unwrap_or(now_s);
-        Some(Done { id: ended.id, tier, first_token_s, end_s: now_s })
+        Some(Done { id: ended.id, tier, started_s: ended.started_s, first_token_s, end_s: now_s })
     }
 }
 
 impl Tier {
-    fn fill(&mut self) {
+    fn fill(&mut self, now_s: f64) {
         while self.running.len() < self.speed.slots {
             let Some(next) = self.waiting.pop_front() else { return };
-            self.running.push(next);
+            self.running.push(Sequence { started_s: now_s, ..next });
         }
     }
 }
@@ -307,7 +334,7 @@ mod tests {
     #[test]
     fn one_alone_takes_its_own_time() {
         let mut machine = Machine::new(&[speed()]);
-        assert!(machine.submit(0, 7, Work { prompt: 200, completion: 11 }));
+        assert!(machine.submit(0, 7, Work { prompt: 200, cached: 0, completion: 11 }));
         let done = run_out(&mut machine);
         assert_eq!(done.len(), 1);
         assert!((done[0].first_token_s - 2.0).abs() < 1e-9 && (done[0].end_s - 3.0).abs() < 1e-9);
@@ -315,10 +342,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_kv_memory_is_not_computed_again() {
+        let work = Work { prompt: 200, cached: 150, completion: 1 };
+        let mut machine = Machine::new(&[speed()]);
+        machine.submit(0, 0, work);
+        // It has its place all the same.
+        assert!((machine.pressure(0).kv_used - 0.201).abs() < 1e-9);
+        assert!((run_out(&mut machine)[0].end_s - 0.5).abs() < 1e-9);
+        assert!((speed().alone_s(work) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
     fn speeds_are_read_and_impossible_ones_refused() {
         let read: NamedSpeed = "small:prefill=2000,decode=240,batch=0.4,slots=4,apart".parse().unwrap();
         assert_eq!((read.tier.as_str(), read.speed.slots, read.speed.apart), ("small", 4, true));
-        assert!((read.speed.alone_s(Work { prompt: 1000, completion: 25 }) - 0.6).abs() < 1e-9);
+        assert!((read.speed.alone_s(Work { prompt: 1000, cached: 0, completion: 25 }) - 0.6).abs() < 1e-9);
         for text in [
             "small",
             "small:prefill=0,decode=1",
@@ -334,7 +372,7 @@ mod tests {
     fn two_share_the_processor_and_a_third_waits() {
         let mut machine = Machine::new(&[speed()]);
         for id in 0..3 {
-            assert!(machine.submit(0, id, Work { prompt: 100, completion: 1 }));
+            assert!(machine.submit(0, id, Work { prompt: 100, cached: 0, completion: 1 }));
         }
         assert_eq!((machine.pressure(0).running, machine.pressure(0).waiting), (2, 1));
         let ends: Vec<f64> = run_out(&mut machine).iter().map(|done| done.end_s).collect();
@@ -346,7 +384,7 @@ mod tests {
 
     #[test]
     fn batched_decoding_costs_nothing_where_the_gain_is_one() {
-        let work = Work { prompt: 0, completion: 11 };
+        let work = Work { prompt: 0, cached: 0, completion: 11 };
         let end = |batch_gain| {
             let mut machine = Machine::new(&[TierSpeed { batch_gain, ..speed() }]);
             machine.submit(0, 0, work);
@@ -360,7 +398,7 @@ mod tests {
 
     #[test]
     fn tiers_take_turns_unless_one_stands_apart() {
-        let work = Work { prompt: 100, completion: 1 };
+        let work = Work { prompt: 100, cached: 0, completion: 1 };
         let end = |apart| {
             let mut machine = Machine::new(&[speed(), TierSpeed { apart, ..speed() }]);
             machine.submit(0, 0, work);
@@ -374,7 +412,8 @@ mod tests {
     #[test]
     fn a_full_queue_refuses() {
         let mut machine = Machine::new(&[speed()]);
-        let taken = (0..9).filter(|id| machine.submit(0, *id, Work { prompt: 10, completion: 1 })).count();
+        let taken =
+            (0..9).filter(|id| machine.submit(0, *id, Work { prompt: 10, cached: 0, completion: 1 })).count();
         assert_eq!(taken, 6);
         assert!(machine.pressure(0).queued_seconds > 0.0);
     }
@@ -387,7 +426,7 @@ mod tests {
             let mut machine = Machine::new(&[wide, wide]);
             let mut work = 0.0;
             for (id, (prompt, completion, tier)) in jobs.iter().enumerate() {
-                let job = Work { prompt: *prompt, completion: *completion };
+                let job = Work { prompt: *prompt, cached: 0, completion: *completion };
                 prop_assert!(machine.submit(*tier, id, job));
                 work += f64::from(*prompt) / 100.0 + f64::from(completion - 1) / 10.0;
             }
@@ -406,7 +445,7 @@ mod tests {
             let start = || {
                 let mut machine = Machine::new(&[TierSpeed { batch_gain: 0.4, queue: 64, ..speed() }]);
                 for (id, (prompt, completion)) in jobs.iter().enumerate() {
-                    machine.submit(0, id, Work { prompt: *prompt, completion: *completion });
+                    machine.submit(0, id, Work { prompt: *prompt, cached: 0, completion: *completion });
                 }
                 machine
             };

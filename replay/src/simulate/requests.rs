@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, ensure};
-use reprise_router::TaskFlags;
+use anyhow::{Context as _, ensure};
+use reprise_router::{Arm, ArmKey, ArmState, Context, TaskFlags};
+use reprise_tier::Pressure;
 
 use crate::harness::outcome::Outcome;
 use crate::harness::table::{Key, Table, Vector};
+
+/// The arm without examples.
+const PLAIN: &str = "plain";
 
 /// What each tier answered to a request.
 #[derive(Debug, Clone)]
@@ -22,8 +26,53 @@ pub struct Logged {
     pub set: String,
     pub embedding: Vec<f32>,
     pub flags: TaskFlags,
+    /// Of the examples that the cheapest tier would be shown.
+    pub utilities: Vec<f32>,
+    pub similarities: Vec<f32>,
     /// In the order of the tiers.
     pub answers: Vec<Answers>,
+}
+
+impl KnownTier {
+    /// Its arms, without examples and with, in the order of the tiers.
+    #[must_use]
+    pub fn arms(&self, index: usize, context_length: u32, pressure: Pressure) -> [ArmState; 2] {
+        [false, true].map(|examples| ArmState {
+            arm: Arm { tier: index, examples },
+            key: ArmKey { tier: self.name.as_str().into(), model: self.model.as_str().into(), examples },
+            cost: self.cost,
+            context_length,
+            ready: true,
+            pressure,
+        })
+    }
+}
+
+impl Logged {
+    /// What a router would know of it before any answer.
+    #[must_use]
+    pub fn context(&self) -> Context<'_> {
+        let known = self.answers.first();
+        let tokens = |outcome: &Outcome| outcome.prompt_tokens;
+        let prompt_tokens = known.map_or(0, |known| tokens(&known.plain));
+        Context {
+            embedding: Some(&self.embedding),
+            utilities: &self.utilities,
+            similarities: &self.similarities,
+            example_tokens: known.map_or(0, |known| tokens(&known.examples)).saturating_sub(prompt_tokens),
+            prompt_tokens,
+            flags: self.flags,
+            ..Context::default()
+        }
+    }
+}
+
+/// Which of the logged outcomes are taken: of this split, and with the examples that this arm shows from this pool.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken<'a> {
+    pub split: &'a str,
+    pub pool: &'a str,
+    pub arm: &'a str,
 }
 
 /// A tier as the table knows it.
@@ -34,15 +83,15 @@ pub struct KnownTier {
     pub cost: f64,
 }
 
-/// Requests that have an answer without examples and one of the arm `with` on every tier of the table, and the tiers,
-/// cheapest first.
+/// Requests that have an answer without examples and one with those that are taken on every tier of the table, and the
+/// tiers, cheapest first.
 ///
 /// # Errors
 /// No request is complete, or a vector is missing.
 pub fn logged(
     outcomes: &[Outcome],
     vectors: &Table<Vector>,
-    with: &str,
+    taken: Taken<'_>,
 ) -> anyhow::Result<(Vec<Logged>, Vec<KnownTier>)> {
     let mut tiers: Vec<KnownTier> = Vec::new();
     for outcome in outcomes {
@@ -53,18 +102,25 @@ pub fn logged(
     }
     tiers.sort_by(|a, b| a.cost.total_cmp(&b.cost));
     let mut by_id: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
-    for outcome in outcomes {
+    for outcome in outcomes.iter().filter(|outcome| outcome.split == taken.split) {
         by_id.entry(&outcome.id).or_default().push(outcome);
     }
     let mut requests = Vec::new();
     for (id, outcomes) in by_id {
-        let find = |tier: &str, arm: &str| {
-            outcomes.iter().find(|outcome| outcome.tier == tier && outcome.arm == arm).copied().cloned()
+        let find = |tier: &str, arm: &str, pool: Option<&str>| {
+            let fits = |outcome: &&&Outcome| {
+                outcome.tier == tier && outcome.arm == arm && pool.is_none_or(|pool| outcome.pool == pool)
+            };
+            outcomes.iter().find(fits).copied().cloned()
         };
         let answers: Option<Vec<Answers>> = tiers
             .iter()
             .map(|tier| {
-                Some(Answers { plain: find(&tier.name, "plain")?, examples: find(&tier.name, with)? })
+                Some(Answers {
+                    // Without examples it does not matter which pool there was.
+                    plain: find(&tier.name, PLAIN, None)?,
+                    examples: find(&tier.name, taken.arm, Some(taken.pool))?,
+                })
             })
             .collect();
         let Some(answers) = answers else { continue };
@@ -75,10 +131,12 @@ pub fn logged(
             set: first.plain.set.clone(),
             embedding: vector.values.clone(),
             flags: first.plain.flags,
+            utilities: first.examples.examples.iter().map(|example| example.utility).collect(),
+            similarities: first.examples.examples.iter().map(|example| example.similarity).collect(),
             answers,
         });
     }
-    ensure!(!requests.is_empty(), "no request has both arms, plain and {with}, on every tier");
+    ensure!(!requests.is_empty(), "no request has both arms, plain and {}, on every tier", taken.arm);
     Ok((requests, tiers))
 }
 

@@ -6,14 +6,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use reprise_router::{Action, Arm, ArmKey, ArmState, Context, Decision, Router};
-use serde::Serialize;
+use reprise_router::{Action, ArmState, Decision, Router, Took};
+use serde::{Deserialize, Serialize};
 
 use super::machine::{Machine, TierSpeed, Work};
 use super::requests::{Answers, KnownTier, Logged};
 use super::seeded;
 use crate::harness::outcome::Outcome;
 use crate::trace::{Row, RowWriter, RunFile};
+
+/// File name in a run's folder.
+pub const MOMENTS: &str = "moments.csv";
 
 /// What is simulated.
 #[derive(Debug)]
@@ -30,16 +33,18 @@ pub struct Simulation<'a> {
     pub seed: u64,
 }
 
-/// One moment of a run, for a plot over time.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// One request of a run in the order of arrival, for a plot over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Moment {
     pub at_s: f64,
     /// L and the bias, as the decision saw them.
     pub load: f64,
     pub bias: f64,
-    pub tier: String,
+    /// Where it was sent; none if no tier had room.
+    pub tier: Option<String>,
     pub examples: bool,
     pub score: Option<f64>,
+    pub e2e_s: Option<f64>,
 }
 
 struct Flight {
@@ -59,7 +64,7 @@ pub fn simulate(simulation: &Simulation<'_>, router: &Router) -> (Vec<Row>, Vec<
         rng: seeded(simulation.seed),
         flights: BTreeMap::new(),
         rows: BTreeMap::new(),
-        moments: Vec::new(),
+        moments: BTreeMap::new(),
     };
     for number in 0..simulation.requests.len() {
         match simulation.arrivals.and_then(|arrivals| arrivals.get(number)) {
@@ -69,7 +74,7 @@ pub fn simulate(simulation: &Simulation<'_>, router: &Router) -> (Vec<Row>, Vec<
         world.arrive(number);
     }
     world.pass(f64::INFINITY);
-    (world.rows.into_values().collect(), world.moments)
+    (world.rows.into_values().collect(), world.moments.into_values().collect())
 }
 
 struct World<'a> {
@@ -80,7 +85,7 @@ struct World<'a> {
     rng: rand_chacha::ChaCha8Rng,
     flights: BTreeMap<usize, Flight>,
     rows: BTreeMap<usize, Row>,
-    moments: Vec<Moment>,
+    moments: BTreeMap<usize, Moment>,
 }
 
 impl World<'_> {
@@ -90,12 +95,24 @@ impl World<'_> {
             let Some(done) = self.machine.advance(until_s) else { return };
             let Some(flight) = self.flights.remove(&done.id) else { continue };
             let outcome = self.outcome(&flight).clone();
+            self.router.observe_speed(
+                &outcome.tier,
+                &Took {
+                    prompt_tokens: outcome.prompt_tokens,
+                    completion_tokens: outcome.completion_tokens,
+                    prefill: seconds(done.first_token_s - done.started_s),
+                    decode: seconds(done.end_s - done.first_token_s),
+                },
+            );
             if self.simulation.feedback {
                 self.router.learn(&flight.decision.experience(outcome.score));
             }
             let mut row = self.row(flight.request, Some((&flight.decision, &outcome)));
             row.ttft_s = Some(done.first_token_s - flight.arrived_s);
             row.e2e_s = Some(done.end_s - flight.arrived_s);
+            if let Some(moment) = self.moments.get_mut(&flight.request) {
+                moment.e2e_s = row.e2e_s;
+            }
             let gaps = outcome.completion_tokens.saturating_sub(1);
             row.itl_s = (gaps > 0).then(|| (done.end_s - done.first_token_s) / f64::from(gaps));
             self.rows.insert(flight.request, row);
@@ -104,23 +121,16 @@ impl World<'_> {
 
     fn arrive(&mut self, number: usize) {
         let request = &self.simulation.requests[number];
-        let shown = &request.answers[0].examples;
-        let utilities: Vec<f32> = shown.examples.iter().map(|example| example.utility).collect();
-        let similarities: Vec<f32> = shown.examples.iter().map(|example| example.similarity).collect();
-        let plain = &request.answers[0].plain;
-        let context = Context {
-            embedding: Some(&request.embedding),
-            utilities: &utilities,
-            similarities: &similarities,
-            example_tokens: shown.prompt_tokens.saturating_sub(plain.prompt_tokens),
-            prompt_tokens: plain.prompt_tokens,
-            flags: request.flags,
-            ..Context::default()
-        };
+        let context = request.context();
         let now = self.epoch + Duration::from_secs_f64(self.machine.now_s());
         let decision = match self.router.decide(&context, &self.arms(), now, &mut self.rng) {
             Ok(decision) => decision,
             Err(error) => {
+                let report = self.router.load_report();
+                let (at_s, load, bias) = (self.machine.now_s(), report.load, report.bias);
+                let moment =
+                    Moment { at_s, load, bias, tier: None, examples: false, score: None, e2e_s: None };
+                self.moments.insert(number, moment);
                 let mut row = self.row(number, None);
                 row.error = Some(error.to_string());
                 self.rows.insert(number, row);
@@ -128,44 +138,53 @@ impl World<'_> {
             }
         };
         let flight = Flight { request: number, arrived_s: self.machine.now_s(), decision };
+        if flight.decision.action == Action::Reuse {
+            self.reuse(&flight);
+            return;
+        }
         let outcome = self.outcome(&flight);
-        let work = Work { prompt: outcome.prompt_tokens, completion: outcome.completion_tokens };
-        self.moments.push(Moment {
+        let work = Work::of(outcome);
+        let moment = Moment {
             at_s: flight.arrived_s,
             load: flight.decision.load,
             bias: flight.decision.load_bias,
-            tier: flight.decision.key.tier.to_string(),
+            tier: Some(flight.decision.key.tier.to_string()),
             examples: flight.decision.arm.examples,
             score: Some(outcome.score),
-        });
+            e2e_s: None,
+        };
         let tier = flight.decision.arm.tier;
         if self.machine.submit(tier, number, work) {
+            self.moments.insert(number, moment);
             self.flights.insert(number, flight);
         } else {
+            self.moments.insert(number, Moment { tier: None, score: None, ..moment });
             let mut row = self.row(number, None);
             row.error = Some("the tier's queue is full".to_owned());
             self.rows.insert(number, row);
         }
     }
 
+    /// The nearest answer as it is: no tier computes anything.
+    fn reuse(&mut self, flight: &Flight) {
+        let outcome = self.outcome(flight).clone();
+        let mut row = self.row(flight.request, Some((&flight.decision, &outcome)));
+        row.score = outcome.reused;
+        (row.ttft_s, row.e2e_s) = (Some(0.0), Some(0.0));
+        (row.example_tokens, row.prompt_tokens, row.completion_tokens) = (Some(0), Some(0), Some(0));
+        row.tier = None;
+        self.rows.insert(flight.request, row);
+    }
+
     fn arms(&self) -> Vec<ArmState> {
         let simulation = self.simulation;
         let states = |(index, tier): (usize, &KnownTier)| {
-            let pressure = self.machine.pressure(index);
-            [false, true].map(|examples| ArmState {
-                arm: Arm { tier: index, examples },
-                key: ArmKey { tier: tier.name.as_str().into(), model: tier.model.as_str().into(), examples },
-                cost: tier.cost,
-                context_length: simulation.context_length,
-                ready: true,
-                pressure,
-            })
+            tier.arms(index, simulation.context_length, self.machine.pressure(index))
         };
         simulation.tiers.iter().enumerate().flat_map(states).collect()
     }
 
-    /// What was logged for the arm that was decided on. `reuse` has no logged answer of its own: the arm's stands in, as
-    /// the router would run it if the example had gone.
+    /// What was logged for the arm that was decided on.
     fn outcome(&self, flight: &Flight) -> &Outcome {
         let Answers { plain, examples } =
             &self.simulation.requests[flight.request].answers[flight.decision.arm.tier];
@@ -215,6 +234,10 @@ impl World<'_> {
     }
 }
 
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
 /// Writes a run's folder as `trace` does, so that `report` reads it, and the moments beside it.
 ///
 /// # Errors
@@ -226,7 +249,7 @@ pub fn write(out: &Path, mut file: RunFile, rows: &[Row], moments: &[Moment]) ->
     }
     file.finish(true);
     file.write(out)?;
-    let path = out.join("moments.csv");
+    let path = out.join(MOMENTS);
     let mut csv = csv::Writer::from_path(&path).with_context(|| format!("create {}", path.display()))?;
     for moment in moments {
         csv.serialize(moment)?;

@@ -96,10 +96,16 @@ impl Answer {
         };
         let usage = match self.usage {
             Some(usage) => {
-                Usage { prompt_tokens: usage.prompt_tokens, completion_tokens: usage.completion_tokens }
+                let details = usage.prompt_tokens_details.unwrap_or_default();
+                Usage {
+                    prompt_tokens: usage.prompt_tokens,
+                    cached_tokens: details.cached_tokens,
+                    completion_tokens: usage.completion_tokens,
+                }
             }
             None => Usage {
                 prompt_tokens: estimate_tokens(prompt_bytes),
+                cached_tokens: 0,
                 completion_tokens: estimate_tokens(self.text_bytes),
             },
         };
@@ -191,10 +197,10 @@ mod tests {
             data: {\"choices\":[{\"delta\":{\"content\":\"Grüß\"},\"finish_reason\":null}],\"usage\":null}\r\n\r\n\
             data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"other\"}}]}\n\n\
             data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\n\
-            data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
+            data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2,\"prompt_tokens_details\":{\"cached_tokens\":4}}}\n\ndata: [DONE]\n\n";
         let (text, ending) = whole(stream).unwrap();
         assert_eq!(text, "Grüß");
-        let usage = Usage { prompt_tokens: 9, completion_tokens: 2 };
+        let usage = Usage { prompt_tokens: 9, cached_tokens: 4, completion_tokens: 2 };
         assert_eq!(ending, Ending { reason: FinishReason::Length, usage });
     }
 
@@ -232,7 +238,7 @@ mod tests {
         let (_, ending) =
             whole("data: {\"choices\":[{\"delta\":{\"content\":\"12345678\"}}]}\n\ndata: [DONE]\n\n")
                 .unwrap();
-        assert_eq!(ending.usage, Usage { prompt_tokens: 10, completion_tokens: 2 });
+        assert_eq!(ending.usage, Usage { prompt_tokens: 10, cached_tokens: 0, completion_tokens: 2 });
         assert_eq!(ending.reason, FinishReason::Stop);
     }
 

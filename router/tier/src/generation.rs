@@ -13,6 +13,8 @@ use crate::{TierError, ToolCallPiece};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     pub prompt_tokens: u32,
+    /// Of them, those whose KV the tier still had, and did not compute again.
+    pub cached_tokens: u32,
     pub completion_tokens: u32,
 }
 

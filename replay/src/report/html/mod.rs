@@ -23,6 +23,12 @@ pub(super) fn page(title: &str, runs: &[Run], lines: &[Line]) -> String {
         lines.iter().filter(|line| line.headline && line.set.as_deref() == set).collect()
     };
     body.push_str(&table::lines(&headline(None), false));
+    let over_time = plots::over_time(runs);
+    if !over_time.is_empty() {
+        body.push_str("<h2>Over time</h2><p>Simulated, in virtual time; 48 windows by arrival.</p>");
+        body.push_str(&plots::legend(runs));
+        body.push_str(&over_time);
+    }
     body.push_str("<h2>By set</h2>");
     for set in sets(lines) {
         body.push_str(&format!("<section><h3>{}</h3>", escape(set)));

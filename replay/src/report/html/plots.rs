@@ -1,6 +1,9 @@
 use super::super::format::escape;
 use super::super::measure::Scope;
-use super::super::svg::{Bar, Curve, Dot, Point, Style, bars, cdf, dots, scatter};
+use super::super::over_time::{Window, windows};
+use super::super::svg::{
+    Bar, Curve, Dot, Point, Series, Style, Upwards, bars, cdf, dots, lines as over, scatter,
+};
 use super::super::{Line, Run};
 
 /// The style of every run, in their order.
@@ -52,6 +55,47 @@ pub(super) fn set(runs: &[Run], lines: &[Line], set: &str) -> String {
     let shown: Vec<&Line> =
         lines.iter().filter(|line| line.headline && line.set.as_deref() == Some(set)).collect();
     grid(&[score_dots("Score by run", runs, &shown), score_against_time(runs, &shown)])
+}
+
+/// Simulated runs over time; nothing if no run has moments.
+pub(super) fn over_time(runs: &[Run]) -> String {
+    let cut: Vec<Vec<Window>> = runs.iter().map(|run| windows(&run.moments, run.dearest())).collect();
+    if cut.iter().all(Vec::is_empty) {
+        return String::new();
+    }
+    let series = |value: fn(&Window) -> Option<f64>| -> Vec<Series> {
+        let points = |windows: &[Window]| -> Vec<(f64, f64)> {
+            windows.iter().filter_map(|window| Some((window.at_s, value(window)?))).collect()
+        };
+        cut.iter()
+            .zip(styles(runs))
+            .map(|(windows, style)| Series { style, points: points(windows) })
+            .collect()
+    };
+    let hundred = Upwards::Linear(100.0);
+    grid(&[
+        over(
+            "Score",
+            "mean of the requests that arrived then",
+            Upwards::Linear(1.0),
+            &series(|window| window.score),
+        ),
+        over("Offloaded", "%", hundred, &series(|window| window.offloaded.map(|share| 100.0 * share))),
+        over("Median end-to-end time", "seconds (log)", Upwards::Log, &series(|window| window.p50_s)),
+        over("99th percentile of it", "seconds (log)", Upwards::Log, &series(|window| window.p99_s)),
+        over(
+            "Load bias",
+            "score that an arm of cost 1 loses",
+            Upwards::Linear(0.1),
+            &series(|window| window.bias),
+        ),
+        over(
+            "Refused",
+            "% that found no room",
+            hundred,
+            &series(|window| window.refused.map(|share| 100.0 * share)),
+        ),
+    ])
 }
 
 fn score_against_time(runs: &[Run], lines: &[&Line]) -> String {

@@ -3,6 +3,7 @@
 mod bars;
 mod cdf;
 mod dots;
+mod lines;
 mod scale;
 mod scatter;
 mod style;
@@ -10,6 +11,7 @@ mod style;
 pub(super) use bars::{Bar, bars};
 pub(super) use cdf::{Curve, cdf};
 pub(super) use dots::{Dot, dots};
+pub(super) use lines::{Series, Upwards, lines};
 pub(super) use scatter::{Point, scatter};
 pub(super) use style::Style;
 

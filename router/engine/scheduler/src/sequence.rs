@@ -47,6 +47,8 @@ pub(crate) struct Sequence {
     /// Leading blocks that are published, and the prefix that they make; `None` once a block could not be published.
     pub(crate) published: usize,
     pub(crate) prefix: Option<Prefix>,
+    /// Tokens whose KV was found, up to the first start's end.
+    pub(crate) found: usize,
     /// The tick that last computed something of it, or that made it active.
     pub(crate) served: u64,
 }
@@ -65,6 +67,7 @@ impl Sequence {
             blocks: Vec::new(),
             published: 0,
             prefix: Some(Prefix::root(new.scope)),
+            found: 0,
             served: 0,
         }
     }

@@ -186,6 +186,9 @@ impl<'a, B: Backend> Batch<'a, B> {
             self.pipeline.end(id);
             return;
         };
+        if running.generated() == 0 {
+            running.found(self.pipeline.core().found(id));
+        }
         match choose(running) {
             Then::Token(token) => self.pipeline.push(id, token),
             Then::Over(generated) => {

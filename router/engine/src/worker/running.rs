@@ -18,6 +18,8 @@ pub(crate) struct Running<'a> {
     /// Where the answer may call functions.
     calls: Option<Calls>,
     prompt: usize,
+    /// Tokens of it whose KV was found.
+    found: usize,
     limit: usize,
     generated: usize,
     started: Instant,
@@ -46,6 +48,7 @@ impl<'a> Running<'a> {
             calls: job.request.tools.is_some().then(Calls::new),
             answer: AnswerBuilder::new(loaded.prompts.vocabulary(), &job.request.stop),
             prompt: prepared.tokens.len(),
+            found: 0,
             limit: prepared.limit,
             generated: 0,
             started: Instant::now(),
@@ -56,6 +59,11 @@ impl<'a> Running<'a> {
 
     pub(crate) fn begin(&self) {
         self.job.events.send(Ok(Event::Started { prompt_tokens: count(self.prompt) }));
+    }
+
+    /// So many tokens of its prompt were not computed again.
+    pub(crate) fn found(&mut self, tokens: usize) {
+        self.found = tokens.min(self.prompt);
     }
 
     /// The most tokens that can still come.
@@ -140,7 +148,11 @@ impl<'a> Running<'a> {
         let reason = if called && reason == FinishReason::Stop { FinishReason::ToolCalls } else { reason };
         let now = Instant::now();
         let first = self.first_token.unwrap_or(now);
-        let usage = Usage { prompt_tokens: count(self.prompt), completion_tokens: count(self.generated) };
+        let usage = Usage {
+            prompt_tokens: count(self.prompt),
+            cached_tokens: count(self.found),
+            completion_tokens: count(self.generated),
+        };
         let timings = Timings {
             queued: self.started.duration_since(self.job.submitted),
             prefill: first.duration_since(self.started),

@@ -1,5 +1,9 @@
 use super::{Core, Plan};
-use crate::{BlockId, SequenceId, kv::Prefix, sequence::Priority};
+use crate::{
+    BlockId, SequenceId,
+    kv::Prefix,
+    sequence::{Priority, Sequence},
+};
 
 /// What those ahead in line will take.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,12 +60,17 @@ impl Core {
             if !self.admissible(priority, 0) {
                 return;
             }
+            let again = self.sequences.get(&id).is_some_and(Sequence::was_active);
             let shared = self.hold_known(id);
             if !self.place(id, priority, plan) {
                 self.undo(id);
                 return;
             }
             self.counts.shared_tokens += (shared * self.block_tokens) as u64;
+            // After a preemption it finds what it computed itself.
+            if !again && let Some(sequence) = self.sequences.get_mut(&id) {
+                sequence.found = shared * self.block_tokens;
+            }
         }
     }
 

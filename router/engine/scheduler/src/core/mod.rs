@@ -147,6 +147,12 @@ impl Core {
         self.sequences.get(&id).map_or(&[], |sequence| &sequence.tokens)
     }
 
+    /// Tokens of a sequence whose KV another one had computed.
+    #[must_use]
+    pub fn found(&self, id: SequenceId) -> usize {
+        self.sequences.get(&id).map_or(0, |sequence| sequence.found)
+    }
+
     /// All sequences, the preempted included, in order of arrival.
     pub fn ids(&self) -> impl Iterator<Item = SequenceId> + '_ {
         self.sequences.keys().copied()

@@ -131,6 +131,7 @@ impl Core {
             sequence.published += 1;
             sequence.issued += self.block_tokens;
             sequence.computed = sequence.issued;
+            sequence.found += self.block_tokens;
             self.counts.shared_tokens += self.block_tokens as u64;
         }
     }
