@@ -2,9 +2,11 @@
 """A tier under random arrivals, cancels, long and short prompts: does it leak, and does load change what it says?
 
     soak.py --url http://127.0.0.1:8080 --model small --prompts prompts.jsonl --metrics http://127.0.0.1:8080/metrics [--seconds 480] [--rate 60]
+            [--samples samples.jsonl]
 
 Open loop: requests arrive at --rate a second, greedy; a fifth is cancelled after a random time. Of those that end, some are kept and asked again
-alone afterwards: the text must be the same. GPU memory (nvidia-smi) and the tier's share of KV are read before and after.
+alone afterwards: the text must be the same; --samples keeps their prompts, for a replay on the CPU (`greedy`, `compare_greedy.py`). GPU memory
+(nvidia-smi) and the tier's share of KV are read before and after.
 """
 
 import argparse
@@ -54,13 +56,14 @@ async def main():
     parser.add_argument("--seconds", type=float, default=480)
     parser.add_argument("--rate", type=float, default=60)
     parser.add_argument("--replay", type=int, default=50)
+    parser.add_argument("--samples")
     options = parser.parse_args()
     prompts = [json.loads(line)["prompt"] for line in open(options.prompts, encoding="utf-8")]
     chance = random.Random(7)
     counts, kept, running = {"ended": 0, "cancelled": 0, "refused": 0, "failed": 0}, [], set()
 
     async def one(session):
-        content = " ".join(chance.choice(prompts) for _ in range(chance.choice([1, 1, 1, 2, 4, 8])))
+        content = " ".join(chance.choice(prompts) for _ in range(chance.choice([1, 1, 1, 2, 4, 8, 32])))
         tokens = chance.choice([4, 16, 64, 200])
         cancel = chance.uniform(0.0, 0.5) if chance.random() < 0.2 else None
         try:
@@ -92,6 +95,10 @@ async def main():
         replayed = kept[:: max(1, len(kept) // options.replay)][: options.replay]
         for content, tokens, answer in replayed:
             different += await ask(session, options, content, tokens) != answer
+    if options.samples:
+        with open(options.samples, "w", encoding="utf-8") as file:
+            for i, (content, tokens, answer) in enumerate(replayed):
+                file.write(json.dumps({"id": f"soak-{i}", "prompt": content, "tokens": tokens, "answer": answer}) + "\n")
     print(json.dumps({"seconds": options.seconds, "rate": options.rate, **counts, "gpu_mib_before": before, "gpu_mib_after": after,
                       "metrics_after": state, "replayed_alone": len(replayed), "different": different}))
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use half::bf16;
+use half::{bf16, f16};
 use reprise_cuda::{
     Buffer, CudaError, Device,
     ops::{Matrix, Outcome, Product, TileSize, Tiles, multiply},
@@ -25,7 +25,7 @@ pub fn weights(
         _ => {
             let mut bytes = random.bytes(format.row_bytes(inputs).unwrap_or(0) * rows);
             for block in bytes.chunks_exact_mut(format.block_bytes()) {
-                let scale = half::f16::from_f32(0.004 + random.numbers(1, 0.002)[0]).to_le_bytes();
+                let scale = f16::from_f32(0.004 + random.numbers(1, 0.002)[0]).to_le_bytes();
                 let places: &[usize] = match format {
                     Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
                     Format::Q6K => &[208],
@@ -95,6 +95,10 @@ fn dense(
         multiply(device, &Product { out: Outcome::Round(rounded.view()), ..product })?;
         let nearest: Vec<bf16> = found.iter().map(|sum| bf16::from_f32(*sum)).collect();
         checks.same(&format!("{name}, rounded"), &rounded.to_vec()?, &nearest);
+        let halves = Buffer::from_slice(device, &vec![f16::NAN; tokens * rows])?;
+        multiply(device, &Product { out: Outcome::Half(halves.view()), ..product })?;
+        let nearest: Vec<f16> = found.iter().map(|sum| f16::from_f32(*sum)).collect();
+        checks.same(&format!("{name}, in f16"), &halves.to_vec()?, &nearest);
         let alone = alone.get_or_insert_with(|| found[..rows].to_vec());
         checks.same(&format!("{name}: the first as alone"), &bits(&found[..rows]), &bits(alone));
 

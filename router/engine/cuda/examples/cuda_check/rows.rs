@@ -12,7 +12,7 @@ use reprise_cuda::{
 use reprise_kernels::matrix::Format;
 
 use crate::{
-    check::{Checks, Random, to_bf16, widened},
+    check::{Checks, Random, to_bf16, to_f16, widened},
     product::weights,
 };
 
@@ -117,7 +117,7 @@ fn rotation(
     let mut table_of = vec![0u32; 26];
     table_of.extend([0, 2, 4, 4]);
     let (rows, width, eps, scale) = (positions.len(), (heads + 2 * kv_heads) * head_dim, 1e-6, 0.25f32);
-    let qkv = random.numbers(rows * width, 2.0);
+    let (qkv_16, qkv) = to_f16(&random.numbers(rows * width, 2.0));
     let frequencies: Vec<f32> =
         (0..head_dim / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / head_dim as f32)).collect();
     let turns: Vec<[f32; 2]> = (0..64)
@@ -136,7 +136,7 @@ fn rotation(
     let size = tables.len() * kv_width * BLOCK_TOKENS;
     let (keys, values) = (Buffer::<f16>::new(device, size)?, Buffer::<f16>::new(device, size)?);
     let q = Buffer::<f16>::new(device, rows * q_width)?;
-    let (qkv_here, turns) = (Buffer::from_slice(device, &qkv)?, Buffer::from_slice(device, &turns)?);
+    let (qkv_here, turns) = (Buffer::from_slice(device, &qkv_16)?, Buffer::from_slice(device, &turns)?);
     let on_device = Buffer::from_slice(device, &positions)?;
     let (starts, all_tables) = (Buffer::from_slice(device, &table_of)?, Buffer::from_slice(device, &tables)?);
     rotate(

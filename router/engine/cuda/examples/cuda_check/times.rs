@@ -137,7 +137,13 @@ impl Bench<'_> {
             let rows = if name == "head product" { rows.min(128) } else { rows };
             let x = self.random(rows * inputs)?;
             let out = Buffer::<f32>::new(self.device, rows * outputs)?;
-            let bytes = 2.0 * (outputs * inputs + rows * inputs) as f64 + 4.0 * (rows * outputs) as f64;
+            // As a step has them: projections in f16, the output of attention added, logits in f32.
+            let (outcome, written) = match name {
+                "qkv product" => (Outcome::Half(out.view().cast()?), 2.0),
+                "output product" => (Outcome::Add(out.view()), 8.0),
+                _ => (Outcome::Replace(out.view()), 4.0),
+            };
+            let bytes = 2.0 * (outputs * inputs + rows * inputs) as f64 + written * (rows * outputs) as f64;
             let operations = 2.0 * (rows * outputs * inputs) as f64;
             self.time(name, rows, bytes, operations, |round| {
                 multiply(
@@ -148,7 +154,7 @@ impl Bench<'_> {
                         rows: None,
                         tiles: None,
                         bias: None,
-                        out: Outcome::Replace(out.view()),
+                        out: outcome,
                         pitch: outputs,
                         tokens: rows,
                     },
@@ -332,7 +338,7 @@ impl Bench<'_> {
             .collect::<Result<Vec<_>, CudaError>>()?;
         let q = Buffer::<f16>::new(self.device, rows * heads * HEAD_DIM)?;
         fill_random(self.device, q.view().cast()?, 4, 1e-3)?;
-        let qkv = Buffer::<f32>::new(self.device, rows * (heads + 2 * kv_heads) * HEAD_DIM)?;
+        let qkv = Buffer::<f16>::new(self.device, rows * (heads + 2 * kv_heads) * HEAD_DIM)?;
         let turns = Buffer::<[f32; 2]>::new(self.device, 4096 * HEAD_DIM / 2)?;
         let norm = Buffer::from_slice(self.device, &[1.0f32; HEAD_DIM])?;
         let out = Buffer::<bf16>::new(self.device, rows * heads * HEAD_DIM)?;
@@ -352,7 +358,7 @@ impl Bench<'_> {
             head_dim: HEAD_DIM,
             tokens: rows,
         };
-        let bytes = 6.0 * (rows * (heads + 2 * kv_heads) * HEAD_DIM) as f64;
+        let bytes = 4.0 * (rows * (heads + 2 * kv_heads) * HEAD_DIM) as f64;
         let (keys, values) = (Buffer::<f16>::new(self.device, size)?, Buffer::<f16>::new(self.device, size)?);
         let scratch = Buffer::<f16>::new(self.device, rows * heads * HEAD_DIM)?;
         self.time("rotation and KV", rows, bytes, 0.0, |_| {

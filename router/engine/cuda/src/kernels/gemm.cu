@@ -39,13 +39,14 @@ struct Gemm {
     int group_shift;
     // Elements from one token's output to the next, and from one token's x to the next.
     int out_pitch, x_pitch;
-    // 1: adds to out instead of replacing it; 2: out is bf16.
+    // 1: adds to out instead of replacing it; 2: out is bf16, 3: f16.
     int how;
     int blocks_of_tile;
 };
 
 #define ADD 1
 #define ROUND 2
+#define HALF 3
 
 template <int FORMAT>
 struct Tile;
@@ -179,8 +180,8 @@ DEVICE void store(const Gemm& g, const Place& p, const float (&sum)[NT][4], int 
                     if (of_row < g.rows) {
                         float value = sum[n][i + 2 * h];
                         if (g.bias) value += g.bias[of_row];
-                        if (g.how == ROUND) {
-                            ((u16*)g.out)[at + of_row] = f32_to_bf16(value);
+                        if (g.how >= ROUND) {
+                            ((u16*)g.out)[at + of_row] = g.how == HALF ? f32_to_f16(value) : f32_to_bf16(value);
                             continue;
                         }
                         if (g.how == ADD) value += g.out[at + of_row];
@@ -510,6 +511,60 @@ DEVICE void multiply_step(u32 smem, int at, int warp, float (&sum)[2][NT][4]) {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
+// Token by token in shared memory, and from there to `out` in whole lines, 16 tokens at a time.
+template <int STAGES, int NT>
+DEVICE void store_floats(const Gemm& g, const Place& p, const float (&sum)[2][NT][4], u8* shared, int of_group, int tid, int lane) {
+    const int PITCH = 256 * 4 + 16;
+    int t = lane & 3, r = lane >> 2;
+    u8* stage = shared + STAGES * MOST_STAGE + STAGES * 16;
+    // A thread's four numbers of each fourth token.
+    int row = tid % 64 * 4, first = tid / 64;
+    bool in = p.row_0 + row < g.rows;
+    // Where four are side by side in `out` as well.
+    bool fours = g.rows % 4 == 0 && g.out_pitch % 4 == 0;
+    float* out = g.out + (u64)p.first * g.out_pitch + p.row_0 + row;
+    // x + -0 is x, for 0 and -0 too.
+    float bias[4] = {-0.0f, -0.0f, -0.0f, -0.0f};
+    if (g.bias)
+#pragma unroll
+        for (int i = 0; i < 4; i++) bias[i] = g.bias[min(p.row_0 + row + i, g.rows - 1)];
+#pragma unroll
+    for (int n_0 = 0; n_0 < NT; n_0 += 2) {
+        if (n_0 * 8 >= p.count) continue;
+        float4 before[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int token = n_0 * 8 + first + i * 4;
+            before[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            if (g.how == ADD && fours && in && token < p.count) before[i] = *(const float4*)(out + (u64)token * g.out_pitch);
+        }
+        multipliers_sync();
+#pragma unroll
+        for (int m = 0; m < 2; m++)
+#pragma unroll
+            for (int n = 0; n < 2; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    *(float*)(stage + (n * 8 + 2 * t + (i & 1)) * PITCH + (of_group + m * 64 + r + (i >> 1) * 8) * 4) = sum[m][n_0 + n][i];
+        multipliers_sync();
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int token = n_0 * 8 + first + i * 4;
+            if (!in || token >= p.count) continue;
+            float4 v = *(const float4*)(stage + (first + i * 4) * PITCH + row * 4);
+            v.x += bias[0], v.y += bias[1], v.z += bias[2], v.w += bias[3];
+            float* to = out + (u64)token * g.out_pitch;
+            if (fours) {
+                if (g.how == ADD) v.x += before[i].x, v.y += before[i].y, v.z += before[i].z, v.w += before[i].w;
+                *(float4*)to = v;
+            } else {
+                float all[4] = {v.x, v.y, v.z, v.w};
+                for (int j = 0; j < 4 && p.row_0 + row + j < g.rows; j++) to[j] = g.how == ADD ? all[j] + to[j] : all[j];
+            }
+        }
+    }
+}
+
 template <bool PAIR, int STAGES, int NT>
 DEVICE void multiply_of_cluster(const Gemm& g, const Place& p, u8* shared, int done) {
     int tid = threadIdx.x - 128, lane = tid & 31, warp = tid >> 5;
@@ -526,12 +581,11 @@ DEVICE void multiply_of_cluster(const Gemm& g, const Place& p, u8* shared, int d
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
     if (lane < 2) barrier_arrive_at(empty_of<STAGES>(smem, done + steps - 1), lane);
     int of_group = (warp >> 2) * 128 + (warp & 3) * 16, r = lane >> 2;
-    if (!PAIR && g.how != ROUND) {
-#pragma unroll
-        for (int m = 0; m < 2; m++) store<false, NT>(g, p, sum[m], p.row_0 + of_group + m * 64 + r, 0, lane & 3);
+    if (!PAIR && g.how < ROUND) {
+        store_floats<STAGES, NT>(g, p, sum, shared, of_group, tid, lane);
         return;
     }
-    // To bf16, token by token in shared memory, and from there to `out` in whole lines, 32 tokens at a time.
+    // To halves, token by token in shared memory, and from there to `out` in whole lines, 32 tokens at a time.
     const int COLUMNS = PAIR ? 128 : 256, PITCH = COLUMNS * 2 + 16, AT = STAGES * MOST_STAGE + STAGES * 16;
     int row_0 = PAIR ? p.row_0 / 2 : p.row_0, rows = PAIR ? g.rows / 2 : g.rows;
 #pragma unroll
@@ -541,7 +595,7 @@ DEVICE void multiply_of_cluster(const Gemm& g, const Place& p, u8* shared, int d
 #pragma unroll
         for (int m = 0; m < (PAIR ? 1 : 2); m++) {
             int row = PAIR ? (warp >> 2) * 64 + (warp & 3) * 16 : of_group + m * 64;
-            float bias[2] = {0.0f, 0.0f};
+            float bias[2] = {-0.0f, -0.0f};
             if (!PAIR && g.bias) {
 #pragma unroll
                 for (int h = 0; h < 2; h++) bias[h] = g.bias[min(p.row_0 + row + r + 8 * h, g.rows - 1)];
@@ -553,7 +607,9 @@ DEVICE void multiply_of_cluster(const Gemm& g, const Place& p, u8* shared, int d
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
                     const float *a = &sum[m][n + i / 2][i % 2 * 2], *up = &sum[1][n + i / 2][i % 2 * 2];
-                    v[i] = PAIR ? pack_bf16(gated(a[0], up[0]), gated(a[1], up[1])) : pack_bf16(a[0] + bias[i % 2], a[1] + bias[i % 2]);
+                    if (PAIR) v[i] = pack_bf16(gated(a[0], up[0]), gated(a[1], up[1]));
+                    else if (g.how == HALF) v[i] = pack_f16(a[0] + bias[i % 2], a[1] + bias[i % 2]);
+                    else v[i] = pack_bf16(a[0] + bias[i % 2], a[1] + bias[i % 2]);
                 }
                 store_matrices(to + (n - n_0) * 8 * PITCH, v[0], v[1], v[2], v[3]);
             }

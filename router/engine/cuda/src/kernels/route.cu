@@ -82,6 +82,20 @@ struct Group {
     int experts, top_k, tile;
 };
 
+// Calls f(part, its expert) for each of this thread's parts; many are asked for before the first is needed.
+template <typename F>
+DEVICE void each_part(const Group& g, u32 parts, F f) {
+    const int HELD = 16;
+    for (u32 base = threadIdx.x; base < parts; base += HELD * blockDim.x) {
+        u32 expert[HELD];
+#pragma unroll
+        for (int j = 0; j < HELD; j++) expert[j] = base + j * blockDim.x < parts ? g.chosen[base + j * blockDim.x] : 0;
+#pragma unroll
+        for (int j = 0; j < HELD; j++)
+            if (base + j * blockDim.x < parts) f(base + j * blockDim.x, expert[j]);
+    }
+}
+
 // One block of 1024. In which order an expert's parts lie varies; their results do not depend on it.
 DEVICE void group(const Group& g) {
     __shared__ u32 counts[MAX_EXPERTS], starts[MAX_EXPERTS], sums[2][32];
@@ -89,7 +103,7 @@ DEVICE void group(const Group& g) {
     int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     if (tid < MAX_EXPERTS) counts[tid] = 0;
     __syncthreads();
-    for (u32 i = tid; i < parts; i += blockDim.x) atomicAdd(&counts[g.chosen[i]], 1u);
+    each_part(g, parts, [&](u32, u32 expert) { atomicAdd(&counts[expert], 1u); });
     __syncthreads();
     // Sums of all before, of parts and of tiles; experts are at most half of the threads.
     u32 count = tid < g.experts ? counts[tid] : 0, tiles = (count + g.tile - 1) / g.tile;
@@ -122,11 +136,11 @@ DEVICE void group(const Group& g) {
     }
     if (tid == 0) *g.tile_count = sums[1][31];
     __syncthreads();
-    for (u32 i = tid; i < parts; i += blockDim.x) {
-        u32 place = atomicAdd(&starts[g.chosen[i]], 1u);
-        g.part_of[i] = place;
-        g.row_of[place] = i / g.top_k;
-    }
+    each_part(g, parts, [&](u32 part, u32 expert) {
+        u32 place = atomicAdd(&starts[expert], 1u);
+        g.part_of[part] = place;
+        g.row_of[place] = part / g.top_k;
+    });
 }
 
 extern "C" __global__ void __launch_bounds__(1024) group_parts(const __grid_constant__ Group g) {

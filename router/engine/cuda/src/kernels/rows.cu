@@ -66,8 +66,8 @@ extern "C" __global__ void __launch_bounds__(256) rms_norm(const __grid_constant
 }
 
 struct Rotate {
-    // [rows][(heads + 2 kv heads) head dim]: q, k, v.
-    const float* qkv;
+    // [rows][(heads + 2 kv heads) head dim], f16: q, k, v.
+    const u16* qkv;
     // Null, or norms of q and k: of a head each, or of the whole projection.
     const float* q_norm;
     const float* k_norm;
@@ -86,30 +86,36 @@ struct Rotate {
     float eps, scale;
 };
 
+DEVICE float2 two_f16(const u16* from) {
+    u32 v = *(const u32*)from;
+    return make_float2(f16_to_f32((u16)v), f16_to_f32((u16)(v >> 16)));
+}
+
 DEVICE bool follows(const Rotate& a, u64 row, u64 next) {
     return a.table_of[row] == a.table_of[next] && a.positions[row] + 1 == a.positions[next];
 }
 
-// Values lie token by token within a dimension. The first of up to eight rows whose slots follow each other writes all of them: eight
-// slots in one store where they are a whole eight.
+// Values lie token by token within a dimension. Eight rows whose slots are a whole eight write them in one store, each an eighth of the
+// dimensions; other rows write their own.
 DEVICE void append_values(const Rotate& a, u64 row, u64 block, int slot) {
     const int TOGETHER = 8;
-    int before = slot % TOGETHER;
-    if (before > 0 && row > 0 && follows(a, row - 1, row)) return;
-    int count = 1;
-    while (count < TOGETHER - before && row + count < gridDim.x && follows(a, row + count - 1, row + count)) count++;
+    int at = slot % TOGETHER, lane = threadIdx.x & 31;
+    u64 base = row - at;
+    bool whole = row >= at && base + TOGETHER <= gridDim.x;
+    if (whole) whole = __all_sync(0xffffffff, lane >= TOGETHER - 1 || follows(a, base + lane, base + lane + 1));
     int width = a.kv_heads * a.head_dim, pitch = (a.heads + 2 * a.kv_heads) * a.head_dim;
-    const float* v = a.qkv + row * pitch + (a.heads + a.kv_heads) * a.head_dim;
-    u16* to = a.values + block * width * BLOCK + slot;
-    for (int k = threadIdx.x; k < width; k += blockDim.x) {
-        if (count == TOGETHER) {
-            float x[TOGETHER];
+    const u16* v = a.qkv + (a.heads + a.kv_heads) * a.head_dim;
+    u16* to = a.values + block * width * BLOCK;
+    if (!whole) {
+        for (int k = threadIdx.x; k < width; k += blockDim.x) to[k * BLOCK + slot] = v[row * pitch + k];
+        return;
+    }
+    int share = width / TOGETHER;
+    for (int k = at * share + threadIdx.x; k < (at + 1) * share; k += blockDim.x) {
+        u32 x[TOGETHER];
 #pragma unroll
-            for (int i = 0; i < TOGETHER; i++) x[i] = v[(u64)i * pitch + k];
-            *(uint4*)(to + k * BLOCK) = make_uint4(pack_f16(x[0], x[1]), pack_f16(x[2], x[3]), pack_f16(x[4], x[5]), pack_f16(x[6], x[7]));
-        } else {
-            for (int i = 0; i < count; i++) to[k * BLOCK + i] = f32_to_f16(v[(u64)i * pitch + k]);
-        }
+        for (int i = 0; i < TOGETHER; i++) x[i] = v[(base + i) * pitch + k];
+        *(uint4*)(to + k * BLOCK + slot - at) = make_uint4(x[0] | x[1] << 16, x[2] | x[3] << 16, x[4] | x[5] << 16, x[6] | x[7] << 16);
     }
 }
 
@@ -122,14 +128,17 @@ extern "C" __global__ void __launch_bounds__(256) rotate(const __grid_constant__
     if (position < 0) return;
     int hd = a.head_dim, pairs = hd / 2;
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
-    const float* from = a.qkv + row * (u64)((a.heads + 2 * a.kv_heads) * hd);
+    const u16* from = a.qkv + row * (u64)((a.heads + 2 * a.kv_heads) * hd);
     float whole_q = 1.0f, whole_k = 1.0f;
     if (a.q_norm && a.whole_norm) {
         int begin = 0;
         for (int part = 0; part < 2; part++) {
             int width = (part == 0 ? a.heads : a.kv_heads) * hd;
             float squares = 0.0f;
-            for (int k = threadIdx.x; k < width; k += blockDim.x) squares += from[begin + k] * from[begin + k];
+            for (int k = threadIdx.x * 2; k < width; k += blockDim.x * 2) {
+                float2 x = two_f16(from + begin + k);
+                squares += x.x * x.x + x.y * x.y;
+            }
             (part == 0 ? whole_q : whole_k) = rsqrtf(block_sum(squares, scratch) / width + a.eps);
             begin += width;
         }
@@ -144,14 +153,14 @@ extern "C" __global__ void __launch_bounds__(256) rotate(const __grid_constant__
         int h = min(h_0 + lane / lanes, total - 1);
         bool query = h < a.heads, real = h_0 + lane / lanes < total;
         int kv_head = h - a.heads;
-        const float* x = from + (u64)h * hd;
+        const u16* x = from + (u64)h * hd;
         const float* weight = query ? a.q_norm : a.k_norm;
         float2 u, v;
         if (a.interleaved) {
-            float4 all = *(const float4*)(x + 2 * pair);
-            u = make_float2(all.x, all.z), v = make_float2(all.y, all.w);
+            float2 a_pair = two_f16(x + 2 * pair), b_pair = two_f16(x + 2 * pair + 2);
+            u = make_float2(a_pair.x, b_pair.x), v = make_float2(a_pair.y, b_pair.y);
         } else {
-            u = *(const float2*)(x + pair), v = *(const float2*)(x + pair + pairs);
+            u = two_f16(x + pair), v = two_f16(x + pair + pairs);
         }
         if (weight) {
             float factor = query ? whole_q : whole_k;

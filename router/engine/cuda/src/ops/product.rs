@@ -1,4 +1,4 @@
-use half::bf16;
+use half::{bf16, f16};
 
 use super::{
     Kernel, Module, address, grid, int, launch,
@@ -62,6 +62,8 @@ pub enum Outcome<'a> {
     Add(View<'a, f32>),
     /// Replaced, in bf16.
     Round(View<'a, bf16>),
+    /// Replaced, in f16.
+    Half(View<'a, f16>),
     /// `silu(x . weights) * (x . second)` in bf16.
     Gated {
         second: &'a Matrix,
@@ -114,6 +116,7 @@ struct Raw {
 /// What else than to replace a product does with its outcome, as the kernels know it.
 const ADD: i32 = 1;
 const ROUND: i32 = 2;
+const HALF: i32 = 3;
 
 /// Kernels of one form differ in their tile.
 #[derive(Debug, Clone, Copy)]
@@ -233,6 +236,10 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
             room("the outcome of a rounded product", out, last)?;
             (None, out.as_any(), ROUND)
         }
+        Outcome::Half(out) => {
+            room("the outcome of a rounded product", out, last)?;
+            (None, out.as_any(), HALF)
+        }
         Outcome::Gated { second, out } => {
             if (second.form, second.rows, second.inputs, second.groups) != (form, rows, inputs, groups)
                 || !rows.is_multiple_of(8)
@@ -245,7 +252,7 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
         }
     };
     let gated = second.is_some();
-    if how != ROUND {
+    if how < ROUND {
         room("the outcome of a product", out, last)?;
     }
     if let Some(bias) = bias {
@@ -276,8 +283,8 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
             (at, tokens.div_ceil(VARIANTS[at].tokens))
         }
     };
-    // It writes bf16 in eights.
-    let eights = how != ROUND || (weights.rows.is_multiple_of(8) && pitch.is_multiple_of(8));
+    // It writes halves in eights.
+    let eights = how < ROUND || (weights.rows.is_multiple_of(8) && pitch.is_multiple_of(8));
     let maps = weights.map().filter(|_| at == AT_MANY && eights && device.is_hopper());
     let variant = if maps.is_some() { MOST } else { VARIANTS[at] };
     let blocks_of_tile = tiles.map_or(1, |tiles| tiles.size.tokens().div_ceil(variant.tokens));

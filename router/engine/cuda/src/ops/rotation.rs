@@ -7,7 +7,7 @@ use crate::{BLOCK_TOKENS, CudaError, Device, View};
 #[derive(Debug, Clone, Copy)]
 pub struct Rotation<'a> {
     /// [rows, (heads + 2 kv_heads) head_dim]
-    pub qkv: View<'a, f32>,
+    pub qkv: View<'a, f16>,
     /// Of q and k: `[head_dim]` each, or as long as the projections.
     pub norms: Option<(View<'a, f32>, View<'a, f32>)>,
     /// Cosine and sine, [positions, head_dim / 2].

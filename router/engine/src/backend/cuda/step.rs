@@ -180,7 +180,7 @@ impl CudaBackend {
         let mut begin = 0;
         for projection in &layer.projections {
             let out = work.qkv.range(begin..rows * width)?;
-            projection.multiply(device, work.normed.view(), Outcome::Replace(out), width, rows)?;
+            projection.multiply(device, work.normed.view(), Outcome::Half(out), width, rows)?;
             begin += projection.matrix.rows();
         }
         let (keys, values) = &work.kv[at];

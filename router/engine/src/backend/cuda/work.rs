@@ -25,7 +25,7 @@ pub(super) struct Work {
     /// [rows, hidden]
     pub(super) normed: Buffer<bf16>,
     /// [rows, (heads + 2 kv_heads) head_dim]
-    pub(super) qkv: Buffer<f32>,
+    pub(super) qkv: Buffer<f16>,
     /// [rows, heads * head_dim]
     pub(super) q: Buffer<f16>,
     /// [rows, heads * head_dim]
@@ -135,9 +135,9 @@ impl Lengths {
         let shared = if self.shared { states + self.rows } else { 0 };
         let arena = 4 * (states + shared) + 2 * self.parts * self.hidden;
         let attention = self.attention_rows * self.heads * self.chunks;
-        let numbers = self.qkv + attention * (self.head_dim + 2) + self.gates + self.apart;
+        let numbers = attention * (self.head_dim + 2) + self.gates + self.apart;
         let routing = 4 * self.parts + 4 * self.tiles;
-        let halves = states + 2 * self.q + self.middle + self.sequences * self.hidden;
+        let halves = states + self.qkv + 2 * self.q + self.middle + self.sequences * self.hidden;
         (arena, 4 * (numbers + routing + self.sequences * (self.vocabulary + 4)) + 2 * halves)
     }
 }
