@@ -149,6 +149,7 @@ extern "C" __global__ void __launch_bounds__(256) rotate(const __grid_constant__
     // A lane has two pairs of dimensions that are side by side, a warp as many heads as it has lanes for.
     int lanes = pairs / 2, per_warp = 32 / lanes, total = a.heads + a.kv_heads;
     int pair = lane % lanes * 2;
+#pragma unroll 4
     for (int h_0 = warp * per_warp; h_0 < total; h_0 += warps * per_warp) {
         int h = min(h_0 + lane / lanes, total - 1);
         bool query = h < a.heads, real = h_0 + lane / lanes < total;
