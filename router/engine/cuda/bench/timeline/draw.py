@@ -17,7 +17,7 @@ KINDS = [
     ("attention", "#efb118", ("attention",)),
     ("rows", "#3ca951", ("rms_norm", "rotate", "join", "embed", "silu", "move_rows")),
     ("routing", "#ff725c", ("top_k", "group_parts", "route_few")),
-    ("choice of tokens", "#a463f2", ("argmax", "choose", "sample")),
+    ("choice", "#a463f2", ("argmax", "choose", "sample")),
     ("copies", "#9498a0", ("copy", "mem")),
 ]
 
