@@ -126,7 +126,10 @@ async fn a_full_disk_refuses_those_whose_use_is_limited_and_forgets_nothing() {
     assert!(post("kb").await.status.is_success(), "nothing limits it: it is answered, and counted");
     assert!(gateway.metrics().await.sum("reprise_ledger_unrecorded_total", &[]) > 0.0);
     assert!(gateway.metrics().await.sum("reprise_ledger_failing", &[]) > 0.0);
-    assert!(gateway.log().contains("the ledger cannot be written"));
+    support::wait::eventually("the log tells it", || async {
+        gateway.log().contains("the ledger cannot be written").then_some(())
+    })
+    .await;
 
     // Somebody makes room.
     let pid = gateway.pid().to_string();
