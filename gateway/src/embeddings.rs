@@ -9,11 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use futures::future::try_join_all;
 use http::HeaderMap;
 use reprise_cache::{EmbedError, UnitVector};
-use reprise_openai::{Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage, EmbeddingVector};
+use reprise_openai::{
+    Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage, EmbeddingVector, Usage,
+};
 
 use crate::auth::Caller;
+use crate::charge::Charge;
 use crate::error::ApiError;
-use crate::http::json_body;
+use crate::http::{Facts, json_body};
 use crate::state::SharedState;
 
 const MOST_INPUTS: usize = 256;
@@ -21,15 +24,15 @@ const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 pub async fn embeddings(
     State(state): State<SharedState>,
-    Extension(_caller): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let _slot = std::sync::Arc::clone(&state.slots).try_acquire_owned().map_err(|_| ApiError::busy())?;
-    let body = json_body(&headers, body, &state.config.server).await?;
+    let body = json_body(&headers, body, &state.config().server).await?;
     let request = EmbeddingRequest::from_body(&body)?;
-    let model = &state.config.embedder.model;
-    if request.model != *model {
+    let model = state.config().embedder.model.clone();
+    if request.model != model {
         return Err(ApiError::model_not_found(&request.model));
     }
     let base64 = match request.encoding_format.as_deref() {
@@ -52,6 +55,11 @@ pub async fn embeddings(
     if texts.iter().any(|text| text.is_empty()) {
         return Err(ApiError::invalid("input", "'input' must not hold an empty text."));
     }
+    // Estimated from the text's length: the embedder does not say.
+    let tokens: usize = texts.iter().map(|text| text.len().div_ceil(4)).sum();
+    let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+    let mut charge = Charge::new(&state, &caller);
+    charge.reserve(u64::from(tokens), 0)?;
     let vectors =
         try_join_all(texts.iter().map(|text| memory.embedder.embed(text))).await.map_err(refused)?;
     let data = vectors.iter().enumerate().map(|(index, vector)| Embedding {
@@ -59,16 +67,18 @@ pub async fn embeddings(
         index,
         embedding: encode(vector, base64),
     });
-    let tokens: usize = texts.iter().map(|text| text.len().div_ceil(4)).sum();
-    let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+    charge.answered(&model, Usage::new(tokens, 0));
+    charge.recorded().await?;
     let response = EmbeddingResponse {
         object: "list".to_owned(),
         data: data.collect(),
-        model: model.clone(),
-        // Estimated from the text's length: the embedder does not say.
+        model,
         usage: EmbeddingUsage { prompt_tokens: tokens, total_tokens: tokens },
     };
-    Ok(Json(response).into_response())
+    let facts = Facts { standing: charge.standing(), ..Facts::default() };
+    let mut response = Json(response).into_response();
+    response.extensions_mut().insert(facts);
+    Ok(response)
 }
 
 fn encode(vector: &UnitVector, base64: bool) -> EmbeddingVector {

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use reprise_accounts::{Refused, Scope, What};
 use reprise_openai::{ErrorBody, FieldError, kind};
 use reprise_router::RouteError;
 use reprise_tier::TierError;
@@ -20,12 +21,14 @@ pub struct ApiError {
     /// Boxed: it is the rare case of every result.
     pub body: Box<ErrorBody>,
     pub retry_after: Option<Duration>,
+    /// Asking again cannot help, whatever clients think of the status.
+    pub settled: bool,
 }
 
 impl ApiError {
     #[must_use]
     pub fn new(status: StatusCode, body: ErrorBody) -> Self {
-        Self { status, body: Box::new(body), retry_after: None }
+        Self { status, body: Box::new(body), retry_after: None, settled: false }
     }
 
     #[must_use]
@@ -99,6 +102,14 @@ impl ApiError {
         Self::new(StatusCode::GATEWAY_TIMEOUT, body.with_code("request_timeout"))
     }
 
+    /// 503: what is used could not be recorded.
+    #[must_use]
+    pub fn unrecorded() -> Self {
+        let message = "The use of this request cannot be recorded at the moment, so it is not answered.";
+        let body = ErrorBody::new(kind::OVERLOADED, message).with_code("ledger_unavailable");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, body).retry_after(Some(Duration::from_secs(1)))
+    }
+
     #[must_use]
     pub fn shutting_down() -> Self {
         Self::unavailable("The server is shutting down.", Duration::from_secs(5))
@@ -122,6 +133,45 @@ impl From<AuthError> for ApiError {
                 Self::new(StatusCode::FORBIDDEN, body)
             }
         }
+    }
+}
+
+/// 429, in OpenAI's words.
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        let Refused { scope, what, limit, used, need, retry_after } = refused;
+        let whose = match scope {
+            Scope::Key => "this key",
+            Scope::Tenant => "this tenant",
+        };
+        let again = match retry_after {
+            Some(time) => format!(" Please try again in {} s.", whole_seconds(time)),
+            None if need > limit => " The request is too large for it.".to_owned(),
+            None => String::new(),
+        };
+        let minute = |kind: &str, name: &str| {
+            let message = format!(
+                "Rate limit of {whose} reached on {name} per minute: limit {limit}, used {used}, requested {need}.{again}"
+            );
+            ErrorBody::new(kind, message).with_code("rate_limit_exceeded")
+        };
+        let quota = |limit: String, used: String, need: String| {
+            let message = format!(
+                "You exceeded the budget of {whose}: budget {limit}, used {used}, requested {need}.{again}"
+            );
+            ErrorBody::new("insufficient_quota", message).with_code("insufficient_quota")
+        };
+        let units = |nanos: u64| format!("{:.6}", reprise_accounts::Money::of_nanos(nanos).units());
+        let tokens = |count: u64| format!("{count} tokens");
+        let body = match what {
+            What::RequestsPerMinute => minute("requests", "requests"),
+            What::TokensPerMinute => minute("tokens", "tokens"),
+            What::BudgetTokens => quota(tokens(limit), tokens(used), tokens(need)),
+            What::BudgetMoney => quota(units(limit), units(used), units(need)),
+        };
+        // Budgets last for days: a client that waits for one to begin anew helps nobody.
+        let settled = retry_after.is_none() || matches!(what, What::BudgetTokens | What::BudgetMoney);
+        Self { settled, ..Self::new(StatusCode::TOO_MANY_REQUESTS, body).retry_after(retry_after) }
     }
 }
 
@@ -164,6 +214,10 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         if let Some(time) = self.retry_after {
             headers.insert(RETRY_AFTER, whole_seconds(time).into());
+        }
+        if self.settled {
+            // What OpenAI's clients go by.
+            headers.insert("x-should-retry", http::HeaderValue::from_static("false"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
@@ -216,7 +270,7 @@ fn capitalised(text: &str) -> String {
 
 /// Rounded up, at least 1: 0 would say that it can be tried now.
 fn whole_seconds(time: Duration) -> u64 {
-    time.as_millis().div_ceil(1000).clamp(1, 86_400) as u64
+    time.as_millis().div_ceil(1000).clamp(1, 32 * 86_400) as u64
 }
 
 #[cfg(test)]
@@ -246,6 +300,29 @@ mod tests {
     fn our_own_failures_tell_the_client_nothing_of_the_inside() {
         let error = ApiError::from(&TierError::Internal { message: "at /secret/path".into() });
         assert!(!error.body.message.contains("secret"));
+    }
+
+    #[test]
+    fn a_limit_is_told_in_openais_words() {
+        let refused = Refused {
+            scope: Scope::Key,
+            what: What::TokensPerMinute,
+            limit: 100,
+            used: 90,
+            need: 20,
+            retry_after: Some(Duration::from_secs(7)),
+        };
+        let error = ApiError::from(refused);
+        assert_eq!((error.status.as_u16(), error.body.kind.as_str()), (429, "tokens"));
+        assert_eq!(error.body.code.as_deref(), Some("rate_limit_exceeded"));
+        assert!(error.body.message.ends_with("limit 100, used 90, requested 20. Please try again in 7 s."));
+        let headers = error.into_response().headers().clone();
+        assert_eq!((&headers[RETRY_AFTER], headers.get("x-should-retry")), (&"7".parse().unwrap(), None));
+        let budget = Refused { what: What::BudgetMoney, retry_after: None, ..refused };
+        let error = ApiError::from(budget);
+        assert_eq!(error.body.code.as_deref(), Some("insufficient_quota"));
+        let headers = error.into_response().headers().clone();
+        assert_eq!((headers.get(RETRY_AFTER), &headers["x-should-retry"]), (None, &"false".parse().unwrap()));
     }
 
     #[test]

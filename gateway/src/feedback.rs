@@ -60,7 +60,7 @@ pub async fn feedback(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    let body = json_body(&headers, body, &state.config.server).await?;
+    let body = json_body(&headers, body, &state.config().server).await?;
     let (request_id, opinion) = read(&body)?;
     let record =
         state.decisions.get(&request_id).filter(|record| record.tenant == caller.tenant || caller.admin);

@@ -4,6 +4,7 @@ mod admin;
 mod allocator;
 mod auth;
 mod boot;
+mod charge;
 mod chat;
 mod command;
 mod completions;

@@ -93,6 +93,15 @@ metrics! {
     tier_queued_seconds: GaugeVec = "reprise_tier_queued_seconds", "Predicted wait of a request submitted now.", labels ["tier"];
     tier_kv_used: GaugeVec = "reprise_tier_kv_used_ratio", "Share of the KV memory in use.", labels ["tier"];
     tier_errors: IntCounterVec = "reprise_tier_errors_total", "Generations that failed, by cause.", labels ["tier", "kind"];
+    tier_circuit_open: GaugeVec = "reprise_tier_circuit_open", "1 while a tier is left alone because it failed.", labels ["tier"];
+    tier_retries: IntCounterVec = "reprise_tier_retries_total", "Requests asked again of the same tier.", labels ["tier"];
+    tier_hedges: IntCounterVec = "reprise_tier_hedges_total", "Requests asked a second time because the first had said nothing yet, by which of the two answered.", labels ["tier", "first"];
+    shared_flights: IntCounter = "reprise_shared_flights_total", "Requests that waited for the answer to the same request.";
+    limited: IntCounterVec = "reprise_limited_total", "Requests refused for a limit or a budget.", labels ["limit"];
+    ledger_failing: IntGauge = "reprise_ledger_failing", "1 while the ledger cannot be written.";
+    ledger_unrecorded: IntCounter = "reprise_ledger_unrecorded_total", "Requests answered although their use could not be recorded.";
+    ledger_damaged: IntCounter = "reprise_ledger_damaged_lines_total", "Lines of the ledger that were found damaged at the start.";
+    config_reloads: IntCounterVec = "reprise_config_reloads_total", "Times that the configuration was read again.", labels ["result"];
     replay_runs: IntCounterVec = "reprise_replay_runs_total", "Curation runs reported.", labels ["result"];
     replay_improved: IntCounter = "reprise_replay_improved_total", "Examples that curation improved.";
     replay_tokens: IntCounter = "reprise_replay_tokens_total", "Tokens that curation spent.";
@@ -123,8 +132,14 @@ impl Metrics {
         known(&self.shadow_runs, &["learned", "skipped", "failed"]);
         known(&self.feedback, &["rating", "preference", "corrected"]);
         known(&self.replay_runs, &["ok", "failed"]);
+        known(&self.config_reloads, &["ok", "failed"]);
+        known(&self.limited, &["requests", "tokens", "budget_tokens", "budget_money"]);
         for tier in tiers {
             self.guard_withheld.with_label_values(&[tier]);
+            self.tier_retries.with_label_values(&[tier]);
+            for first in ["true", "false"] {
+                self.tier_hedges.with_label_values(&[tier, first]);
+            }
             for kind in ["overloaded", "not_ready", "deadline", "upstream", "internal"] {
                 self.tier_errors.with_label_values(&[tier, kind]);
             }

@@ -1,19 +1,21 @@
 //! What every handler shares.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use reprise_accounts::Desk;
 use reprise_cache::{Cache, Embedder};
-use reprise_router::{Pool, Router};
+use reprise_router::{Pool, Router, Share};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Keyring;
-use crate::chat::ShadowBudget;
+use crate::chat::{Flights, ShadowBudget};
 use crate::config::Config;
 use crate::decisions::DecisionLog;
 use crate::metrics::Metrics;
@@ -24,8 +26,11 @@ pub type SharedState = Arc<AppState>;
 
 #[derive(Debug)]
 pub struct AppState {
-    pub config: Config,
+    /// Replaced as a whole when the file is read again.
+    pub configuration: ArcSwap<Config>,
     pub keys: Keyring,
+    /// Where every request reserves and settles what it uses.
+    pub desk: Desk,
     /// Tiers come up inside it: a tier that is not there yet is `Loading`.
     pub pool: Pool,
     pub router: Router,
@@ -43,6 +48,12 @@ pub struct AppState {
     pub searches: Arc<Semaphore>,
     /// Work after an answer; more than these is dropped and counted, never queued.
     pub afterwards: Arc<Semaphore>,
+    /// Deterministic requests under way, for those that ask the same.
+    pub flights: Flights,
+    /// Retries, as a share of the requests.
+    pub retries: Share,
+    /// Requests asked twice at once, as a share of all.
+    pub hedges: Share,
     /// What shadow runs may take.
     pub shadow: ShadowBudget,
     /// Tasks that shutdown waits for.
@@ -101,8 +112,14 @@ impl AppState {
     }
 
     #[must_use]
-    pub fn data_dir(&self) -> &Path {
-        &self.config.data_dir
+    pub fn data_dir(&self) -> PathBuf {
+        self.config().data_dir.clone()
+    }
+
+    /// As it is now; a request that needs it twice asks once.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.configuration.load_full()
     }
 }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crate::{ArmState, Context, TokenSeconds};
 
 /// How work is priced.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CostConfig {
     /// Cost of a prefilled token, in decoded tokens. 0.25 is an assumption, not a measurement: prefill is batched and

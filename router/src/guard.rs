@@ -22,9 +22,10 @@ use crate::{ArmKey, ArmState};
 
 /// The parameters of the harm guard. All but `fade`, which is the bandit's discount at the rate of one cluster, are
 /// assumptions: what they do is tested, what they should be is not measured.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardConfig {
+    /// Withhold examples where they were measured to harm.
     pub enabled: bool,
     /// Outcomes of each kind, after fading, from which a comparison counts.
     pub least: f64,
@@ -36,6 +37,7 @@ pub struct GuardConfig {
     pub probe: f64,
     /// Least cosine similarity of a request to its cluster's leader.
     pub radius: f64,
+    /// Of requests, each judged by itself.
     pub clusters: usize,
 }
 

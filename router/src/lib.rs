@@ -8,6 +8,7 @@
 
 mod arm;
 mod bandit;
+mod breaker;
 mod config;
 mod context;
 mod cost;
@@ -21,6 +22,7 @@ mod policies;
 mod pool;
 mod remote;
 mod router;
+mod share;
 mod snapshot;
 mod speed;
 #[cfg(test)]
@@ -28,6 +30,7 @@ mod testing;
 
 pub use arm::{Arm, ArmKey, ArmState};
 pub use bandit::{ArmReport, BanditConfig};
+pub use breaker::{BreakerConfig, Pass};
 pub use config::{ConfigError, RouterConfig};
 pub use context::{Context, TaskFlags};
 pub use cost::CostConfig;
@@ -41,5 +44,6 @@ pub use policies::{Choice, Policy, PolicyKind, Situation, UnknownPolicy};
 pub use pool::{Pool, PoolError};
 pub use remote::{RemoteConfig, RemoteConfigError, RemoteTier, RemoteTimeouts};
 pub use router::{Router, RouterReport};
+pub use share::Share;
 pub use snapshot::{Restored, SnapshotError};
 pub use speed::{TokenSeconds, Took};

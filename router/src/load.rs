@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::ArmState;
 
 /// The parameters of the load bias.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoadConfig {
     /// Score that an arm of cost 1 loses at full load.

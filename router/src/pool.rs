@@ -1,8 +1,9 @@
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use reprise_tier::{SharedTier, Tier, TierState};
 use thiserror::Error;
 
+use crate::breaker::{Breaker, BreakerConfig, Pass};
 use crate::{Arm, ArmKey, ArmState};
 
 /// The tiers that can answer, in order of cost, cheapest first.
@@ -10,6 +11,8 @@ use crate::{Arm, ArmKey, ArmState};
 pub struct Pool {
     members: Vec<Member>,
     default_tier: usize,
+    /// The order in which others are tried after one that failed, if one was given.
+    fallbacks: Option<Vec<usize>>,
 }
 
 #[derive(Debug)]
@@ -17,6 +20,7 @@ struct Member {
     tier: SharedTier,
     /// Keys of its two arms, plain and with examples: shared, since every decision copies them.
     keys: [ArmKey; 2],
+    breaker: Breaker,
 }
 
 /// The tiers do not make a pool.
@@ -28,6 +32,8 @@ pub enum PoolError {
     DuplicateName(String),
     #[error("the default tier \"{0}\" is not in the pool")]
     UnknownDefault(String),
+    #[error("the tier \"{0}\" of the fallbacks is not in the pool")]
+    UnknownFallback(String),
     #[error("the cost of tier \"{0}\" is not between 0 and 1")]
     Cost(String),
 }
@@ -58,7 +64,40 @@ impl Pool {
                 .ok_or_else(|| PoolError::UnknownDefault(name.to_owned()))?,
             None => last,
         };
-        Ok(Self { members: tiers.into_iter().map(Member::new).collect(), default_tier })
+        Ok(Self { members: tiers.into_iter().map(Member::new).collect(), default_tier, fallbacks: None })
+    }
+
+    /// With a circuit breaker like this for every tier.
+    #[must_use]
+    pub fn with_breakers(mut self, config: BreakerConfig) -> Self {
+        self.members.iter_mut().for_each(|member| member.breaker = Breaker::new(config));
+        self
+    }
+
+    /// With these tiers, in this order, as what is tried after one that failed; none: all, see [`Self::fallbacks`].
+    ///
+    /// # Errors
+    /// A name that is not in the pool.
+    pub fn with_fallbacks(mut self, names: &[String]) -> Result<Self, PoolError> {
+        let index = |name: &String| {
+            let found = self.iter().position(|tier| tier.info().name == *name);
+            found.ok_or_else(|| PoolError::UnknownFallback(name.clone()))
+        };
+        let order: Vec<usize> = names.iter().map(index).collect::<Result<_, _>>()?;
+        self.fallbacks = (!order.is_empty()).then_some(order);
+        Ok(self)
+    }
+
+    /// The right to ask this tier now; `None` while its circuit breaker is open.
+    #[must_use]
+    pub fn enter(&self, index: usize, now: Instant) -> Option<Pass> {
+        self.members.get(index)?.breaker.enter(now)
+    }
+
+    /// Its circuit breaker lets no request through.
+    #[must_use]
+    pub fn is_broken(&self, index: usize) -> bool {
+        self.members.get(index).is_some_and(|member| !member.breaker.allows(Instant::now()))
     }
 
     /// The tier that a client's `model` names, by tier name first, then by model id, and its index.
@@ -103,9 +142,10 @@ impl Pool {
     /// Every arm with its tier's present state: what [`Router::decide`](crate::Router::decide) takes.
     #[must_use]
     pub fn arms(&self) -> Vec<ArmState> {
+        let now = Instant::now();
         let states = |(index, member): (usize, &Member)| {
             let (info, pressure) = (member.tier.info(), member.tier.pressure());
-            let ready = member.tier.state() == TierState::Ready;
+            let ready = member.tier.state() == TierState::Ready && member.breaker.allows(now);
             member.keys.each_ref().map(|key| ArmState {
                 arm: Arm { tier: index, examples: key.examples },
                 key: key.clone(),
@@ -118,10 +158,13 @@ impl Pool {
         self.members.iter().enumerate().flat_map(states).collect()
     }
 
-    /// The ready tiers to try after `failed`, best first: dearer ones upwards, so that quality is not lost, then
-    /// cheaper ones downwards.
+    /// The ready tiers to try after `failed`, best first: in the order that was given, or else dearer ones upwards, so that
+    /// quality is not lost, then cheaper ones downwards.
     #[must_use]
     pub fn fallbacks(&self, failed: usize) -> Vec<usize> {
+        if let Some(order) = &self.fallbacks {
+            return order.iter().copied().filter(|index| *index != failed && self.is_ready(*index)).collect();
+        }
         let dearer = failed.saturating_add(1)..self.members.len();
         let cheaper = (0..failed.min(self.members.len())).rev();
         dearer.chain(cheaper).filter(|index| self.is_ready(*index)).collect()
@@ -137,7 +180,7 @@ impl Pool {
     }
 
     fn is_ready(&self, index: usize) -> bool {
-        self.tier(index).is_some_and(|tier| tier.state() == TierState::Ready)
+        self.tier(index).is_some_and(|tier| tier.state() == TierState::Ready) && !self.is_broken(index)
     }
 }
 
@@ -145,6 +188,6 @@ impl Member {
     fn new(tier: SharedTier) -> Self {
         let (name, model) = (Arc::from(tier.info().name.as_str()), Arc::from(tier.info().model.as_str()));
         let key = |examples| ArmKey { tier: Arc::clone(&name), model: Arc::clone(&model), examples };
-        Self { keys: [key(false), key(true)], tier }
+        Self { keys: [key(false), key(true)], breaker: Breaker::new(BreakerConfig::default()), tier }
     }
 }

@@ -17,7 +17,7 @@ impl<T: DeserializeOwned> FromRequest<Admin> for Fields<T> {
 
     async fn from_request(request: Request, admin: &Admin) -> Result<Self, AdminError> {
         let (head, body) = request.into_parts();
-        let object = json_body(&head.headers, body, &admin.app().config.server).await?;
+        let object = json_body(&head.headers, body, &admin.app().config().server).await?;
         let fields = serde_json::from_value(Value::Object(object));
         fields.map(Self).map_err(|error| ApiError::bad_body(error.to_string()).into())
     }

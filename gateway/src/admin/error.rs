@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use reprise_accounts::KeyError;
 use reprise_cache::{CacheError, InvalidTenant};
 use reprise_openai::{ErrorBody, kind};
 
@@ -27,6 +28,8 @@ pub enum AdminError {
     Lease(#[from] LeaseError),
     #[error(transparent)]
     Cache(#[from] CacheError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// It may work in a moment.
     #[error("{0}")]
     Unavailable(String),
@@ -81,6 +84,14 @@ impl From<AdminError> for ApiError {
                 let left = Duration::from_secs(holder.expires_in_s);
                 Self::new(StatusCode::CONFLICT, body).retry_after(Some(left))
             }
+            AdminError::Keys(KeyError::Unknown(_)) => not_found("not_found", message),
+            AdminError::Keys(KeyError::Revoked(_)) => {
+                let body = ErrorBody::new(kind::INVALID_REQUEST, message).with_code("key_revoked");
+                Self::new(StatusCode::CONFLICT, body)
+            }
+            AdminError::Keys(KeyError::Io { .. } | KeyError::Damaged { .. }) => {
+                Self::unavailable("the keys cannot be written", Duration::from_secs(1))
+            }
             AdminError::Cache(CacheError::UnknownExample(_)) => not_found("not_found", message),
             AdminError::Cache(CacheError::Refused(_)) => Self::bad_body(message),
             AdminError::Cache(CacheError::Store(_)) => {
@@ -97,7 +108,7 @@ impl From<AdminError> for ApiError {
 
 impl IntoResponse for AdminError {
     fn into_response(self) -> Response {
-        if matches!(self, Self::Cache(_) | Self::Disk(_) | Self::Task(_)) {
+        if matches!(self, Self::Cache(_) | Self::Disk(_) | Self::Task(_) | Self::Keys(KeyError::Io { .. })) {
             tracing::error!(error = %self, "an admin call failed");
         }
         ApiError::from(self).into_response()

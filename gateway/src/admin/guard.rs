@@ -50,7 +50,7 @@ fn admit(admin: &Admin, peer: Option<SocketAddr>, request: &Request) -> Result<(
 }
 
 fn needs_key(admin: &Admin) -> bool {
-    admin.app().config.auth.admin_key.is_some()
+    admin.app().config().auth.admin_key.is_some()
 }
 
 async fn note_call(

@@ -14,6 +14,7 @@ mod examples;
 mod guard;
 mod import;
 mod journal;
+mod keys;
 mod lease;
 pub mod origin;
 mod outcomes;
@@ -30,6 +31,7 @@ mod runs;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod utility;
 
 use std::io;
@@ -92,6 +94,10 @@ pub fn routes<S: Clone + Send + Sync + 'static>(app: &SharedState) -> axum::Rout
         .route("/examples", get(examples::list).delete(examples::clear))
         .route("/examples/import", post(import::import))
         .route("/examples/{id}", get(examples::show).patch(examples::change).delete(examples::delete))
+        .route("/keys", get(keys::list).post(keys::create))
+        .route("/keys/{id}", get(keys::show).patch(keys::alter).delete(keys::revoke))
+        .route("/keys/{id}/rotate", post(keys::rotate))
+        .route("/usage", get(usage::list))
         .route("/outcomes", get(outcomes::list))
         .route("/utility", get(utility::list).put(utility::install))
         .route("/utility/active", put(utility::activate))
@@ -126,12 +132,12 @@ impl Admin {
 
     /// Blocks.
     fn with_runs<T>(&self, work: impl FnOnce(&mut RunLog) -> io::Result<T>) -> io::Result<T> {
-        work(opened(&mut self.0.runs.lock(), RunLog::open, self.app().data_dir())?)
+        work(opened(&mut self.0.runs.lock(), RunLog::open, &self.app().data_dir())?)
     }
 
     /// Blocks.
     fn with_audit<T>(&self, work: impl FnOnce(&mut AuditLog) -> io::Result<T>) -> io::Result<T> {
-        work(opened(&mut self.0.audit.lock(), AuditLog::open, self.app().data_dir())?)
+        work(opened(&mut self.0.audit.lock(), AuditLog::open, &self.app().data_dir())?)
     }
 
     fn readers(&self) -> Arc<Semaphore> {

@@ -52,7 +52,7 @@ fn overview(admin: &Admin) -> Overview {
         version: env!("CARGO_PKG_VERSION"),
         started_at: app.started_at,
         uptime_s: app.started.elapsed().as_secs(),
-        admin_key: app.config.auth.admin_key.is_some(),
+        admin_key: app.config().auth.admin_key.is_some(),
         tenants: cache.map(|cache| cache.tenants()).unwrap_or_default(),
         requests: Counts::of(&app.metrics),
         latency: Latency::of(records.iter().map(|record| &**record)),

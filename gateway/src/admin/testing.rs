@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
@@ -11,8 +12,9 @@ use axum::response::Response;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
 use jiff::Timestamp;
+use reprise_accounts::{Desk, KeyBook, LedgerOptions};
 use reprise_cache::{Cache, CacheConfig, EmbedError, Embedder, MemoryStore, ModelHash, UnitVector};
-use reprise_router::{Pool, Router};
+use reprise_router::{Pool, Router, Share};
 use reprise_tier::{GenerateRequest, Generation, Pressure, SharedTier, Tier, TierError, TierInfo, TierState};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -104,7 +106,12 @@ impl Fixture {
         };
         let tier: SharedTier = Arc::new(Idle(info));
         let app = Arc::new(AppState {
-            keys: Keyring::new(&config.auth, true).unwrap(),
+            keys: Keyring::new(&config.auth, true, KeyBook::open(&dir.path().join("keys.log")).unwrap())
+                .unwrap(),
+            desk: Desk::open(LedgerOptions::new(dir.path().join("usage"))).unwrap().0,
+            flights: crate::chat::Flights::default(),
+            retries: Share::new(config.resilience.retry_share),
+            hedges: Share::new(config.resilience.hedge_share),
             pool: Pool::new(vec![tier], None).unwrap(),
             router: Router::new(config.router.clone()).unwrap(),
             memory: OnceLock::from(memory),
@@ -121,7 +128,7 @@ impl Fixture {
             abort: CancellationToken::new(),
             started: Instant::now(),
             started_at: Timestamp::now(),
-            config,
+            configuration: ArcSwap::from_pointee(config),
         });
         Self { routes: super::routes(&app), app, dir }
     }

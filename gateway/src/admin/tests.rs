@@ -56,6 +56,45 @@ async fn a_foreign_page_changes_nothing_and_every_change_is_noted() {
 }
 
 #[tokio::test]
+async fn keys_are_made_changed_and_revoked() {
+    let fixture = Fixture::new(None);
+    let new = json!({"name": "n", "tenant": "t", "tiers": ["small"], "limits": {"requests_per_minute": 5}});
+    let (status, made) = fixture.call(Method::POST, "/keys", Some(new)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    assert_eq!((&made["state"], &made["tiers"]), (&json!("active"), &json!(["small"])));
+    assert_eq!(made["limits"], json!({"requests_per_minute": 5, "budget_period": "month"}));
+    let secret = made["secret"].as_str().unwrap();
+    assert!(made["hint"].as_str().unwrap().trim_end_matches('…').len() < secret.len() / 2);
+    let path = format!("/keys/{}", made["id"].as_str().unwrap());
+    let change = json!({"name": "m", "tiers": null, "limits": {"budget_money": 2.5, "budget_period": "day"}});
+    let (_, changed) = fixture.call(Method::PATCH, &path, Some(change)).await;
+    assert_eq!((&changed["name"], &changed["tiers"]), (&json!("m"), &Value::Null), "{changed}");
+    assert_eq!(changed["limits"], json!({"budget_money": 2.5, "budget_period": "day"}));
+    for (body, param) in [
+        (json!({"name": " "}), Some("name")),
+        (json!({"tiers": ["none"]}), Some("tiers")),
+        (json!({"limits": {"budget_money": -1}}), None),
+        (json!({"limits": {"tokens": 1}}), None),
+        (json!({"tenant": "other"}), None),
+    ] {
+        let (status, error) = fixture.call(Method::PATCH, &path, Some(body.clone())).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(error["error"]["param"].as_str(), param, "{body}");
+    }
+    let (_, listed) = fixture.call(Method::GET, "/keys?tenant=other", None).await;
+    assert_eq!(listed["data"], json!([]));
+    let (_, revoked) = fixture.call(Method::DELETE, &path, None).await;
+    assert_eq!(revoked["state"], "revoked");
+    assert_eq!(fixture.call(Method::PATCH, &path, Some(json!({"name": "x"}))).await.0, StatusCode::CONFLICT);
+    assert_eq!(fixture.call(Method::DELETE, "/keys/key_none", None).await.0, StatusCode::NOT_FOUND);
+    let (status, _) =
+        fixture.call(Method::POST, "/keys", Some(json!({"name": "n", "tenant": "admin"}))).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let (_, usage) = fixture.call(Method::GET, "/usage", None).await;
+    assert_eq!(usage["data"], json!([]), "nobody has used anything");
+}
+
+#[tokio::test]
 async fn an_unknown_policy_is_refused_with_the_names_that_are_known() {
     let fixture = Fixture::new(None);
     let (status, body) = fixture.call(Method::PUT, "/router/policy", Some(json!({"policy": "best"}))).await;

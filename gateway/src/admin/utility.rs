@@ -49,7 +49,7 @@ pub async fn install(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Switched>, AdminError> {
-    let body = json_body(&headers, body, &admin.app().config.server).await?;
+    let body = json_body(&headers, body, &admin.app().config().server).await?;
     admin
         .blocking(move |admin| {
             let model: UtilityModel = serde_json::from_value(Value::Object(body))

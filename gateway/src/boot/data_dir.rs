@@ -38,6 +38,18 @@ pub fn router_snapshot(data_dir: &Path) -> PathBuf {
     data_dir.join("router.json")
 }
 
+/// Keys made while the gateway runs.
+#[must_use]
+pub fn keys(data_dir: &Path) -> PathBuf {
+    data_dir.join("keys.log")
+}
+
+/// The ledger's folder.
+#[must_use]
+pub fn usage(data_dir: &Path) -> PathBuf {
+    data_dir.join("usage")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use crate::config::CacheSection;
 use crate::state::{AppState, Memory, SharedState};
 
 pub async fn bring_up(state: SharedState) {
-    if !state.config.cache.enabled {
+    if !state.config().cache.enabled {
         return;
     }
     match load(&state).await {
@@ -34,7 +34,7 @@ pub async fn bring_up(state: SharedState) {
 
 async fn load(state: &SharedState) -> anyhow::Result<Memory> {
     let embedder =
-        embedder::load(&models::puller()?, &state.config.embedder).await.context("the embedder")?;
+        embedder::load(&models::puller()?, &state.config().embedder).await.context("the embedder")?;
     let (state, with) = (state.clone(), Arc::clone(&embedder));
     let cache =
         spawn_blocking(move || open(&state, with.as_ref())).await.context("opening the store died")??;
@@ -43,7 +43,7 @@ async fn load(state: &SharedState) -> anyhow::Result<Memory> {
 
 /// Blocks on the disk, and up to the probe's deadline.
 fn open(state: &AppState, embedder: &dyn Embedder) -> anyhow::Result<Cache> {
-    let folder = data_dir::store(state.data_dir());
+    let folder = data_dir::store(&state.data_dir());
     let (store, recovery) = open_or_recover(&folder, &probe::probe)?;
     match &recovery {
         Recovery::Clean => {}
@@ -61,7 +61,7 @@ fn open(state: &AppState, embedder: &dyn Embedder) -> anyhow::Result<Cache> {
             tracing::warn!(reason, %moved_to, "the store was damaged and is set aside; the cache starts cold");
         }
     }
-    let config = cache_config(&state.config.cache);
+    let config = cache_config(&state.config().cache);
     Ok(Cache::open(config, embedder.model_hash(), embedder.dimensions(), Arc::new(store))?)
 }
 

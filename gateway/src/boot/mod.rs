@@ -9,6 +9,7 @@ mod local;
 mod memory;
 mod models;
 mod probe;
+mod reload;
 mod shutdown;
 mod tiers;
 mod timers;
@@ -17,15 +18,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use reprise_router::{Restored, Router};
+use reprise_accounts::{Desk, KeyBook, LedgerOptions, Opened};
+use reprise_router::{Restored, Router, Share};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Keyring;
-use crate::chat::ShadowBudget;
+use crate::chat::{Flights, ShadowBudget};
 use crate::config::Config;
 use crate::decisions::DecisionLog;
 use crate::http;
@@ -37,14 +40,15 @@ use crate::state::{AppState, Settling, SharedState};
 pub use embedder::load as load_embedder;
 pub use local::engine_config;
 pub use models::{gguf, puller};
+pub use reload::Source;
 
 /// Requests that the decision log keeps.
 const DECISIONS: usize = 4096;
 /// Answers that are learned from at once.
 const AFTERWARDS: usize = 64;
 
-/// Serves until a signal ends it.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
+/// Serves until a signal ends it. `source`: where the configuration was read, to be read again when it changes.
+pub async fn serve(config: Config, source: Option<Source>) -> anyhow::Result<()> {
     shutdown::survive_full_disks()?;
     let data_dir = data_dir::DataDir::take(&config.data_dir)?;
     let listener = TcpListener::bind(config.listen)
@@ -53,12 +57,16 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (state, waiting) = state(config)?;
     let app = http::app(&state);
     tracing::info!(address = %listener.local_addr()?, data_dir = %state.data_dir().display(), "listening");
-    if state.config.auth.keys.is_empty() && state.config.listen.ip().is_loopback() {
+    let open = state.config().auth.keys.is_empty() && state.keys.book().is_empty();
+    if open && state.config().listen.ip().is_loopback() {
         tracing::info!("no keys are configured: every program on this machine may use it");
     }
     tokio::spawn(memory::bring_up(state.clone()));
     tokio::spawn(tiers::bring_up(state.clone(), waiting));
     tokio::spawn(tiers::announce(state.clone()));
+    if let Some(source) = source {
+        tokio::spawn(reload::follow(state.clone(), source));
+    }
     timers::start(&state);
     let serving = tokio::spawn(http::serve(listener, app, state.clone()));
     shutdown::signal().await?;
@@ -76,12 +84,18 @@ fn state(config: Config) -> anyhow::Result<(SharedState, Vec<tiers::Waiting>)> {
     let snapshot = data_dir::router_snapshot(&config.data_dir);
     let (router, restored) = Router::restore(config.router.clone(), &snapshot).context("the router")?;
     report(&restored);
-    let keys = Keyring::new(&config.auth, config.listen.ip().is_loopback()).context("the keys")?;
+    let book = KeyBook::open(&data_dir::keys(&config.data_dir))?;
+    let keys = Keyring::new(&config.auth, config.listen.ip().is_loopback(), book).context("the keys")?;
+    let desk = ledger(&config, &metrics)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let settling = if config.cache.enabled { Settling::default() } else { Settling::settled() };
     let state = AppState {
         keys,
+        desk,
         pool,
+        flights: Flights::default(),
+        retries: Share::new(config.resilience.retry_share),
+        hedges: Share::new(config.resilience.hedge_share),
         router,
         memory: OnceLock::new(),
         settling,
@@ -97,9 +111,33 @@ fn state(config: Config) -> anyhow::Result<(SharedState, Vec<tiers::Waiting>)> {
         abort: CancellationToken::new(),
         started: Instant::now(),
         started_at: Timestamp::now(),
-        config,
+        configuration: ArcSwap::from_pointee(config),
     };
     Ok((Arc::new(state), waiting))
+}
+
+fn ledger(config: &Config, metrics: &Metrics) -> anyhow::Result<Desk> {
+    let options = LedgerOptions {
+        folder: data_dir::usage(&config.data_dir),
+        file_bytes: config.ledger.file_bytes,
+        files: (config.ledger.files > 0).then_some(config.ledger.files),
+        sync: config.ledger.sync,
+    };
+    let (desk, Opened { damage, lost }) = Desk::open(options)?;
+    if damage.lines > 0 {
+        metrics.ledger_damaged.inc_by(damage.lines as u64);
+        tracing::error!(
+            lines = damage.lines,
+            "the ledger is damaged: what stood in these lines is not counted"
+        );
+    }
+    if lost > 0 {
+        tracing::warn!(
+            requests = lost,
+            "requests were cut off by a crash: all that they had reserved counts as used"
+        );
+    }
+    Ok(desk)
 }
 
 fn report(restored: &Restored) {

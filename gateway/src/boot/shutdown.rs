@@ -49,7 +49,7 @@ pub async fn drain(state: &SharedState, serving: JoinHandle<()>) {
         tracing::error!("the accept loop ended in a panic");
     }
     state.tasks.close();
-    let limit = state.config.server.drain_timeout;
+    let limit = state.config().server.drain_timeout;
     if tokio::time::timeout(limit, state.tasks.wait()).await.is_err() {
         tracing::warn!(left = state.tasks.len(), "not all answers ended in time; they are cut off");
         state.abort.cancel();
@@ -59,6 +59,7 @@ pub async fn drain(state: &SharedState, serving: JoinHandle<()>) {
     let keep = spawn_blocking(move || {
         timers::flush(&kept);
         timers::save_router(&kept);
+        kept.desk.close();
     });
     if keep.await.is_err() {
         tracing::error!("keeping what was learned ended in a panic");

@@ -40,7 +40,11 @@ pub fn pool(config: &Config) -> anyhow::Result<(Pool, Vec<Waiting>)> {
         }
     }
     waiting.sort_by(|a, b| a.plan.cost.total_cmp(&b.plan.cost));
-    let pool = Pool::new(tiers, Some(&config.default_tier)).context("the tiers")?;
+    let pool = Pool::new(tiers, Some(&config.default_tier))
+        .and_then(|pool| {
+            pool.with_breakers(config.resilience.breaker).with_fallbacks(&config.resilience.fallback)
+        })
+        .context("the tiers")?;
     Ok((pool, waiting))
 }
 
@@ -94,7 +98,7 @@ pub async fn announce(state: SharedState) {
         tiers = names.join(", "),
         after_s = after.as_secs_f64(),
         "ready on http://{}",
-        state.config.listen
+        state.config().listen
     );
 }
 

@@ -14,7 +14,8 @@ const LOAD: Duration = Duration::from_secs(1);
 
 /// Starts all timers; they end when shutdown begins.
 pub fn start(state: &SharedState) {
-    let cache = &state.config.cache;
+    let config = state.config();
+    let cache = &config.cache;
     every(state, seconds_of(cache.flush_interval_s), flush);
     every(state, seconds_of(cache.maintenance_interval_s), maintain);
     every(state, SNAPSHOT, save_router);
@@ -37,7 +38,7 @@ pub fn flush(state: &AppState) {
 
 /// Blocks on the disk.
 pub fn save_router(state: &AppState) {
-    if let Err(error) = state.router.save(&data_dir::router_snapshot(state.data_dir())) {
+    if let Err(error) = state.router.save(&data_dir::router_snapshot(&state.data_dir())) {
         tracing::warn!(
             error = format!("{:#}", anyhow::Error::from(error)),
             "what the router learned was not saved"

@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 
 use super::directives::Directives;
 use super::exact::{self, ExactKey};
+use super::flight::Flight;
 use super::parse::Ask;
 use super::recall::embedded_text;
 use super::route::Plan;
@@ -37,6 +38,8 @@ pub struct Lesson {
     held_back: Vec<ExampleId>,
     pinned: bool,
     shadow: Option<Shadow>,
+    /// Those who asked the same wait for it.
+    flight: Option<Flight>,
 }
 
 /// An answer that is whole.
@@ -58,8 +61,9 @@ impl Lesson {
         directives: &Directives,
         plan: &Plan,
         key: Option<ExactKey>,
+        flight: Option<Flight>,
     ) -> Self {
-        let remembers = directives.write && trail.state.config.cache.admit;
+        let remembers = directives.write && trail.state.config().cache.admit;
         // Of several answers none is the one to learn from; a biased one is bent to the client's purpose; what is answered
         // where tools were at hand is no pattern for where there are none.
         let exemplary = ask.is_context_free()
@@ -80,6 +84,7 @@ impl Lesson {
             held_back: plan.held_back.clone(),
             pinned: ask.pinned.is_some(),
             shadow: Shadow::wanted(trail, ask, directives),
+            flight,
         }
     }
 
@@ -96,6 +101,7 @@ impl Lesson {
             created_at_ms: now_ms(),
         };
         exact::store(key, stored).await;
+        self.flight = None;
     }
 
     /// After it: the examples get their credit, the answer becomes one.

@@ -1,16 +1,13 @@
 //! Stage 7: a tier answers. The first words are looked at before anything is promised to the client: until then another
 //! tier can take over.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use rand::Rng;
 use reprise_cache::TenantId;
 use reprise_cache::selection::Chosen;
-use reprise_tier::{
-    Event, Finish, GenerateRequest, Generation, SharedTier, TierError, TokenLogprob, ToolCallPiece,
-};
+use reprise_tier::{GenerateRequest, Generation, TierError};
 use sha2::{Digest, Sha256};
 
 use super::compose::compose;
@@ -18,11 +15,14 @@ use super::directives::Directives;
 use super::parse::Ask;
 use super::recall::used;
 use super::route::Plan;
+use super::running::{Running, speaks_against_the_tier};
 use super::trail::Trail;
 use crate::error::{ApiError, tier_error_label};
 
 /// A tier ends each generation by its deadline; this is for one that does not.
 const GRACE: Duration = Duration::from_secs(5);
+/// An upstream that asks for a longer pause is not asked again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What can still be tried for one request.
 #[derive(Debug)]
@@ -33,57 +33,31 @@ pub struct Attempts<'a> {
     deadline: Instant,
     next: Option<Attempt>,
     tried: Vec<usize>,
+    /// How often a tier was asked again.
+    retries: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Attempt {
     tier: usize,
     examples: bool,
-}
-
-/// A generation for each choice, of which the first words have come. Dropping it cancels all.
-#[derive(Debug)]
-pub struct Running {
-    pub tier: SharedTier,
-    /// `None` once it has ended.
-    generations: Vec<Option<Generation>>,
-    /// Who was heard last: the others are asked first, so that none waits for good.
-    heard: usize,
-    /// Events that were taken to have a look.
-    peeked: VecDeque<(usize, Event)>,
-    until: tokio::time::Instant,
-}
-
-/// The next step of one of the choices.
-#[derive(Debug)]
-pub struct Step {
-    pub choice: usize,
-    pub what: What,
-}
-
-#[derive(Debug)]
-pub enum What {
-    /// One of the two may be empty, not both.
-    Piece {
-        text: String,
-        logprobs: Vec<TokenLogprob>,
-    },
-    ToolCall {
-        index: usize,
-        piece: ToolCallPiece,
-    },
-    End(Finish),
+    /// Before it.
+    pause: Duration,
 }
 
 impl<'a> Attempts<'a> {
     pub fn new(trail: &Trail, ask: &'a Ask, directives: &'a Directives, plan: &'a Plan) -> Self {
+        trail.state.retries.earn();
+        trail.state.hedges.earn();
+        let (tier, examples) = (plan.tier, !plan.examples.is_empty());
         Self {
             ask,
             directives,
             examples: &plan.examples,
-            deadline: trail.begun() + trail.state.config.server.request_timeout,
-            next: Some(Attempt { tier: plan.tier, examples: !plan.examples.is_empty() }),
+            deadline: trail.begun() + trail.state.config().server.request_timeout,
+            next: Some(Attempt { tier, examples, pause: Duration::ZERO }),
             tried: Vec::new(),
+            retries: 0,
         }
     }
 
@@ -97,6 +71,8 @@ impl<'a> Attempts<'a> {
             match self.attempt(trail, attempt).await {
                 Ok(running) => {
                     self.next = None;
+                    // The tier has counted the prompt by now.
+                    trail.charge.cover(running.meter.prompt_tokens(), self.ask.most_tokens().unwrap_or(0))?;
                     let info = running.tier.info();
                     let examples = if attempt.examples { self.examples } else { &[] };
                     trail.answering(&info.name, &info.model, examples.iter().map(used).collect());
@@ -116,19 +92,83 @@ impl<'a> Attempts<'a> {
     pub fn broke_off(&mut self, trail: &Trail, running: &Running, error: &TierError) -> bool {
         let failed = trail.state.pool.get(&running.tier.info().name).map(|(index, _)| index);
         if let Some(tier) = failed {
-            self.after(trail, Attempt { tier, examples: false }, error);
+            self.after(trail, Attempt { tier, examples: false, pause: Duration::ZERO }, error);
         }
         self.next.is_some()
     }
 
     async fn attempt(&self, trail: &mut Trail, attempt: Attempt) -> Result<Running, TierError> {
         trail.wait_begins();
-        let first = self.first_words(trail, attempt).await;
+        if !attempt.pause.is_zero() {
+            tokio::time::sleep(attempt.pause).await;
+        }
+        let first = self.guarded(trail, attempt).await;
         trail.wait_ends();
         first
     }
 
-    async fn first_words(&self, trail: &Trail, attempt: Attempt) -> Result<Running, TierError> {
+    /// Behind the tier's circuit breaker.
+    async fn guarded(&self, trail: &mut Trail, attempt: Attempt) -> Result<Running, TierError> {
+        let pass = trail.state.pool.enter(attempt.tier, Instant::now());
+        let broken =
+            || TierError::NotReady { reason: "it failed often and is left alone for a while".to_owned() };
+        let pass = pass.ok_or_else(broken)?;
+        match self.first_words(trail, attempt).await {
+            Ok(mut running) => {
+                running.judge(pass);
+                trail.charge.watch(running.meter.clone(), &running.tier.info().name);
+                Ok(running)
+            }
+            Err(error) => {
+                if speaks_against_the_tier(&error) {
+                    pass.failed(Instant::now());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Of one request, or, where the first says nothing for long, of two: whichever speaks first.
+    async fn first_words(&self, trail: &mut Trail, attempt: Attempt) -> Result<Running, TierError> {
+        let first = self.submit(trail, attempt)?;
+        let name = first.tier.info().name.clone();
+        trail.charge.watch(first.meter.clone(), &name);
+        let hedge_after = trail
+            .state
+            .config()
+            .tiers
+            .iter()
+            .find(|tier| tier.name() == name)
+            .and_then(|tier| tier.hedge_after());
+        let mut first = pin!(first.speaking());
+        let Some(hedge_after) = hedge_after else { return first.await };
+        tokio::select! {
+            biased;
+            spoken = &mut first => return spoken,
+            () = tokio::time::sleep(hedge_after) => {}
+        }
+        if !trail.state.hedges.take() {
+            return first.await;
+        }
+        let Ok(second) = self.submit(trail, attempt) else { return first.await };
+        let mut second = pin!(second.speaking());
+        let (spoken, by_first) = tokio::select! {
+            biased;
+            spoken = &mut first => match spoken {
+                Ok(running) => (Ok(running), true),
+                Err(_) => (second.await, false),
+            },
+            spoken = &mut second => match spoken {
+                Ok(running) => (Ok(running), false),
+                Err(_) => (first.await, true),
+            },
+        };
+        let label = if by_first { "true" } else { "false" };
+        trail.state.metrics.tier_hedges.with_label_values(&[name.as_str(), label]).inc();
+        spoken
+    }
+
+    fn submit(&self, trail: &Trail, attempt: Attempt) -> Result<Running, TierError> {
         let tier = trail.state.pool.tier(attempt.tier).cloned();
         let tier = tier.ok_or_else(|| TierError::Internal { message: "no such tier".to_owned() })?;
         let request = self.request(trail, attempt);
@@ -137,19 +177,10 @@ impl<'a> Attempts<'a> {
             let (text, choice) = (index / self.ask.choices, index % self.ask.choices);
             request.text = self.ask.texts.get(text as usize).cloned();
             request.sampling.seed = request.sampling.seed.map(|seed| seed_of(seed, choice));
-            tier.submit(request).map(Some)
+            tier.submit(request)
         });
-        let generations = generations.collect::<Result<Vec<_>, _>>()?;
-        let until = (self.deadline + GRACE).into();
-        let mut running = Running { tier, generations, heard: 0, peeked: VecDeque::new(), until };
-        loop {
-            let (choice, event) = running.event().await?;
-            let speaks = !matches!(&event, Event::Started { .. });
-            running.peeked.push_back((choice, event));
-            if speaks {
-                return Ok(running);
-            }
-        }
+        let generations = generations.collect::<Result<Vec<Generation>, _>>()?;
+        Ok(Running::new(tier, generations, self.ask.choices, self.deadline + GRACE))
     }
 
     fn request(&self, trail: &Trail, attempt: Attempt) -> GenerateRequest {
@@ -185,15 +216,41 @@ impl<'a> Attempts<'a> {
             return;
         }
         self.tried.push(failed.tier);
+        self.next =
+            self.fallback(trail, failed, error, too_long).or_else(|| self.retry(trail, failed, error));
+    }
+
+    fn fallback(&self, trail: &Trail, failed: Attempt, error: &TierError, too_long: bool) -> Option<Attempt> {
+        let pool = &trail.state.pool;
         if self.ask.pinned.is_some() || !error.another_tier_may_help() {
-            return;
+            return None;
         }
         let context = |tier: usize| pool.tier(tier).map_or(0, |tier| tier.info().context_length);
         let fits = |tier: &usize| !too_long || context(*tier) > context(failed.tier);
         let able = |tier: &usize| pool.tier(*tier).is_some_and(|tier| self.ask.suits(tier.info()));
         let fallbacks = pool.fallbacks(failed.tier).into_iter();
         let next = fallbacks.filter(|tier| !self.tried.contains(tier)).filter(fits).find(able);
-        self.next = next.map(|tier| Attempt { tier, examples: failed.examples });
+        next.map(|tier| Attempt { tier, examples: failed.examples, pause: Duration::ZERO })
+    }
+
+    /// The same remote tier again, after a pause, if that is all that is left and a passing fault.
+    fn retry(&mut self, trail: &Trail, failed: Attempt, error: &TierError) -> Option<Attempt> {
+        let TierError::Upstream { status, retry_after, .. } = error else { return None };
+        let passing = status.is_none_or(|status| status >= 500 || matches!(status, 408 | 429));
+        let config = &trail.state.config().resilience;
+        let tier = trail.state.pool.tier(failed.tier).filter(|tier| tier.info().remote)?;
+        if !passing || self.retries >= config.retries || retry_after.is_some_and(|time| time > LONGEST_PAUSE)
+        {
+            return None;
+        }
+        let backoff = config.retry_backoff.mul_f64(2_f64.powi(self.retries.cast_signed()));
+        let pause = backoff.mul_f64(rand::rng().random_range(0.5..1.5)).max(retry_after.unwrap_or_default());
+        if Instant::now() + pause >= self.deadline || !trail.state.retries.take() {
+            return None;
+        }
+        self.retries += 1;
+        trail.state.metrics.tier_retries.with_label_values(&[&tier.info().name]).inc();
+        Some(Attempt { pause, ..failed })
     }
 }
 
@@ -201,67 +258,6 @@ impl<'a> Attempts<'a> {
 pub fn scope_of(tenant: &TenantId) -> u64 {
     let digest = Sha256::digest(tenant.as_str());
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-impl Running {
-    #[must_use]
-    pub fn choices(&self) -> usize {
-        self.generations.len()
-    }
-
-    /// The next piece of a choice, or the end of one. Not to be called once all have ended.
-    ///
-    /// # Errors
-    /// The tier's, or [`TierError::DeadlineExceeded`] if it does not keep its deadline. No choice goes on after it.
-    pub async fn step(&mut self) -> Result<Step, TierError> {
-        loop {
-            let (choice, event) = match self.peeked.pop_front() {
-                Some(peeked) => peeked,
-                None => self.event().await?,
-            };
-            let what = match event {
-                Event::Started { .. } => continue,
-                Event::Delta { text, logprobs } if text.is_empty() && logprobs.is_empty() => continue,
-                Event::Delta { text, logprobs } => What::Piece { text, logprobs },
-                Event::ToolCall { index, piece } => What::ToolCall { index, piece },
-                Event::Finished(finish) => What::End(finish),
-            };
-            return Ok(Step { choice, what });
-        }
-    }
-
-    async fn event(&mut self) -> Result<(usize, Event), TierError> {
-        let until = self.until;
-        let next = poll_fn(|context| self.poll(context));
-        tokio::time::timeout_at(until, next).await.unwrap_or(Err(TierError::DeadlineExceeded))
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(usize, Event), TierError>> {
-        let count = self.generations.len();
-        let mut open = false;
-        for choice in (1..=count).map(|ahead| (self.heard + ahead) % count) {
-            let Some(place) = self.generations.get_mut(choice) else { continue };
-            let Some(generation) = place else { continue };
-            open = true;
-            let Poll::Ready(event) = generation.poll_next(context) else { continue };
-            self.heard = choice;
-            return Poll::Ready(match event {
-                Some(Ok(event)) => {
-                    if matches!(event, Event::Finished(_)) {
-                        *place = None;
-                    }
-                    Ok((choice, event))
-                }
-                Some(Err(error)) => Err(error),
-                None => Err(no_end()),
-            });
-        }
-        if open { Poll::Pending } else { Poll::Ready(Err(no_end())) }
-    }
-}
-
-fn no_end() -> TierError {
-    TierError::Internal { message: "the generation has no end".to_owned() }
 }
 
 /// The first choice is what the seed alone would give; the others draw otherwise, and the same again.

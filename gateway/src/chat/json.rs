@@ -6,8 +6,9 @@ use reprise_tier::{Finish, TierError};
 use super::afterwards::{Lesson, Whole};
 use super::answer::{joined, reason_text, usage_of};
 use super::dialect::{Dialect, Written};
-use super::generate::{Attempts, Running, Step, What};
+use super::generate::Attempts;
 use super::parse::Ask;
+use super::running::{Running, Step, What};
 use super::trail::Trail;
 use crate::error::{ApiError, tier_error_label};
 
@@ -36,6 +37,8 @@ pub async fn answer(
                     model: info.model.clone(),
                     with_examples: trail.facts().examples > 0,
                 };
+                trail.charge.answered(&whole.tier, whole.usage);
+                trail.charge.recorded().await?;
                 lesson.store(&whole).await;
                 let head = dialect.head(trail.created_second(), &whole.model);
                 let body = dialect.whole(head, choices, whole.usage).map_err(|error| {

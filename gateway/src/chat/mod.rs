@@ -18,6 +18,7 @@ mod dialect;
 mod directives;
 mod exact;
 mod fields;
+mod flight;
 mod form;
 #[cfg(test)]
 mod form_tests;
@@ -26,7 +27,10 @@ mod json;
 mod parse;
 mod pipeline;
 mod recall;
+#[cfg(test)]
+mod resilience_tests;
 mod route;
+mod running;
 mod sampling;
 #[cfg(test)]
 pub mod scripted;
@@ -47,6 +51,7 @@ use serde_json::{Map, Value};
 pub use answer::told;
 pub use completion::{ChatDialect, push};
 pub use dialect::{Dialect, Events, Head, Written};
+pub use flight::Flights;
 pub use parse::Ask;
 pub use recall::embedded_text;
 pub use shadow::Budget as ShadowBudget;

@@ -40,6 +40,8 @@ pub struct Ask {
     pub include_usage: bool,
     /// The field that no local tier can honour, if there is one.
     pub remote_only: Option<String>,
+    /// Names of the only tiers that may answer; `None`: all may.
+    pub allowed: Option<Arc<[String]>>,
     /// The body as it was sent.
     pub body: Arc<Map<String, Value>>,
 }
@@ -107,10 +109,36 @@ impl Ask {
             stream: request.stream.unwrap_or(false),
             include_usage: include_usage(&request.stream_options, request.stream)?,
             remote_only,
+            allowed: None,
             body: Arc::new(body),
         };
         ask.check_tiers(pool)?;
         Ok(ask)
+    }
+
+    /// Only these tiers may answer.
+    ///
+    /// # Errors
+    /// The client named another, or none of them can: to it, others are not there.
+    pub fn restrict(&mut self, tiers: &[String], pool: &Pool) -> Result<(), ApiError> {
+        self.allowed = Some(tiers.into());
+        if let Some(tier) =
+            self.pinned.and_then(|index| pool.tier(index)).filter(|tier| !self.may(tier.info()))
+        {
+            let named = self.body.get("model").and_then(Value::as_str);
+            return Err(ApiError::model_not_found(named.unwrap_or(&tier.info().name)));
+        }
+        self.check_tiers(pool)
+    }
+
+    fn may(&self, tier: &TierInfo) -> bool {
+        self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&tier.name))
+    }
+
+    /// The most tokens that all answers together can have; `None`: nobody limited them.
+    #[must_use]
+    pub fn most_tokens(&self) -> Option<u64> {
+        Some(u64::from(self.max_tokens?) * u64::from(self.generations()))
     }
 
     /// Some tier that may answer can.
@@ -119,8 +147,10 @@ impl Ask {
             Some(tier) => pool.tier(tier).is_some_and(|tier| self.suits(tier.info())),
             None => pool.iter().any(|tier| self.suits(tier.info())),
         };
+        let none_allowed = || pool.iter().all(|tier| !self.may(tier.info()));
         match &self.remote_only {
             _ if possible => Ok(()),
+            None if none_allowed() => Err(ApiError::model_not_found("auto")),
             Some(field) => Err(ApiError::unsupported(
                 field,
                 format!("Unsupported parameter: '{field}' is not supported with this model."),
@@ -132,11 +162,11 @@ impl Ask {
         }
     }
 
-    /// True if a tier can do all that is asked: fields that only a remote one may know, and texts, which are gone on with
+    /// True if a tier may answer and can do all that is asked: fields that only a remote one may know, and texts, which are gone on with
     /// only here, where no server stands between the text and the model.
     #[must_use]
     pub fn suits(&self, tier: &TierInfo) -> bool {
-        if tier.remote { self.texts.is_empty() } else { self.remote_only.is_none() }
+        self.may(tier) && if tier.remote { self.texts.is_empty() } else { self.remote_only.is_none() }
     }
 
     /// Answers in all.

@@ -18,9 +18,11 @@ use super::afterwards::Lesson;
 use super::answer::{reason_text, stored_usage, usage_of};
 use super::dialect::{Dialect, Written};
 use super::directives::Directives;
-use super::generate::{Attempts, Running};
+use super::flight::{self, Waited};
+use super::generate::Attempts;
 use super::parse::Ask;
 use super::route::plan;
+use super::running::Running;
 use super::stream::Writing;
 use super::trail::{Stage, Trail};
 use super::{Read, exact, json};
@@ -58,30 +60,60 @@ pub async fn run(
 ) -> Result<Reply, ApiError> {
     trail.take_slot()?;
     let directives = Directives::read(headers)?;
-    let body = json_body(headers, body, &trail.state.config.server).await?;
+    let body = json_body(headers, body, &trail.state.config().server).await?;
     let begun = Instant::now();
-    let (ask, dialect) = parse(trail, headers, body, looks_up, read).await?;
+    let (mut ask, dialect) = parse(trail, headers, body, looks_up, read).await?;
     trail.time(Stage::Parse, begun.elapsed());
+    if let Some(tiers) = trail.caller.tiers() {
+        ask.restrict(tiers, &trail.state.pool)?;
+    }
     if ask.pinned.is_some() {
         trail.pin();
     }
-    let deadline = Instant::now() + trail.state.config.decision_deadline;
+    if ask.max_tokens.is_none() && trail.charge.limits_tokens() {
+        ask.max_tokens = Some(trail.state.config().auth.default_max_tokens);
+    }
     let (key, stored) = exact::find(trail, &ask, &directives);
+    let (stored, flight) = match stored {
+        None => match flight::join(trail, &ask, &directives, key.as_ref()).await {
+            Waited::Answered(stored) => (Some(stored), None),
+            Waited::Alone(flight) => (None, flight),
+        },
+        stored => (stored, None),
+    };
     if let Some(stored) = stored {
+        trail.charge.reserve(0, 0)?;
         return Ok(repeat(trail, &ask, dialect, &stored));
     }
+    let (prompt, most) = reservation(trail, &ask);
+    trail.charge.reserve(prompt, most)?;
+    let deadline = Instant::now() + trail.state.config().decision_deadline;
     let plan = plan(trail, &ask, &directives, deadline).await?;
+    let examples: u32 = plan.examples.iter().map(|example| example.tokens).sum();
+    trail.charge.cover(prompt + u64::from(examples), most)?;
     if let Some(nearest) = plan.reuse.as_ref().filter(|_| ask.is_plain()) {
         return Ok(reuse(trail, &ask, dialect, nearest));
     }
-    let lesson = Lesson::new(trail, &ask, &directives, &plan, key);
+    let lesson = Lesson::new(trail, &ask, &directives, &plan, key, flight);
     let mut attempts = Attempts::new(trail, &ask, &directives, &plan);
     if ask.stream {
         let running = Box::new(attempts.start(trail).await?);
+        trail.charge.recorded().await?;
         return Ok(Reply::Stream { running, dialect, each: ask.choices, lesson: Box::new(lesson) });
     }
     let (body, finish) = json::answer(trail, &ask, &*dialect, &mut attempts, lesson).await?;
     Ok(Reply::Json { body, finish })
+}
+
+/// Tokens of prompt and completion to reserve. Where they are not limited it is enough for most, so that the ledger need not be
+/// waited for a second time.
+fn reservation(trail: &Trail, ask: &Ask) -> (u64, u64) {
+    let (prompt, most) = (u64::from(ask.estimated_tokens()), ask.most_tokens());
+    if trail.charge.limits_tokens() {
+        return (prompt, most.unwrap_or(0));
+    }
+    let assumed = || u64::from(trail.state.config().auth.default_max_tokens) * u64::from(ask.generations());
+    (2 * prompt + 64, most.unwrap_or_else(assumed))
 }
 
 async fn parse(

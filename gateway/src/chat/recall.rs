@@ -154,7 +154,8 @@ impl Search {
 }
 
 fn selection_config(trail: &Trail, directives: &Directives) -> SelectionConfig {
-    let cache = &trail.state.config.cache;
+    let config = trail.state.config();
+    let cache = &config.cache;
     let allowed = directives.max_examples.map_or(usize::MAX, |count| count as usize);
     SelectionConfig {
         top_k: cache.top_k,

@@ -1,11 +1,12 @@
 //! Stage 5: which tier, and with which examples. Cache and router have one deadline together; when they are late or fail
 //! the request goes straight to the default tier: they may only help.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reprise_cache::selection::Chosen;
 use reprise_cache::{ExampleId, UnitVector};
 use reprise_router::{Action, ArmState, Context, Decision, RouteError, TaskFlags};
+use reprise_tier::Priority;
 
 use super::directives::Directives;
 use super::parse::Ask;
@@ -40,7 +41,7 @@ pub async fn plan(
         Ok(recalled) => recalled,
         Err(late) => {
             trail.went_straight(late);
-            return straight(trail, ask);
+            return straight(trail, ask, directives);
         }
     };
     let begun = Instant::now();
@@ -103,7 +104,8 @@ fn decide(
         pinned_tier: ask.pinned,
         max_examples: directives.max_examples,
     };
-    trail.state.router.decide(&context, &arms(trail, ask), Instant::now(), &mut rand::rng())
+    let arms = patient(trail, ask, directives, arms(trail, ask))?;
+    trail.state.router.decide(&context, &arms, Instant::now(), &mut rand::rng())
 }
 
 /// Those of the tiers that can do what is asked.
@@ -114,11 +116,36 @@ fn arms(trail: &Trail, ask: &Ask) -> Vec<ArmState> {
     arms
 }
 
+/// Those behind which the request would not wait for too long, as predicted; if that is none, when to come back.
+fn patient(
+    trail: &Trail,
+    ask: &Ask,
+    directives: &Directives,
+    arms: Vec<ArmState>,
+) -> Result<Vec<ArmState>, RouteError> {
+    if directives.priority == Priority::Batch {
+        return Ok(arms);
+    }
+    let config = trail.state.config();
+    let left = (trail.begun() + config.server.request_timeout).saturating_duration_since(Instant::now());
+    let longest = config.resilience.longest_wait.min(left).as_secs_f64();
+    let possible = |state: &&ArmState| state.ready && ask.pinned.is_none_or(|tier| tier == state.arm.tier);
+    let waits = arms.iter().filter(possible).map(|state| state.pressure.queued_seconds);
+    let shortest = waits.filter(|wait| wait.is_finite()).reduce(f64::min).unwrap_or(0.0);
+    if shortest > longest {
+        let retry_after = Duration::from_secs_f64((shortest - longest).clamp(1.0, 3600.0));
+        return Err(RouteError::Saturated { retry_after });
+    }
+    let bearable = |state: &ArmState| !possible(&state) || state.pressure.queued_seconds <= longest;
+    Ok(arms.into_iter().filter(bearable).collect())
+}
+
 /// The tier that the client named, else the default one, without examples.
-fn straight(trail: &Trail, ask: &Ask) -> Result<Plan, ApiError> {
+fn straight(trail: &Trail, ask: &Ask, directives: &Directives) -> Result<Plan, ApiError> {
     let pool = &trail.state.pool;
-    let suits = |tier: &usize| pool.tier(*tier).is_some_and(|tier| ask.suits(tier.info()));
-    let able = || arms(trail, ask).iter().find(|state| state.ready).map(|state| state.arm.tier);
-    let tier = ask.pinned.or_else(|| pool.straight().filter(suits)).or_else(able);
+    let arms = patient(trail, ask, directives, arms(trail, ask))?;
+    let able = |tier: usize| arms.iter().any(|state| state.ready && state.arm.tier == tier);
+    let first = || arms.iter().find(|state| state.ready).map(|state| state.arm.tier);
+    let tier = ask.pinned.or_else(|| pool.straight().filter(|tier| able(*tier))).or_else(first);
     tier.map(|tier| Plan { tier, ..Plan::default() }).ok_or_else(|| RouteError::NotReady.into())
 }

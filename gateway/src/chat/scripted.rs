@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
@@ -13,8 +14,9 @@ use axum::http::Request;
 use axum::response::Response;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use reprise_accounts::{Desk, KeyBook, LedgerOptions};
 use reprise_cache::{Cache, CacheConfig, EmbedError, Embedder, MemoryStore, ModelHash, UnitVector};
-use reprise_router::{PolicyKind, Pool, Router};
+use reprise_router::{PolicyKind, Pool, Router, Share};
 use reprise_tier::{
     Event, EventSender, Finish, FinishReason, GenerateRequest, Generation, LikelyToken, Pressure, SharedTier,
     Tier, TierError, TierInfo, TierState, Timings, TokenLogprob, Usage, call_begins, call_goes_on, channel,
@@ -58,6 +60,8 @@ pub struct Scripted {
     pub asked: Mutex<Vec<GenerateRequest>>,
     /// Of generations that hang.
     pub hanging: Mutex<Vec<EventSender>>,
+    /// Predicted wait, in seconds.
+    pub queued_seconds: Mutex<f64>,
 }
 
 impl Scripted {
@@ -70,7 +74,13 @@ impl Scripted {
             remote: false,
         };
         let script = Mutex::new(script.iter().cloned().collect());
-        Arc::new(Self { info, script, asked: Mutex::default(), hanging: Mutex::default() })
+        Arc::new(Self {
+            info,
+            script,
+            asked: Mutex::default(),
+            hanging: Mutex::default(),
+            queued_seconds: Mutex::default(),
+        })
     }
 
     fn next(&self) -> Play {
@@ -152,7 +162,7 @@ impl Tier for Scripted {
     }
 
     fn pressure(&self) -> Pressure {
-        Pressure::default()
+        Pressure { queued_seconds: *self.queued_seconds.lock(), queue_capacity: 64, ..Pressure::default() }
     }
 
     fn block_tokens(&self, _: &str, _: &str) -> u32 {
@@ -220,8 +230,13 @@ impl Stage {
         let memory = Memory { cache: Arc::new(cache.unwrap()), embedder };
         let tiers = tiers.iter().map(|tier| Arc::clone(tier) as SharedTier).collect();
         let state = Arc::new(AppState {
-            keys: Keyring::new(&config.auth, true).unwrap(),
-            pool: Pool::new(tiers, None).unwrap(),
+            keys: Keyring::new(&config.auth, true, KeyBook::open(&dir.path().join("keys.log")).unwrap())
+                .unwrap(),
+            desk: Desk::open(LedgerOptions::new(dir.path().join("usage"))).unwrap().0,
+            flights: crate::chat::Flights::default(),
+            retries: Share::new(config.resilience.retry_share),
+            hedges: Share::new(config.resilience.hedge_share),
+            pool: Pool::new(tiers, None).unwrap().with_breakers(config.resilience.breaker),
             router: Router::new(config.router.clone()).unwrap(),
             memory: OnceLock::from(memory),
             settling: Settling::settled(),
@@ -237,7 +252,7 @@ impl Stage {
             abort: CancellationToken::new(),
             started: Instant::now(),
             started_at: Timestamp::now(),
-            config,
+            configuration: ArcSwap::from_pointee(config),
         });
         Self { app: http::app(&state), state, _dir: dir }
     }

@@ -77,7 +77,8 @@ impl Shadow {
             && ask.is_plain()
             && ask.sampling.logit_bias.is_empty()
             && directives.read
-            && directives.write;
+            && directives.write
+            && state.pool.iter().last().is_some_and(|judge| ask.suits(judge.info()));
         if state.shadow.is_off() || !fit {
             return None;
         }

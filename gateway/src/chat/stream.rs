@@ -13,7 +13,7 @@ use reprise_tier::{Finish, TierError};
 use super::afterwards::{Lesson, Whole};
 use super::answer::{joined, reason_text, usage_of};
 use super::dialect::{Dialect, Events};
-use super::generate::{Running, Step, What};
+use super::running::{Running, Step, What};
 use super::trail::Trail;
 use crate::error::{ApiError, tier_error_label};
 use crate::state::SharedState;
@@ -119,6 +119,12 @@ impl Writing {
             model: info.model.clone(),
             with_examples: self.with_examples,
         };
+        if let Some(trail) = &mut self.trail {
+            trail.charge.answered(&whole.tier, whole.usage);
+            if let Err(error) = trail.charge.recorded().await {
+                return self.refuse(error);
+            }
+        }
         // Before the end is told: the same request right after it is to find it.
         if let Some(lesson) = &mut self.lesson {
             lesson.store(&whole).await;
@@ -131,6 +137,14 @@ impl Writing {
         if let Some(lesson) = self.lesson.take() {
             lesson.learn(whole);
         }
+    }
+
+    /// The answer is whole, and may not be given away.
+    fn refuse(&mut self, error: ApiError) {
+        if let Some(trail) = self.trail.take() {
+            trail.fail(error.status, error.body.message.clone());
+        }
+        self.writer.error(error);
     }
 
     fn break_off(&mut self, error: &TierError) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use reprise_accounts::Outcome;
 use reprise_openai::Usage;
 use reprise_router::{ArmKey, Decision, Exclusion, Took};
 use reprise_tier::Finish;
@@ -13,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::recall::Recalled;
 use crate::auth::Caller;
+use crate::charge::Charge;
 use crate::decisions::{CacheStatus, DecisionRecord, Timings, UsedExample};
 use crate::error::ApiError;
 use crate::http::{Facts, RequestInfo};
@@ -36,6 +38,8 @@ pub enum Stage {
 pub struct Trail {
     pub state: SharedState,
     pub caller: Caller,
+    /// What it may use and used.
+    pub charge: Charge,
     info: RequestInfo,
     /// The label of the route.
     endpoint: &'static str,
@@ -77,6 +81,7 @@ impl Trail {
             admitted: None,
         };
         Self {
+            charge: Charge::new(&state, &caller),
             state,
             caller,
             info,
@@ -237,6 +242,7 @@ impl Trail {
             examples: self.record.examples.len(),
             similarity: self.record.similarity,
             waited: self.waited,
+            standing: self.charge.standing(),
             counts_itself: true,
         }
     }
@@ -245,6 +251,10 @@ impl Trail {
     pub fn finish(mut self, usage: Usage, reason: &'static str, finish: Option<&Finish>) {
         self.record.usage = Some(usage);
         self.record.finish_reason = Some(reason);
+        match (&self.record.tier, finish) {
+            (Some(tier), Some(_)) => self.charge.answered(tier, usage),
+            _ => self.charge.hit(),
+        }
         if let (Some(finish), Some(tier)) = (finish, self.record.tier.clone()) {
             self.computed(&tier, usage, finish);
         }
@@ -294,6 +304,7 @@ impl Trail {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        self.charge.ended(if status == CLIENT_CLOSED { Outcome::Cancelled } else { Outcome::Failed });
         let took = self.info.begun.elapsed();
         let cache = self.record.cache;
         // A hit was computed by no tier.

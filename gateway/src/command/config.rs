@@ -16,6 +16,8 @@ pub enum ConfigCommand {
     Check(File),
     /// Print what is in force, with every default. Secrets are not printed.
     Print(File),
+    /// Print every key with its type, default and meaning, as Markdown.
+    Reference,
 }
 
 #[derive(Debug, clap::Args)]
@@ -33,6 +35,7 @@ impl ConfigCommand {
                 memory(&config)?;
                 println!("the configuration holds");
             }
+            Self::Reference => print!("{}", Config::reference()?),
             Self::Print(file) => print!("{}", Config::print(file.config.as_deref())?),
         }
         Ok(())

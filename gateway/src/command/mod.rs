@@ -2,6 +2,7 @@
 
 mod bench;
 mod config;
+mod keys;
 mod models;
 mod serve;
 mod store;
@@ -29,6 +30,8 @@ enum Action {
     /// Check or print a configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Make, list, rotate, limit and revoke the keys of a running gateway's clients.
+    Keys(keys::Keys),
     /// Look into the store of a gateway that is not running.
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -43,6 +46,7 @@ impl Command {
             Action::Serve(serve) => serve.run(),
             Action::Models(models) => models.run(),
             Action::Config(config) => config.run(),
+            Action::Keys(keys) => keys.run(),
             Action::Store(store) => store.run(),
             Action::Bench(bench) => bench.run(),
         }

@@ -25,11 +25,12 @@ pub struct Serve {
 impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         let overrides = Overrides { listen: self.listen, data_dir: self.data_dir };
-        let config = Config::load(self.config.as_deref(), overrides)?;
+        let config = Config::load(self.config.as_deref(), overrides.clone())?;
+        let source = self.config.map(|file| boot::Source { file, overrides });
         super::log(self.log_json);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no async runtime")?;
-        let served = runtime.block_on(boot::serve(config));
+        let served = runtime.block_on(boot::serve(config, source));
         // Whatever still blocks a thread, such as a download, is not waited for.
         runtime.shutdown_background();
         served

@@ -3,19 +3,25 @@
 mod print;
 mod raw;
 mod read;
+mod reference;
+mod reload;
 mod secret;
 mod suggest;
 mod tier;
 mod validate;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use reprise_router::RouterConfig;
+use reprise_accounts::Limits;
+use reprise_router::{BreakerConfig, RouterConfig};
 use secrecy::SecretString;
 
-pub use raw::{CacheSection, EmbedderSection};
+use raw::RawConfig;
+pub use raw::{CacheSection, EmbedderSection, LedgerSection, Unwritable};
 pub use read::ConfigError;
 pub use tier::{LocalPlan, RemotePlan, TierPlan, Weights};
 pub use validate::{ADMIN_TENANT, seconds_of};
@@ -27,6 +33,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub server: Server,
     pub auth: Auth,
+    pub ledger: LedgerSection,
+    pub resilience: Resilience,
     /// At least one; names differ.
     pub tiers: Vec<TierPlan>,
     pub cache: CacheSection,
@@ -38,6 +46,8 @@ pub struct Config {
     pub decision_deadline: Duration,
     /// Tokens of shadow runs; 0: there are none.
     pub shadow_tokens_per_hour: u32,
+    /// As it was written.
+    raw: RawConfig,
 }
 
 #[derive(Debug, Clone)]
@@ -55,6 +65,10 @@ pub struct Server {
 pub struct Auth {
     pub admin_key: Option<SecretString>,
     pub keys: Vec<KeyEntry>,
+    /// What all keys of a tenant may use together.
+    pub tenants: HashMap<String, Arc<Limits>>,
+    /// For requests that set none where tokens are limited.
+    pub default_max_tokens: u32,
 }
 
 /// One client key, as its SHA-256.
@@ -63,10 +77,26 @@ pub struct KeyEntry {
     pub name: String,
     pub tenant: String,
     pub sha256: [u8; 32],
+    /// Only these; `None`: all.
+    pub tiers: Option<Vec<String>>,
+    pub limits: Limits,
+}
+
+/// What is done about tiers that fail or are slow.
+#[derive(Debug, Clone)]
+pub struct Resilience {
+    pub fallback: Vec<String>,
+    pub retries: u32,
+    pub retry_backoff: Duration,
+    pub retry_share: f64,
+    pub hedge_share: f64,
+    pub breaker: BreakerConfig,
+    pub longest_wait: Duration,
+    pub single_flight: bool,
 }
 
 /// What the command line says over the file.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Overrides {
     pub listen: Option<SocketAddr>,
     pub data_dir: Option<PathBuf>,
@@ -86,6 +116,14 @@ impl Config {
             raw.data_dir = data_dir;
         }
         validate::config(raw)
+    }
+
+    /// Every key with type, default and meaning, as Markdown.
+    ///
+    /// # Errors
+    /// The defaults cannot be written: a bug.
+    pub fn reference() -> Result<String, ConfigError> {
+        reference::markdown()
     }
 
     /// What `load` would use, every default spelled out, as TOML. Secrets are not in it: it names where they are.

@@ -1,12 +1,15 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use reprise_accounts::Price;
 use reprise_engine::{DeviceKind, EngineError, LocalConfig};
 use secrecy::SecretString;
 
 use super::raw::TierSection;
 use super::read::ConfigError;
 use super::secret;
+use super::validate::seconds;
 
 /// A tier as it is to be brought up.
 #[derive(Debug)]
@@ -18,6 +21,7 @@ pub enum TierPlan {
 #[derive(Debug, Clone)]
 pub struct LocalPlan {
     pub name: String,
+    pub price: Price,
     pub weights: Weights,
     pub cost: f64,
     /// Caps the model's own.
@@ -45,6 +49,9 @@ pub enum Weights {
 #[derive(Debug)]
 pub struct RemotePlan {
     pub name: String,
+    pub price: Price,
+    /// Ask a second time after it.
+    pub hedge_after: Option<Duration>,
     pub base_url: String,
     pub api_key: Option<SecretString>,
     pub model: String,
@@ -62,6 +69,23 @@ impl TierPlan {
         match self {
             Self::Local(plan) => &plan.name,
             Self::Remote(plan) => &plan.name,
+        }
+    }
+
+    #[must_use]
+    pub fn price(&self) -> Price {
+        match self {
+            Self::Local(plan) => plan.price,
+            Self::Remote(plan) => plan.price,
+        }
+    }
+
+    /// `None`: never.
+    #[must_use]
+    pub fn hedge_after(&self) -> Option<Duration> {
+        match self {
+            Self::Local(_) => None,
+            Self::Remote(plan) => plan.hedge_after,
         }
     }
 
@@ -87,14 +111,34 @@ pub(super) fn plan(index: usize, raw: TierSection) -> Result<TierPlan, ConfigErr
     if raw.context_length == Some(0) {
         return Err(ConfigError::value(at("context_length"), "must be at least 1"));
     }
-    if raw.base_url.is_some() { remote(&at, raw, cost) } else { local(&at, raw, cost) }
+    let price = price(&at, &raw)?;
+    if raw.base_url.is_some() { remote(&at, raw, cost, price) } else { local(&at, raw, cost, price) }
 }
 
-fn local(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<TierPlan, ConfigError> {
+fn price(at: &dyn Fn(&str) -> String, raw: &TierSection) -> Result<Price, ConfigError> {
+    for (key, price) in [("prompt_price", raw.prompt_price), ("completion_price", raw.completion_price)] {
+        if price.is_some_and(|price| !(0.0..=1e6).contains(&price)) {
+            return Err(ConfigError::value(at(key), "must be a price of a million tokens, up to a million"));
+        }
+    }
+    let of = |price: Option<f64>| price.unwrap_or_default();
+    Ok(Price::per_million(of(raw.prompt_price), of(raw.completion_price)).unwrap_or_default())
+}
+
+fn local(
+    at: &dyn Fn(&str) -> String,
+    raw: TierSection,
+    cost: f64,
+    price: Price,
+) -> Result<TierPlan, ConfigError> {
     refuse(
         at,
         "is only for a remote tier (one with base_url)",
-        &[("api_key_env", raw.api_key_env.is_some()), ("api_key_file", raw.api_key_file.is_some())],
+        &[
+            ("api_key_env", raw.api_key_env.is_some()),
+            ("api_key_file", raw.api_key_file.is_some()),
+            ("hedge_after_ms", raw.hedge_after_ms.is_some()),
+        ],
     )?;
     let weights = match (raw.model, raw.path) {
         (Some(model), None) => Weights::Manifest(model),
@@ -119,6 +163,7 @@ fn local(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<Tie
     let max_sequences = max_sequences.unwrap_or_else(|| LocalConfig::default_max_sequences(device));
     Ok(TierPlan::Local(LocalPlan {
         name: raw.name,
+        price,
         weights,
         cost,
         context_length,
@@ -144,7 +189,12 @@ fn positive(
     }
 }
 
-fn remote(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<TierPlan, ConfigError> {
+fn remote(
+    at: &dyn Fn(&str) -> String,
+    raw: TierSection,
+    cost: f64,
+    price: Price,
+) -> Result<TierPlan, ConfigError> {
     refuse(
         at,
         "is only for a local tier (one without base_url)",
@@ -164,6 +214,10 @@ fn remote(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<Ti
     {
         return Err(ConfigError::value(at("base_url"), "must be an http or https URL, up to and with /v1"));
     }
+    let hedge_after = match raw.hedge_after_ms {
+        Some(time) => Some(seconds(at("hedge_after_ms"), time / 1e3)?),
+        None => None,
+    };
     let model =
         raw.model.ok_or_else(|| ConfigError::value(at("model"), "a remote tier needs a model to ask for"))?;
     let api_key = match (raw.api_key_env, raw.api_key_file) {
@@ -181,6 +235,8 @@ fn remote(at: &dyn Fn(&str) -> String, raw: TierSection, cost: f64) -> Result<Ti
     };
     Ok(TierPlan::Remote(RemotePlan {
         name: raw.name,
+        price,
+        hedge_after,
         base_url,
         api_key,
         model,

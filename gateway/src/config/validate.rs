@@ -1,18 +1,26 @@
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use reprise_accounts::Limits;
 use reprise_cache::TenantId;
-use reprise_router::RouterConfig;
+use reprise_router::{BreakerConfig, RouterConfig};
 
-use super::raw::{AuthSection, CacheSection, KeySection, RawConfig, RouterSection, ServerSection};
+use super::raw::{
+    AuthSection, CacheSection, KeySection, RawConfig, ResilienceSection, RouterSection, ServerSection,
+    TenantSection,
+};
 use super::read::ConfigError;
-use super::{Auth, Config, KeyEntry, Server, TierPlan, secret, tier};
+use super::{Auth, Config, KeyEntry, Resilience, Server, TierPlan, secret, tier};
 
 const ADMIN_KEY_ENV: &str = "REPRISE_ADMIN_KEY";
 /// The tenant of the admin key.
 pub const ADMIN_TENANT: &str = "admin";
 
 pub(super) fn config(raw: RawConfig) -> Result<Config, ConfigError> {
-    let auth = auth(raw.auth)?;
+    let written = raw.clone();
+    let tiers = tiers(raw.tiers)?;
+    let auth = auth(raw.auth, &tiers)?;
     if !raw.listen.ip().is_loopback() && auth.keys.is_empty() && auth.admin_key.is_none() {
         let message = format!(
             "{} is reachable from other machines, so keys are needed: set [[auth.keys]] or {ADMIN_KEY_ENV}, or listen \
@@ -21,9 +29,10 @@ pub(super) fn config(raw: RawConfig) -> Result<Config, ConfigError> {
         );
         return Err(ConfigError::value("listen", message));
     }
-    let tiers = tiers(raw.tiers)?;
     let default_tier = default_tier(&raw.router, &tiers)?;
     check_cache(&raw.cache)?;
+    at_least_one("ledger.file_bytes", usize::try_from(raw.ledger.file_bytes).unwrap_or(usize::MAX))?;
+    let resilience = resilience(raw.resilience, &tiers)?;
     at_least_one("embedder.threads", raw.embedder.threads)?;
     at_least_one("embedder.queue", raw.embedder.queue)?;
     let (router, decision_deadline) = router(&raw.router)?;
@@ -32,6 +41,8 @@ pub(super) fn config(raw: RawConfig) -> Result<Config, ConfigError> {
         data_dir: raw.data_dir,
         server: server(&raw.server)?,
         auth,
+        ledger: raw.ledger,
+        resilience,
         tiers,
         cache: raw.cache,
         embedder: raw.embedder,
@@ -39,6 +50,7 @@ pub(super) fn config(raw: RawConfig) -> Result<Config, ConfigError> {
         default_tier,
         decision_deadline,
         shadow_tokens_per_hour: raw.router.shadow_tokens_per_hour,
+        raw: written,
     })
 }
 
@@ -56,7 +68,43 @@ fn server(raw: &ServerSection) -> Result<Server, ConfigError> {
     })
 }
 
-fn auth(raw: AuthSection) -> Result<Auth, ConfigError> {
+fn resilience(raw: ResilienceSection, tiers: &[TierPlan]) -> Result<Resilience, ConfigError> {
+    let at = |key: &str| format!("resilience.{key}");
+    known_tiers(&at("fallback"), &raw.fallback, tiers)?;
+    for (key, share) in [("retry_share", raw.retry_share), ("hedge_share", raw.hedge_share)] {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(ConfigError::value(at(key), format!("{share} is not in [0, 1]")));
+        }
+    }
+    let open = seconds(at("breaker_open_s"), raw.breaker_open_s)?;
+    let longest = seconds(at("breaker_longest_s"), raw.breaker_longest_s)?;
+    if longest < open {
+        return Err(ConfigError::value(at("breaker_longest_s"), "must be at least breaker_open_s"));
+    }
+    Ok(Resilience {
+        fallback: raw.fallback,
+        retries: raw.retries.min(10),
+        retry_backoff: seconds(at("retry_backoff_ms"), raw.retry_backoff_ms / 1e3)?,
+        retry_share: raw.retry_share,
+        hedge_share: raw.hedge_share,
+        breaker: BreakerConfig { failures: raw.breaker_failures, open, longest },
+        longest_wait: seconds(at("longest_wait_s"), raw.longest_wait_s)?,
+        single_flight: raw.single_flight,
+    })
+}
+
+fn known_tiers(key: &str, names: &[String], tiers: &[TierPlan]) -> Result<(), ConfigError> {
+    for name in names {
+        if !tiers.iter().any(|tier| tier.name() == name) {
+            let known: Vec<&str> = tiers.iter().map(TierPlan::name).collect();
+            let message = format!("there is no tier `{name}`; there are: {}", known.join(", "));
+            return Err(ConfigError::value(key, message));
+        }
+    }
+    Ok(())
+}
+
+fn auth(raw: AuthSection, tiers: &[TierPlan]) -> Result<Auth, ConfigError> {
     let admin_key = match (&raw.admin_key_env, &raw.admin_key_file) {
         (Some(_), Some(_)) => {
             return Err(ConfigError::value("auth.admin_key_file", "give it or `admin_key_env`, not both"));
@@ -68,7 +116,7 @@ fn auth(raw: AuthSection) -> Result<Auth, ConfigError> {
         .keys
         .into_iter()
         .enumerate()
-        .map(|(index, key)| key_entry(index, key))
+        .map(|(index, key)| key_entry(index, key, tiers))
         .collect::<Result<_, _>>()?;
     for (index, key) in keys.iter().enumerate() {
         if let Some(earlier) = keys[..index].iter().find(|earlier| earlier.sha256 == key.sha256) {
@@ -76,10 +124,27 @@ fn auth(raw: AuthSection) -> Result<Auth, ConfigError> {
             return Err(ConfigError::value(format!("auth.keys[{index}].key_sha256"), message));
         }
     }
-    Ok(Auth { admin_key, keys })
+    if raw.default_max_tokens == 0 {
+        return Err(ConfigError::value("auth.default_max_tokens", "must be at least 1"));
+    }
+    let tenants = tenants(raw.tenants)?;
+    Ok(Auth { admin_key, keys, tenants, default_max_tokens: raw.default_max_tokens })
 }
 
-fn key_entry(index: usize, raw: KeySection) -> Result<KeyEntry, ConfigError> {
+fn tenants(raw: Vec<TenantSection>) -> Result<HashMap<String, Arc<Limits>>, ConfigError> {
+    let mut tenants = HashMap::new();
+    for (index, TenantSection { tenant, limits }) in raw.into_iter().enumerate() {
+        let at = format!("auth.tenants[{index}].tenant");
+        let valid: Result<TenantId, _> = tenant.parse();
+        valid.map_err(|error| ConfigError::value(&at, error.to_string()))?;
+        if tenants.insert(tenant.clone(), Arc::new(limits)).is_some() {
+            return Err(ConfigError::value(at, format!("{tenant} is there twice")));
+        }
+    }
+    Ok(tenants)
+}
+
+fn key_entry(index: usize, raw: KeySection, tiers: &[TierPlan]) -> Result<KeyEntry, ConfigError> {
     let at = |key: &str| format!("auth.keys[{index}].{key}");
     if raw.tenant == ADMIN_TENANT {
         return Err(ConfigError::value(at("tenant"), "`admin` is the tenant of the admin key"));
@@ -89,7 +154,10 @@ fn key_entry(index: usize, raw: KeySection) -> Result<KeyEntry, ConfigError> {
     let sha256 = hex32(&raw.key_sha256).ok_or_else(|| {
         ConfigError::value(at("key_sha256"), "must be 64 hexadecimal digits: printf %s KEY | sha256sum")
     })?;
-    Ok(KeyEntry { name: raw.name, tenant: raw.tenant, sha256 })
+    known_tiers(&at("tiers"), raw.tiers.as_deref().unwrap_or_default(), tiers)?;
+    let tiers = raw.tiers.filter(|tiers| !tiers.is_empty());
+    let limits = raw.limits.unwrap_or_default();
+    Ok(KeyEntry { name: raw.name, tenant: raw.tenant, sha256, tiers, limits })
 }
 
 fn hex32(text: &str) -> Option<[u8; 32]> {
@@ -178,7 +246,7 @@ pub fn seconds_of(value: f64) -> Duration {
 }
 
 /// A positive time of at most a year: no sum of such times overflows.
-fn seconds(key: &str, value: f64) -> Result<Duration, ConfigError> {
+pub(super) fn seconds(key: impl Into<String>, value: f64) -> Result<Duration, ConfigError> {
     if value > 0.0 && value <= 3.2e7 {
         return Ok(Duration::from_secs_f64(value));
     }
@@ -216,6 +284,14 @@ mod tests {
             refused(|raw| raw.router.default_tier = Some("x".into())).starts_with("router.default_tier: ")
         );
         assert!(refused(|raw| raw.router.load.gamma = -1.0).starts_with("router.load.gamma: "));
+        assert!(
+            refused(|raw| raw.resilience.fallback = vec!["x".into()]).starts_with("resilience.fallback: ")
+        );
+        assert!(refused(|raw| raw.resilience.hedge_share = 1.5).starts_with("resilience.hedge_share: "));
+        assert!(
+            refused(|raw| raw.tiers[0].hedge_after_ms = Some(5.0)).starts_with("tiers[0].hedge_after_ms: ")
+        );
+        assert!(refused(|raw| raw.tiers[0].prompt_price = Some(-1.0)).starts_with("tiers[0].prompt_price: "));
         assert!(refused(|raw| raw.cache.tau = 2.0).starts_with("cache.tau: "));
         assert!(
             refused(|raw| raw.server.request_timeout_s = f64::INFINITY)
@@ -229,6 +305,8 @@ mod tests {
             name: "k".into(),
             tenant: tenant.into(),
             key_sha256: sha.into(),
+            tiers: None,
+            limits: None,
         };
         let sha = "ab".repeat(32);
         assert!(refused(|raw| raw.auth.keys = vec![key("a b", &sha)]).starts_with("auth.keys[0].tenant: "));
@@ -247,7 +325,13 @@ mod tests {
         raw.auth.admin_key_env = Some("REPRISE_TEST_VARIABLE_THAT_NOBODY_SETS".into());
         assert!(config(raw.clone()).unwrap_err().to_string().starts_with("listen: "));
         let sha = "ab".repeat(32);
-        raw.auth.keys.push(KeySection { name: "k".into(), tenant: "a".into(), key_sha256: sha });
+        raw.auth.keys.push(KeySection {
+            name: "k".into(),
+            tenant: "a".into(),
+            key_sha256: sha,
+            tiers: None,
+            limits: None,
+        });
         assert!(config(raw).is_ok());
     }
 }

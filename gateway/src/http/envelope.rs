@@ -11,6 +11,7 @@ use futures::FutureExt;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
+use reprise_accounts::Standing;
 use uuid::Uuid;
 
 use crate::decisions::CacheStatus;
@@ -42,6 +43,8 @@ pub struct Facts {
     pub similarity: Option<f32>,
     /// Time that the gateway spent waiting for a tier.
     pub waited: Duration,
+    /// What is left of the caller's limits.
+    pub standing: Standing,
     /// The handler counts the request itself, when its answer has ended.
     pub counts_itself: bool,
 }
@@ -64,6 +67,10 @@ pub async fn wrap(State(state): State<SharedState>, mut request: Request, next: 
     if let Ok(id) = HeaderValue::from_str(&info.id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
+    if openai(endpoint) || endpoint == "admin" {
+        // Whoever stands between must not give one caller's answer to another.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    }
     if openai(endpoint) {
         facts_to_headers(&facts, overhead, response.headers_mut());
         state.metrics.overhead.with_label_values(&[endpoint]).observe(overhead.as_secs_f64());
@@ -85,10 +92,22 @@ fn facts_to_headers(facts: &Facts, overhead: Duration, headers: &mut HeaderMap) 
         (OVERHEAD, text(&format!("{:.3}", overhead.as_secs_f64() * 1e3))),
         (TIER, facts.tier.as_deref().and_then(text)),
         (SIMILARITY, facts.similarity.and_then(|similarity| text(&format!("{similarity:.4}")))),
-        (CACHE_CONTROL, Some(HeaderValue::from_static("private, no-store"))),
     ];
     headers.extend(pairs.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let Standing { requests, tokens } = facts.standing;
+    for (left, names) in [(requests, REQUESTS), (tokens, TOKENS)] {
+        let [limit, remaining, reset] = names.map(HeaderName::from_static);
+        let Some(left) = left else { continue };
+        headers.insert(limit, left.limit.into());
+        headers.insert(remaining, left.remaining.into());
+        headers.extend(text(&format!("{}s", left.reset.as_secs())).map(|time| (reset, time)));
+    }
 }
+
+const REQUESTS: [&str; 3] =
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+const TOKENS: [&str; 3] =
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
 
 /// The client's own id if it is sane: visible ASCII, short; else one of ours.
 fn request_id(headers: &HeaderMap) -> Arc<str> {
@@ -128,6 +147,8 @@ fn openai(endpoint: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use reprise_accounts::Left;
+
     use super::*;
 
     fn id(sent: &str) -> Arc<str> {
@@ -153,6 +174,10 @@ mod tests {
             cache: CacheStatus::Examples,
             examples: 3,
             similarity: Some(0.91),
+            standing: Standing {
+                tokens: Some(Left { limit: 100, remaining: 40, reset: Duration::from_secs(61) }),
+                requests: None,
+            },
             ..Facts::default()
         };
         facts_to_headers(&facts, Duration::from_micros(1234), &mut headers);
@@ -162,6 +187,9 @@ mod tests {
         assert_eq!(get("x-reprise-examples"), "3");
         assert_eq!(get("x-reprise-similarity"), "0.9100");
         assert_eq!(get("x-reprise-overhead-ms"), "1.234");
-        assert_eq!(get("cache-control"), "private, no-store");
+        assert_eq!(get("x-ratelimit-limit-tokens"), "100");
+        assert_eq!(get("x-ratelimit-remaining-tokens"), "40");
+        assert_eq!(get("x-ratelimit-reset-tokens"), "61s");
+        assert!(!headers.contains_key("x-ratelimit-limit-requests"));
     }
 }

@@ -36,7 +36,7 @@ pub async fn readyz(State(state): State<SharedState>) -> (StatusCode, Json<Readi
         TierReadiness { name: info.name.clone(), model: info.model.clone(), state: tier.state() }
     });
     let cache = match state.memory() {
-        _ if !state.config.cache.enabled => "off",
+        _ if !state.config().cache.enabled => "off",
         Some(_) => "ready",
         None if state.settling.is_settled() => "failed",
         None => "loading",

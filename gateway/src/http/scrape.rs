@@ -19,7 +19,8 @@ pub async fn metrics(State(state): State<SharedState>) -> Result<Response, ApiEr
     metrics.router_load.set(load.load);
     metrics.router_load_bias.set(load.bias);
     metrics.guard_off.set(gauge(state.router.withheld().len()));
-    metrics.cache_byte_budget.set(i64::try_from(state.config.cache.byte_budget).unwrap_or(i64::MAX));
+    metrics.cache_byte_budget.set(i64::try_from(state.config().cache.byte_budget).unwrap_or(i64::MAX));
+    metrics.ledger_failing.set(i64::from(state.desk.is_failing()));
     metrics.allocated_memory.set(allocator::allocated_bytes());
     if let Some(resident) = process::resident_bytes() {
         metrics.resident_memory.set(resident);
@@ -39,9 +40,11 @@ pub async fn metrics(State(state): State<SharedState>) -> Result<Response, ApiEr
 
 fn observe_tiers(state: &AppState) {
     let metrics = &state.metrics;
-    for tier in state.pool.iter() {
+    for (index, tier) in state.pool.iter().enumerate() {
         let (name, pressure) = (tier.info().name.as_str(), tier.pressure());
-        let ready = f64::from(u8::from(tier.state() == TierState::Ready));
+        let broken = state.pool.is_broken(index);
+        metrics.tier_circuit_open.with_label_values(&[name]).set(f64::from(u8::from(broken)));
+        let ready = f64::from(u8::from(tier.state() == TierState::Ready && !broken));
         metrics.tier_ready.with_label_values(&[name]).set(ready);
         metrics.tier_queue_depth.with_label_values(&[name]).set(pressure.waiting as f64);
         metrics.tier_running.with_label_values(&[name]).set(pressure.running as f64);

@@ -26,7 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until shutdown begins; the connections go on as tasks of `state.tasks`.
 pub async fn serve(listener: TcpListener, app: Router, state: SharedState) {
-    let slots = Arc::new(Semaphore::new(state.config.server.max_concurrent_requests + SPARE_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(state.config().server.max_concurrent_requests + SPARE_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -57,7 +57,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, app: Router, state: Sha
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "no TCP_NODELAY");
     }
-    let limits = &state.config.server;
+    let limits = state.config().server.clone();
     let io = TokioIo::new(StallGuard::new(stream, limits.write_stall_timeout));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let app = app.clone();

@@ -208,6 +208,36 @@ impl Gateway {
         }
     }
 
+    /// What a tenant has used, as the ledger has it.
+    pub async fn used(&self, tenant: &str) -> Value {
+        let request = self.client.get(self.url(&format!("/admin/v1/usage?tenant={tenant}")));
+        let request = match self.setup.admin_key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        };
+        let reply = Reply::read(request.send().await.expect("an answer")).await;
+        reply.json()["data"][0].clone()
+    }
+
+    /// Prompt and completion tokens that it has used so far.
+    pub async fn used_tokens(&self, tenant: &str) -> u64 {
+        let used = self.used(tenant).await;
+        let of = |name: &str| used["ever"][name].as_u64().unwrap_or_default();
+        of("prompt_tokens") + of("completion_tokens")
+    }
+
+    /// Replaces the configuration file, as an editor does.
+    pub fn rewrite(&self, toml: &str) {
+        let (path, aside) =
+            (self.home.path().join("reprise.toml"), self.home.path().join("reprise.toml.new"));
+        std::fs::write(&aside, toml).expect("the configuration is written");
+        std::fs::rename(aside, path).expect("the configuration is renamed");
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM: the gateway drains, flushes and ends.
     pub fn terminate(&self) {
         let pid = self.child.id();

@@ -2,6 +2,7 @@
 //! every answer must have. Each test file uses a part of it.
 #![expect(dead_code, reason = "every test file is a crate of its own and uses a part of this module")]
 
+pub mod faults;
 pub mod gateway;
 pub mod metrics;
 pub mod reply;

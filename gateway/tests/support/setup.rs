@@ -14,6 +14,8 @@ pub struct Setup {
     tiers: String,
     cache: String,
     router: String,
+    ledger: String,
+    resilience: String,
     pub admin_key: Option<&'static str>,
 }
 
@@ -33,6 +35,8 @@ impl Setup {
             // The tests ask how the parts work together, not how fast a loaded machine is.
             cache: String::new(),
             router: "deadline_ms = 20000\n".to_owned(),
+            ledger: String::new(),
+            resilience: String::new(),
             admin_key: None,
         }
     }
@@ -64,6 +68,30 @@ impl Setup {
         self
     }
 
+    pub fn ledger(mut self, lines: &str) -> Self {
+        writeln!(self.ledger, "{lines}").expect("writing to a string");
+        self
+    }
+
+    pub fn resilience(mut self, lines: &str) -> Self {
+        writeln!(self.resilience, "{lines}").expect("writing to a string");
+        self
+    }
+
+    /// A key with these limits, as lines of TOML.
+    pub fn limited_key(mut self, tenant: &str, key: &str, limits: &str) -> Self {
+        self = self.key(tenant, key);
+        write!(self.auth, "[auth.keys.limits]\n{limits}\n").expect("writing to a string");
+        self
+    }
+
+    /// Limits of all keys of a tenant together.
+    pub fn tenant(mut self, tenant: &str, limits: &str) -> Self {
+        write!(self.auth, "[[auth.tenants]]\ntenant = \"{tenant}\"\n[auth.tenants.limits]\n{limits}\n")
+            .expect("writing to a string");
+        self
+    }
+
     /// A key of a tenant; from then on every request needs one.
     pub fn key(mut self, tenant: &str, key: &str) -> Self {
         let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -81,7 +109,9 @@ impl Setup {
     }
 
     pub fn toml(&self) -> String {
-        let Self { server, auth, tiers, cache, router, .. } = self;
-        format!("[server]\n{server}\n[cache]\n{cache}\n[router]\n{router}\n{auth}\n{tiers}")
+        let Self { server, auth, tiers, cache, router, ledger, resilience, .. } = self;
+        format!(
+            "[server]\n{server}\n[cache]\n{cache}\n[router]\n{router}\n[ledger]\n{ledger}\n[resilience]\n{resilience}\n{auth}\n{tiers}"
+        )
     }
 }

@@ -35,6 +35,10 @@ pub enum Script {
     Flood,
     /// First words, and then nothing for as long as the client bears it.
     Stall(&'static str),
+    /// Nothing at all until [`Upstream::release`], and then a proper answer.
+    Held(&'static str),
+    /// The first answer to come says so many tokens in all; streamed.
+    Says(&'static str, u32),
 }
 
 #[derive(Debug)]
@@ -45,6 +49,8 @@ struct Shared {
     requests: AtomicUsize,
     /// Streams whose reader has not gone.
     open: AtomicUsize,
+    /// Held answers may go.
+    released: tokio::sync::watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -63,6 +69,7 @@ impl Upstream {
             seen: Mutex::default(),
             requests: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            released: tokio::sync::watch::Sender::new(false),
         });
         let app = Router::new()
             .route("/v1/chat/completions", post(complete))
@@ -89,6 +96,11 @@ impl Upstream {
     /// For the next request only; several are played in order.
     pub fn play_once(&self, script: Script) {
         self.shared.next.lock().push_back(script);
+    }
+
+    /// Lets go what is held, and what will be.
+    pub fn release(&self) {
+        self.shared.released.send_replace(true);
     }
 
     pub fn requests(&self) -> usize {
@@ -137,6 +149,19 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
         Script::Status(status, body) => {
             (StatusCode::from_u16(status).expect("a status"), [("content-type", "application/json")], body)
                 .into_response()
+        }
+        Script::Held(text) => {
+            shared.open.fetch_add(1, Ordering::SeqCst);
+            let _guard = Open(Arc::clone(&shared));
+            let mut released = shared.released.subscribe();
+            let _ = released.wait_for(|released| *released).await;
+            answer_streamed(text, false)
+        }
+        Script::Says(text, tokens) => {
+            let usage = json!({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": tokens - 7, "total_tokens": tokens}});
+            let parts =
+                [chunk(text, Some("stop")), Bytes::from(format!("data: {usage}\n\ndata: [DONE]\n\n"))];
+            events(Body::from_stream(stream::iter(parts.map(Ok::<_, Infallible>))))
         }
         Script::Garbage => ([("content-type", "text/html")], "<html>It works!</html>").into_response(),
         Script::DieMidStream(text) => {

@@ -27,7 +27,7 @@ pub use prior::Strength;
 use crate::{ArmKey, ArmState, Experience, Features, features::DIMENSIONS};
 
 /// The parameters of the bandit.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BanditConfig {
     /// Variance of one observed quality around its mean.

@@ -1,0 +1,102 @@
+//! The configuration's file, followed while the gateway runs.
+//!
+//! Its folder is watched, not the file: editors and Kubernetes put a new file in the place of the old one. A file that does
+//! not hold changes nothing and is told of; requests under way keep what they began with.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use tokio::signal::unix::{SignalKind, signal as on_signal};
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::task::spawn_blocking;
+
+use crate::config::{Config, Overrides};
+use crate::state::SharedState;
+
+/// After a change in the folder: what writes a file in parts is given time to finish.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// The file, and what the command line says over it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub file: PathBuf,
+    pub overrides: Overrides,
+}
+
+/// Until shutdown begins.
+pub async fn follow(state: SharedState, source: Source) {
+    let (changed, mut changes) = channel(1);
+    let watcher = watch(&source.file, move || {
+        // One that waits already will see this change as well.
+        let _ = changed.try_send(());
+    });
+    if let Err(error) = &watcher {
+        tracing::warn!(%error, "the configuration is not followed; SIGHUP still reads it again");
+    }
+    let Ok(mut hangup) = on_signal(SignalKind::hangup()) else { return };
+    let mut last = read(source.file.clone()).await;
+    loop {
+        let asked = tokio::select! {
+            () = state.shutdown.cancelled() => return,
+            _ = hangup.recv() => true,
+            () = settled(&mut changes) => false,
+        };
+        let text = read(source.file.clone()).await;
+        // Secrets in other files may have changed: who asks gets it read again whatever it says.
+        if asked || text != last {
+            reload(&state, &source).await;
+        }
+        last = text;
+    }
+}
+
+async fn settled(changes: &mut Receiver<()>) {
+    if changes.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(SETTLE).await;
+}
+
+fn watch(file: &Path, changed: impl Fn() + Send + 'static) -> notify::Result<impl Watcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            changed();
+        }
+    })?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+async fn read(file: PathBuf) -> Option<Vec<u8>> {
+    spawn_blocking(move || std::fs::read(file).ok()).await.ok().flatten()
+}
+
+async fn reload(state: &SharedState, source: &Source) {
+    let (old, source) = (state.config(), source.clone());
+    let loaded = spawn_blocking(move || {
+        let new = Config::load(Some(&source.file), source.overrides)?;
+        old.follow(&new)
+    });
+    let reloaded = match loaded.await {
+        Ok(Ok(reloaded)) => reloaded,
+        Ok(Err(error)) => {
+            state.metrics.config_reloads.with_label_values(&["failed"]).inc();
+            return tracing::error!(%error, "the configuration does not hold; the old one stays in force");
+        }
+        Err(_) => return tracing::error!("reading the configuration ended in a panic"),
+    };
+    if let Err(error) = state.keys.configure(&reloaded.config.auth) {
+        return tracing::error!(%error, "the keys do not hold; the old configuration stays in force");
+    }
+    state.configuration.store(Arc::new(reloaded.config));
+    state.metrics.config_reloads.with_label_values(&["ok"]).inc();
+    if reloaded.waiting.is_empty() {
+        tracing::info!("the configuration was read again");
+    } else {
+        let keys = reloaded.waiting.join(", ");
+        tracing::warn!(keys, "the configuration was read again; these keys wait for a restart");
+    }
+}
