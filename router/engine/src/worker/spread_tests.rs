@@ -137,19 +137,19 @@ fn a_lost_device_ends_all_requests_with_an_error_and_the_tier() {
 #[test]
 fn who_goes_away_frees_its_place() {
     let shared = shared(1, 8);
-    let end = std::thread::scope(|scope| {
+    let (begun, end) = std::thread::scope(|scope| {
         scope.spawn(|| {
             let (cluster, requests) = cluster(ScheduleKind::Adaptive, None);
             serve_spread(&shared, shared.loaded.get().expect("set"), cluster, requests, 1);
         });
-        let first = long(&shared, 400);
-        while shared.meter.pressure().running == 0 {
-            std::thread::yield_now();
-        }
+        let mut first = long(&shared, 200);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        let begun = runtime.block_on(first.next());
         drop(first);
         let end = last(submit(&shared));
         close(&shared);
-        end
+        (begun, end)
     });
+    assert!(matches!(begun, Some(Ok(Event::Started { .. }))), "{begun:?}");
     assert!(matches!(end, Ok(Event::Finished(_))), "{end:?}");
 }
