@@ -121,7 +121,7 @@ impl Tier for LocalTier {
     }
 
     fn devices(&self) -> Vec<DeviceLoad> {
-        self.shared.devices.lock().clone()
+        self.shared.devices()
     }
 
     /// While the model loads: an estimate from the bytes.

@@ -27,4 +27,4 @@ pub use cluster::{
 pub use measure::measure;
 pub use steer::Steered;
 pub use timeline::{svg, trace_events};
-pub use view::DeviceView;
+pub use view::{DeviceView, Watch};

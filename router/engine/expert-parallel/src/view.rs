@@ -1,8 +1,11 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use reprise_scheduler::{Moment, Pipeline};
 
-use crate::record::{Record, label};
+use crate::{
+    record::{Record, label},
+    worker::{Pulse, State},
+};
 
 /// What a device has done since its record began, and what waits on it, as it last told.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -44,5 +47,22 @@ impl DeviceView {
     #[must_use]
     pub fn expert_parts(&self) -> u64 {
         self.calls.get("experts").map_or(0, |(_, parts)| *parts)
+    }
+}
+
+/// Looks at a cluster's devices from anywhere, at any time.
+#[derive(Debug, Clone)]
+pub struct Watch(Vec<Arc<Pulse>>);
+
+impl Watch {
+    pub(crate) fn new(pulses: impl Iterator<Item = Arc<Pulse>>) -> Self {
+        Self(pulses.collect())
+    }
+
+    /// What each device does, as it last told; by device, without those that have ended.
+    #[must_use]
+    pub fn views(&self) -> Vec<DeviceView> {
+        let lives = |pulse: &&Arc<Pulse>| matches!(pulse.state(), State::Running | State::Delivering);
+        self.0.iter().filter(lives).map(|pulse| pulse.view()).collect()
     }
 }

@@ -15,8 +15,8 @@ use std::{
     time::Instant,
 };
 
-use parking_lot::{Mutex, RwLock};
-use reprise_expert_parallel::Cluster;
+use parking_lot::RwLock;
+use reprise_expert_parallel::{Cluster, Watch};
 use reprise_scheduler::{Backend, Pipeline};
 use reprise_tier::{DeviceLoad, TierError, TierInfo, TierState};
 
@@ -37,8 +37,8 @@ pub(crate) struct Shared {
     pub(crate) state: RwLock<TierState>,
     pub(crate) queue: Queue,
     pub(crate) meter: Meter,
-    /// Of a tier that is spread over devices. Written by the worker.
-    pub(crate) devices: Mutex<Vec<DeviceLoad>>,
+    /// Of a tier that is spread over devices. Written once by the worker.
+    pub(crate) watch: OnceLock<Watch>,
     /// Set once by the handle: end what runs.
     pub(crate) stopping: AtomicBool,
 }
@@ -49,11 +49,19 @@ impl Shared {
             queue: Queue::new(config.queue_capacity),
             meter: Meter::new(config.queue_capacity.get(), config.max_sequences.get()),
             config,
-            devices: Mutex::default(),
+            watch: OnceLock::new(),
             loaded: OnceLock::new(),
             state: RwLock::new(TierState::Loading),
             stopping: AtomicBool::new(false),
         }
+    }
+}
+
+impl Shared {
+    /// Of each device that the tier's model is spread over.
+    pub(crate) fn devices(&self) -> Vec<DeviceLoad> {
+        let views = self.watch.get().map_or_else(Vec::new, Watch::views);
+        views.iter().map(spread::load).collect()
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn choose(requests: &Requests) -> Choose {
     })
 }
 
-fn load(view: &DeviceView) -> DeviceLoad {
+pub(super) fn load(view: &DeviceView) -> DeviceLoad {
     let calls = |(kind, (calls, entries)): (&&'static str, &(u64, u64))| DeviceCalls {
         kind,
         calls: *calls,
@@ -76,6 +76,8 @@ pub(super) struct Spread<'a, P: Send + 'static> {
     places: usize,
     /// Tokens since.
     window: (Instant, usize),
+    /// When the devices were looked at; the share of their KV in use then, and the mean depth of their queues.
+    seen: (Option<Instant>, f64, f64),
 }
 
 impl<'a, P: Send + 'static> Spread<'a, P> {
@@ -86,7 +88,10 @@ impl<'a, P: Send + 'static> Spread<'a, P> {
         requests: Requests,
         places: usize,
     ) -> Self {
-        Self { shared, loaded, cluster, requests, places, window: (Instant::now(), 0) }
+        // There is one cluster in a tier's life.
+        let _ = shared.watch.set(cluster.watch());
+        let (window, seen) = ((Instant::now(), 0), (None, 0.0, 0.0));
+        Self { shared, loaded, cluster, requests, places, window, seen }
     }
 
     /// Computes until the queue is closed. The error is why the tier has to be given up.
@@ -101,7 +106,6 @@ impl<'a, P: Send + 'static> Spread<'a, P> {
             for event in self.cluster.poll(LOOK) {
                 self.happened(event);
             }
-            *self.shared.devices.lock() = self.cluster.views().iter().map(load).collect();
             if let Some(lost) = self.cluster.lost().last() {
                 // Groups of experts have one device each: without it nothing can be computed.
                 let message = format!("device {} is lost: {}", lost.device.0, lost.why);
@@ -205,9 +209,16 @@ impl<'a, P: Send + 'static> Spread<'a, P> {
             }
             self.window = (Instant::now(), 0);
         }
-        let views = shared.devices.lock();
-        let mean = |of: fn(&DeviceLoad) -> f64| views.iter().map(of).sum::<f64>() / views.len().max(1) as f64;
-        let depth = if count == 0 { 0.0 } else { mean(|view| view.mean_queue_depth) };
-        meter.set_running(count, work, mean(|view| view.kv_used), depth);
+        if count == 0 {
+            self.seen = (None, 0.0, 0.0);
+        } else if self.seen.0.is_none_or(|at| at.elapsed() >= WINDOW / 5) {
+            let devices = shared.devices();
+            let mean = |of: fn(&DeviceLoad) -> f64| {
+                devices.iter().map(of).sum::<f64>() / devices.len().max(1) as f64
+            };
+            self.seen = (Some(Instant::now()), mean(|one| one.kv_used), mean(|one| one.mean_queue_depth));
+        }
+        let (_, kv_used, depth) = self.seen;
+        meter.set_running(count, work, kv_used, depth);
     }
 }

@@ -24,7 +24,7 @@ use thiserror::Error;
 use crate::{
     record::Record,
     transport::{Message, threads},
-    view::DeviceView,
+    view::Watch,
     worker::{Choose, Pulse, Setup, Worker},
 };
 pub use fault::Lost;
@@ -244,10 +244,10 @@ impl<P: Send + 'static> Cluster<P> {
         events
     }
 
-    /// What each device does, as it last told; by device, without those that were lost.
+    /// For whoever wants to see what the devices do.
     #[must_use]
-    pub fn views(&self) -> Vec<DeviceView> {
-        self.workers.iter().filter(|handle| handle.alive).map(|handle| handle.pulse.view()).collect()
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.workers.iter().map(|handle| Arc::clone(&handle.pulse)))
     }
 
     /// The pace that an adaptive schedule has now.
