@@ -23,7 +23,7 @@ FEW = ["lockstep", "pingpong", "defrag", "roofline"]
 # Virtual seconds that are left out, and measured: more where a sequence lives longer.
 TIMES = {"short": (2, 1.5), "medium": (4, 2), "long": (8, 3)}
 # Adaptive's first two rounds of looks at all paces are not what it settles on.
-LOOKS = 8
+LOOKS = 10
 LOADS = [0.3, 0.6, 0.9, 1.2]
 
 
