@@ -10,7 +10,7 @@ use super::{CudaBackend, failed};
 
 impl CudaBackend {
     /// Numbers of f32 that carry a row's bf16 states.
-    const fn row_width(&self) -> usize {
+    fn row_width(&self) -> usize {
         self.model.sizes.hidden / 2
     }
 
