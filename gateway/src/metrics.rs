@@ -4,8 +4,8 @@
 //! id. Gauges are read when Prometheus asks, see [`scrape`](crate::http::scrape).
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, TextEncoder, core::Collector,
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, Opts, Registry, TextEncoder, core::Collector,
 };
 
 type Result<T> = std::result::Result<T, prometheus::Error>;
@@ -92,6 +92,12 @@ metrics! {
     tier_running: GaugeVec = "reprise_tier_running", "Sequences being generated.", labels ["tier"];
     tier_queued_seconds: GaugeVec = "reprise_tier_queued_seconds", "Predicted wait of a request submitted now.", labels ["tier"];
     tier_kv_used: GaugeVec = "reprise_tier_kv_used_ratio", "Share of the KV memory in use.", labels ["tier"];
+    device_busy_seconds: CounterVec = "reprise_device_busy_seconds_total", "Seconds in calls of a device of a tier that is spread over devices: its idle share is 1 less the rate.", labels ["tier", "device"];
+    device_calls: IntCounterVec = "reprise_device_calls_total", "Calls of such a device, by kind.", labels ["tier", "device", "kind"];
+    device_entries: IntCounterVec = "reprise_device_entries_total", "Rows, or parts of experts, in these calls: over the calls, the mean batch.", labels ["tier", "device", "kind"];
+    device_queue_depth: GaugeVec = "reprise_device_queue_depth", "Entries that wait in the micro-queues of a sub-layer; `e3` are the experts of sub-layer 3.", labels ["tier", "device", "sub_layer"];
+    device_oldest_seconds: GaugeVec = "reprise_device_oldest_entry_seconds", "How long the oldest entry of a device's micro-queues waits.", labels ["tier", "device"];
+    device_balance: GaugeVec = "reprise_device_balance_ratio", "Mean over maximum of the parts that the devices' experts computed since their start: 1 is even.", labels ["tier"];
     tier_errors: IntCounterVec = "reprise_tier_errors_total", "Generations that failed, by cause.", labels ["tier", "kind"];
     tier_circuit_open: GaugeVec = "reprise_tier_circuit_open", "1 while a tier is left alone because it failed.", labels ["tier"];
     tier_retries: IntCounterVec = "reprise_tier_retries_total", "Requests asked again of the same tier.", labels ["tier"];
@@ -184,6 +190,7 @@ make! {
     IntCounter: |name, help, _labels, _buckets| Self::new(name, help);
     IntGauge: |name, help, _labels, _buckets| Self::new(name, help);
     Gauge: |name, help, _labels, _buckets| Self::new(name, help);
+    CounterVec: |name, help, labels, _buckets| Self::new(Opts::new(name, help), labels);
     IntCounterVec: |name, help, labels, _buckets| Self::new(Opts::new(name, help), labels);
     GaugeVec: |name, help, labels, _buckets| Self::new(Opts::new(name, help), labels);
     Histogram: |name, help, _labels, buckets| Self::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()));

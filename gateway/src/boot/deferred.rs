@@ -2,7 +2,9 @@
 
 use std::sync::OnceLock;
 
-use reprise_tier::{GenerateRequest, Generation, Pressure, SharedTier, Tier, TierError, TierInfo, TierState};
+use reprise_tier::{
+    DeviceLoad, GenerateRequest, Generation, Pressure, SharedTier, Tier, TierError, TierInfo, TierState,
+};
 
 /// `Loading` until the real tier is put in, which happens once.
 #[derive(Debug)]
@@ -57,6 +59,10 @@ impl Tier for Deferred {
     fn block_tokens(&self, user: &str, assistant: &str) -> u32 {
         let estimate = || u32::try_from((user.len() + assistant.len()) / 4 + 8).unwrap_or(u32::MAX);
         self.inner().map_or_else(estimate, |tier| tier.block_tokens(user, assistant))
+    }
+
+    fn devices(&self) -> Vec<DeviceLoad> {
+        self.inner().map_or_else(Vec::new, |tier| tier.devices())
     }
 }
 

@@ -26,5 +26,6 @@ pub fn engine_config(plan: &LocalPlan, model_id: &str, gguf: PathBuf) -> LocalCo
         max_sequences: plan.max_sequences,
         kv_tokens: plan.kv_tokens,
         prefill_chunk: plan.prefill_chunk,
+        spread: plan.spread,
     }
 }

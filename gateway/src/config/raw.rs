@@ -177,6 +177,10 @@ pub struct TierSection {
     pub threads: Option<usize>,
     /// Local: `cpu` or `cuda:N`.
     pub device: Option<String>,
+    /// Local: devices that share a mixture of experts, `["cpu", "cpu"]`, instead of one `device`.
+    pub devices: Option<Vec<String>>,
+    /// With `devices`: which micro-queue runs next, `adaptive` if not set.
+    pub schedule: Option<String>,
     /// Local: sequences computed at once.
     pub max_sequences: Option<usize>,
     /// Local: tokens that the KV memory holds, all sequences together.

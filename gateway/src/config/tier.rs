@@ -1,9 +1,9 @@
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use reprise_accounts::Price;
-use reprise_engine::{DeviceKind, EngineError, LocalConfig};
+use reprise_engine::{DeviceKind, EngineError, LocalConfig, ScheduleKind, Spread};
 use secrecy::SecretString;
 
 use super::raw::TierSection;
@@ -30,6 +30,8 @@ pub struct LocalPlan {
     /// As many as the engine takes if not set.
     pub threads: Option<NonZeroUsize>,
     pub device: DeviceKind,
+    /// The model is spread over devices, instead.
+    pub spread: Option<Spread>,
     /// Sequences computed at once.
     pub max_sequences: NonZeroUsize,
     /// Tokens that the KV memory holds; the engine's own choice if not set.
@@ -61,6 +63,8 @@ pub struct RemotePlan {
 }
 
 const QUEUE: usize = 64;
+/// More than a machine has sockets.
+const MOST_DEVICES: u16 = 16;
 const REMOTE_CONTEXT: u32 = 128_000;
 
 impl TierPlan {
@@ -159,6 +163,7 @@ fn local(
         positive(at, "prefill_chunk", raw.prefill_chunk, "leave it out for what suits a CPU")?;
     let device = raw.device.as_deref().map_or(Ok(DeviceKind::Cpu), str::parse);
     let device = device.map_err(|error: EngineError| ConfigError::value(at("device"), error.to_string()))?;
+    let spread = spread(at, raw.device.is_some(), raw.devices, raw.schedule)?;
     let context_length = raw.context_length;
     let max_sequences = max_sequences.unwrap_or_else(|| LocalConfig::default_max_sequences(device));
     Ok(TierPlan::Local(LocalPlan {
@@ -170,10 +175,39 @@ fn local(
         queue,
         threads,
         device,
+        spread,
         max_sequences,
         kv_tokens,
         prefill_chunk: prefill_chunk.unwrap_or_else(|| LocalConfig::default_prefill_chunk(device)),
     }))
+}
+
+/// Devices that share the model.
+fn spread(
+    at: &dyn Fn(&str) -> String,
+    has_device: bool,
+    devices: Option<Vec<String>>,
+    schedule: Option<String>,
+) -> Result<Option<Spread>, ConfigError> {
+    let Some(devices) = devices else {
+        refuse(at, "is only for a tier with `devices`", &[("schedule", schedule.is_some())])?;
+        return Ok(None);
+    };
+    refuse(at, "give `device` or `devices`, not both", &[("device", has_device)])?;
+    if let Some(other) = devices.iter().find(|device| *device != "cpu") {
+        let message =
+            format!("`{other}`: a model can be spread over parts of the CPU only, each called `cpu`");
+        return Err(ConfigError::value(at("devices"), message));
+    }
+    let schedule = schedule.map_or(Ok(ScheduleKind::Adaptive), |name| name.parse());
+    let schedule = schedule.map_err(|error: reprise_engine::UnknownSchedule| {
+        ConfigError::value(at("schedule"), error.to_string())
+    })?;
+    let count = u16::try_from(devices.len()).ok().filter(|count| (2..=MOST_DEVICES).contains(count));
+    let message = || format!("must name 2 to {MOST_DEVICES} devices");
+    let devices =
+        count.and_then(NonZeroU16::new).ok_or_else(|| ConfigError::value(at("devices"), message()))?;
+    Ok(Some(Spread { devices, schedule }))
 }
 
 /// At least 1, if it is set at all.
@@ -202,6 +236,8 @@ fn remote(
             ("path", raw.path.is_some()),
             ("threads", raw.threads.is_some()),
             ("device", raw.device.is_some()),
+            ("devices", raw.devices.is_some()),
+            ("schedule", raw.schedule.is_some()),
             ("max_sequences", raw.max_sequences.is_some()),
             ("kv_tokens", raw.kv_tokens.is_some()),
             ("prefill_chunk", raw.prefill_chunk.is_some()),

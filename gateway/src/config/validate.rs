@@ -276,6 +276,24 @@ mod tests {
         assert!(refused(|raw| raw.tiers[1].name = "small".into()).starts_with("tiers[1].name: "));
         assert!(refused(|raw| raw.tiers[0].cost = Some(f64::NAN)).starts_with("tiers[0].cost: "));
         assert!(refused(|raw| raw.tiers[0].device = Some("gpu".into())).starts_with("tiers[0].device: "));
+        for devices in [vec!["cpu"], vec!["cpu", "gpu"], vec!["cpu"; 17]] {
+            let devices: Vec<String> = devices.into_iter().map(str::to_owned).collect();
+            let refused = refused(|raw| raw.tiers[0].devices = Some(devices));
+            assert!(refused.starts_with("tiers[0].devices: "), "{refused}");
+        }
+        let both = refused(|raw| {
+            raw.tiers[0].device = Some("cpu".into());
+            raw.tiers[0].devices = Some(vec!["cpu".into(); 2]);
+        });
+        assert!(both.starts_with("tiers[0].device: "), "{both}");
+        assert!(
+            refused(|raw| raw.tiers[0].schedule = Some("defrag".into())).starts_with("tiers[0].schedule: ")
+        );
+        let unknown = refused(|raw| {
+            raw.tiers[0].devices = Some(vec!["cpu".into(); 2]);
+            raw.tiers[0].schedule = Some("fifo".into());
+        });
+        assert!(unknown.starts_with("tiers[0].schedule: "), "{unknown}");
         assert!(refused(|raw| raw.tiers[0].path = Some("x".into())).starts_with("tiers[0].path: "));
         assert!(refused(|raw| raw.tiers[0].max_sequences = Some(0)).starts_with("tiers[0].max_sequences: "));
         assert!(refused(|raw| raw.tiers[0].kv_tokens = Some(0)).starts_with("tiers[0].kv_tokens: "));

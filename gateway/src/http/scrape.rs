@@ -3,10 +3,12 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
-use reprise_tier::TierState;
+use parking_lot::Mutex;
+use reprise_tier::{DeviceCalls, DeviceLoad, TierState};
 
 use crate::allocator;
 use crate::error::ApiError;
+use crate::metrics::Metrics;
 use crate::process;
 use crate::state::{AppState, SharedState};
 
@@ -50,6 +52,37 @@ fn observe_tiers(state: &AppState) {
         metrics.tier_running.with_label_values(&[name]).set(pressure.running as f64);
         metrics.tier_queued_seconds.with_label_values(&[name]).set(pressure.queued_seconds);
         metrics.tier_kv_used.with_label_values(&[name]).set(pressure.kv_used);
+        observe_devices(metrics, name, &tier.devices());
+    }
+}
+
+/// What devices count themselves is brought up to date here.
+fn observe_devices(metrics: &Metrics, tier: &str, devices: &[DeviceLoad]) {
+    // Two scrapes at once would both add what is missing.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock();
+    for (index, device) in devices.iter().enumerate() {
+        let index = index.to_string();
+        let labels = [tier, index.as_str()];
+        let busy = metrics.device_busy_seconds.with_label_values(&labels);
+        busy.inc_by((device.busy_seconds - busy.get()).max(0.0));
+        metrics.device_oldest_seconds.with_label_values(&labels).set(device.oldest_seconds);
+        for DeviceCalls { kind, calls, entries } in &device.calls {
+            let labels = [tier, index.as_str(), *kind];
+            for (counter, total) in [(&metrics.device_calls, calls), (&metrics.device_entries, entries)] {
+                let counter = counter.with_label_values(&labels);
+                counter.inc_by(total.saturating_sub(counter.get()));
+            }
+        }
+        for (sub_layer, depth) in &device.queue_depth {
+            let labels = [tier, index.as_str(), sub_layer.as_str()];
+            metrics.device_queue_depth.with_label_values(&labels).set(*depth as f64);
+        }
+    }
+    let parts = || devices.iter().map(|device| device.expert_parts);
+    if let Some(most) = parts().max().filter(|most| *most > 0) {
+        let mean = parts().sum::<u64>() as f64 / devices.len() as f64;
+        metrics.device_balance.with_label_values(&[tier]).set(mean / most as f64);
     }
 }
 

@@ -81,6 +81,7 @@ async fn load(arguments: &Arguments) -> Result<LocalTier> {
         max_sequences: LocalConfig::MAX_SEQUENCES,
         kv_tokens: None,
         prefill_chunk: LocalConfig::PREFILL_CHUNK,
+        spread: None,
     });
     loop {
         match tier.state() {

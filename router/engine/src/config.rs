@@ -1,7 +1,10 @@
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{
+    num::{NonZeroU16, NonZeroUsize},
+    path::PathBuf,
+};
 
 use reprise_kernels::attention::{BLOCK_TOKENS, KvFormat};
-use reprise_scheduler::CoreConfig;
+use reprise_scheduler::{CoreConfig, ScheduleKind};
 
 use crate::{DeviceKind, backend::CpuOptions};
 
@@ -28,6 +31,15 @@ pub struct LocalConfig {
     pub kv_tokens: Option<NonZeroUsize>,
     /// The most prompt tokens computed between two tokens of those who generate.
     pub prefill_chunk: NonZeroUsize,
+    /// The model is spread over devices; `device` means nothing then. Only mixtures of experts can be.
+    pub spread: Option<Spread>,
+}
+
+/// Devices that share one model (expert parallelism). Each is a part of the CPU's threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spread {
+    pub devices: NonZeroU16,
+    pub schedule: ScheduleKind,
 }
 
 impl LocalConfig {
@@ -83,6 +95,32 @@ impl LocalConfig {
         }
     }
 
+    /// Bounds and options of each device where the model is spread over several: its share of sequences, threads and KV, which must
+    /// hold one whole context, and room for the rows of all.
+    pub(crate) fn device_options(&self, spread: Spread, trained_context: usize) -> (CoreConfig, CpuOptions) {
+        let whole = self.cpu_options(trained_context);
+        let count = usize::from(spread.devices.get());
+        let (max_sequences, prefill_chunk) =
+            (self.max_sequences.get().div_ceil(count), self.prefill_chunk.get());
+        let max_rows = max_sequences.saturating_add(prefill_chunk);
+        let context = whole.context_length.unwrap_or(trained_context).div_ceil(BLOCK_TOKENS);
+        let options = CpuOptions {
+            threads: NonZeroUsize::new(whole.threads.get() / count).unwrap_or(NonZeroUsize::MIN),
+            rows: max_rows * count * usize::from(spread.schedule.lanes()),
+            kv_blocks: whole.kv_blocks.div_ceil(count).max(context),
+            ..whole
+        };
+        (CoreConfig { max_sequences, prefill_chunk, max_rows }, options)
+    }
+
+    /// What all devices take together is what one with these options would.
+    pub(crate) fn memory_options(&self, trained_context: usize) -> CpuOptions {
+        let Some(spread) = self.spread else { return self.cpu_options(trained_context) };
+        let (count, (_, each)) =
+            (usize::from(spread.devices.get()), self.device_options(spread, trained_context));
+        CpuOptions { rows: each.rows * count, kv_blocks: each.kv_blocks * count, ..each }
+    }
+
     /// The same on `cuda:{ordinal}`.
     #[cfg(feature = "cuda")]
     #[must_use]
@@ -123,6 +161,7 @@ mod tests {
                 max_sequences: NonZeroUsize::new(sequences).expect("not zero"),
                 kv_tokens: kv_tokens.and_then(NonZeroUsize::new),
                 prefill_chunk: LocalConfig::PREFILL_CHUNK,
+                spread: None,
             };
             config.kv_blocks(context, 32)
         };

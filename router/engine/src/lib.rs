@@ -28,11 +28,11 @@ mod tier;
 mod worker;
 
 pub use bench::{BenchReport, ExpertParallel, ExpertParallelError, bench_engine, bench_expert_parallel};
-pub use config::LocalConfig;
+pub use config::{LocalConfig, Spread};
 pub use device::DeviceKind;
 pub use error::EngineError;
 pub use reprise_expert_parallel::workload::{Arrivals, Lengths};
-pub use reprise_scheduler::{ScheduleKind, placement::Roles};
+pub use reprise_scheduler::{ScheduleKind, placement::Roles, schedule::UnknownSchedule};
 pub use text::{ChatTemplate, Vocabulary};
 pub use tier::LocalTier;
 

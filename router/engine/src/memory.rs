@@ -114,7 +114,7 @@ pub fn predict(config: &LocalConfig) -> Result<MemoryEstimate, EngineError> {
         let options = config.cuda_options(ordinal, trained_context);
         return crate::backend::cuda::estimate(checkpoint.plan(), &options);
     }
-    Ok(MemoryEstimate::of(checkpoint.plan(), &config.cpu_options(checkpoint.plan().sizes.context_length)))
+    Ok(MemoryEstimate::of(checkpoint.plan(), &config.memory_options(checkpoint.plan().sizes.context_length)))
 }
 
 /// Refuses a model that is predicted to take more than there is.

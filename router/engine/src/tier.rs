@@ -5,7 +5,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use reprise_tier::{GenerateRequest, Generation, Pressure, Tier, TierError, TierInfo, TierState, channel};
+use reprise_tier::{
+    DeviceLoad, GenerateRequest, Generation, Pressure, Tier, TierError, TierInfo, TierState, channel,
+};
 
 use crate::{
     LocalConfig,
@@ -116,6 +118,10 @@ impl Tier for LocalTier {
 
     fn pressure(&self) -> Pressure {
         self.shared.meter.pressure()
+    }
+
+    fn devices(&self) -> Vec<DeviceLoad> {
+        self.shared.devices()
     }
 
     /// While the model loads: an estimate from the bytes.

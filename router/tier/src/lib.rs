@@ -10,6 +10,7 @@
 //! - The event channel holds a whole answer, so a slow reader never stalls a tier.
 //! - Every generation ends with exactly one [`Event::Finished`] or one error, before its deadline.
 
+mod device;
 mod error;
 mod form;
 mod generation;
@@ -19,6 +20,7 @@ mod tool_call;
 
 use std::sync::Arc;
 
+pub use device::{DeviceCalls, DeviceLoad};
 pub use error::TierError;
 pub use form::{Function, JsonForm, ToolChoice, Tools};
 pub use generation::{
@@ -77,6 +79,11 @@ pub trait Tier: Send + Sync + std::fmt::Debug {
 
     /// Tokens that one user turn and one assistant turn add to a prompt, template included.
     fn block_tokens(&self, user: &str, assistant: &str) -> u32;
+
+    /// Of a tier whose model is spread over devices, each of them; else none.
+    fn devices(&self) -> Vec<DeviceLoad> {
+        Vec::new()
+    }
 }
 
 /// How the pool hands tiers around.

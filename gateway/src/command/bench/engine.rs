@@ -52,6 +52,7 @@ impl Engine {
             prefill_chunk: self
                 .prefill_chunk
                 .unwrap_or_else(|| LocalConfig::default_prefill_chunk(self.device)),
+            spread: None,
         };
         let report = bench_engine(&config, self.prompt, self.generate)?;
         println!("{}", serde_json::to_string(&report)?);

@@ -4,7 +4,8 @@ use reprise_engine::{Arrivals, ExpertParallel, Lengths, Roles, ScheduleKind, ben
 
 #[derive(Debug, clap::Args)]
 pub struct ExpertParallelArgs {
-    /// Schedules, one after the other under the same load: lockstep, mtfs, flfs, defrag, roofline, adaptive.
+    /// Schedules, one after the other under the same load: lockstep, pingpong, mtfs, flfs, defrag, roofline,
+    /// adaptive.
     #[arg(long = "scheduler", value_delimiter = ',', default_value = "lockstep,defrag,adaptive")]
     schedules: Vec<ScheduleKind>,
     /// CPU threads, each a device; or simulated devices.
@@ -13,6 +14,9 @@ pub struct ExpertParallelArgs {
     /// The first so many devices have attention, the others experts; left out: all have both.
     #[arg(long)]
     attention: Option<u16>,
+    /// Devices are streams of so many GPUs, by turns, instead of threads of the CPU; in a binary with the feature `cuda`.
+    #[arg(long)]
+    gpus: Option<u16>,
     /// A GGUF file, a folder of safetensors, or random weights in a known shape. With `--simulate` also `mixtral-8x7b`, `olmoe-1b-7b` or
     /// `qwen3-30b-a3b` on H100s. Left out: random weights of `--experts` and `--top-k`.
     #[arg(long)]
@@ -26,6 +30,12 @@ pub struct ExpertParallelArgs {
     /// gates.
     #[arg(long)]
     skew: Option<f64>,
+    /// Text for which the model's own gates are counted, instead of drawn tokens.
+    #[arg(long)]
+    text: Option<PathBuf>,
+    /// With `--simulate`: a device that takes X times as long, `DEVICE:X`.
+    #[arg(long, value_parser = straggler)]
+    straggler: Option<(u16, f64)>,
     /// Experts that share a micro-queue and a place.
     #[arg(long, default_value_t = 1)]
     experts_per_group: u16,
@@ -94,9 +104,12 @@ impl ExpertParallelArgs {
             schedules: self.schedules,
             devices: self.devices,
             roles,
+            gpus: self.gpus,
             model,
             top_k,
             skew: self.skew,
+            text: self.text,
+            straggler: self.straggler,
             experts_per_group: self.experts_per_group,
             replicas: self.replicas,
             lengths: self.workload,
@@ -113,4 +126,13 @@ impl ExpertParallelArgs {
         println!("{report}");
         Ok(())
     }
+}
+
+fn straggler(text: &str) -> Result<(u16, f64), String> {
+    let parse = || {
+        let (device, times) = text.split_once(':')?;
+        let (device, times) = (device.parse().ok()?, times.parse::<f64>().ok()?);
+        (times.is_finite() && times > 0.0).then_some((device, times))
+    };
+    parse().ok_or_else(|| format!("`{text}`: a device and by how many times it is slower, as in `5:1.5`"))
 }

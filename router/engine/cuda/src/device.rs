@@ -84,6 +84,24 @@ impl Device {
         Ok(Arc::new(opened))
     }
 
+    /// The same GPU with a stream of its own, for another worker. Kernels are loaded once; what lies in its memory can be used by both.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn sibling(&self) -> Result<Arc<Self>, CudaError> {
+        let index = i32::try_from(self.ordinal).unwrap_or(0);
+        let device = result::device::get(index).tried("find the GPU")?;
+        // SAFETY: the device was found; released in `drop`.
+        let context = unsafe { result::primary_ctx::retain(device) }.tried("open the GPU")?;
+        // SAFETY: the context was just retained.
+        unsafe { result::ctx::set_current(context) }.tried("enter the GPU")?;
+        let stream =
+            result::stream::create(result::stream::StreamKind::NonBlocking).tried("make a stream")?;
+        let (name, kernels) = (self.name.clone(), self.kernels.clone());
+        let Self { ordinal, multiprocessors, hopper, overlaps, .. } = *self;
+        Ok(Arc::new(Self { ordinal, name, context, stream, multiprocessors, hopper, overlaps, kernels }))
+    }
+
     fn load(&mut self, architecture: &str) -> Result<(), CudaError> {
         let modules = ops::modules(self.hopper);
         let compiled: Vec<_> = std::thread::scope(|scope| {
@@ -162,6 +180,10 @@ impl Device {
     pub(crate) fn enter(&self) -> Result<(), CudaError> {
         // SAFETY: the context lives as long as the device.
         unsafe { result::ctx::set_current(self.context) }.tried("enter the GPU")
+    }
+
+    pub(crate) const fn context(&self) -> sys::CUcontext {
+        self.context
     }
 
     pub(crate) const fn stream(&self) -> sys::CUstream {

@@ -15,6 +15,9 @@ pub struct LaunchGraph {
     instance: sys::CUgraphExec,
 }
 
+// SAFETY: the driver's handles may be used from any thread, by one at a time; it is launched on its device's stream.
+unsafe impl Send for LaunchGraph {}
+
 impl LaunchGraph {
     /// Records what `work` launches; nothing is computed yet.
     ///

@@ -17,12 +17,14 @@ mod graph;
 mod memory;
 pub mod ops;
 pub mod reference;
+mod transfer;
 pub mod weights;
 
 pub use device::{Device, Timer};
 pub use error::CudaError;
 pub use graph::LaunchGraph;
 pub use memory::{Buffer, Pinned, Plain, View};
+pub use transfer::{Outbox, Transfer};
 
 /// Tokens of a KV block.
 pub const BLOCK_TOKENS: usize = 32;

@@ -233,6 +233,9 @@ pub struct Pinned<T> {
     of: PhantomData<T>,
 }
 
+// SAFETY: it owns the memory, which any thread of the process may read and write.
+unsafe impl<T: Plain> Send for Pinned<T> {}
+
 impl<T: Plain> Pinned<T> {
     /// # Errors
     /// There is no room.

@@ -3,55 +3,82 @@
 
 import csv
 import pathlib
+import statistics
 import sys
 
-ORDER = ["lockstep", "mtfs", "flfs", "defrag", "roofline", "adaptive"]
+ORDER = ["lockstep", "pingpong", "mtfs", "flfs", "defrag", "roofline", "adaptive"]
 # Throughputs nearer than this are taken for equal when orders are compared.
 TIE = 0.03
 
 
+# Two-sided 95 % of Student's t, by degrees of freedom.
+STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57}
+
+
 def read(folder):
+    """Per group and cell the runs of each scheduler."""
     groups = {}
     with (pathlib.Path(folder) / "raw.csv").open() as file:
         for row in csv.DictReader(file):
-            groups.setdefault(row["group"], {}).setdefault(row["cell"], {})[row["scheduler"]] = row
+            cell = groups.setdefault(row["group"], {}).setdefault(row["cell"], {})
+            cell.setdefault(row["scheduler"], []).append(row)
     return groups
 
 
-def speed(row):
-    return float(row["tokens_per_second"])
+def mean(runs, field):
+    return statistics.fmean(float(run[field]) for run in runs)
+
+
+def speed(runs):
+    return mean(runs, "tokens_per_second")
+
+
+def interval(runs):
+    """Half of the 95 % interval of the mean throughput, as a share of it; none of a single run."""
+    if len(runs) < 2:
+        return None
+    speeds = [float(run["tokens_per_second"]) for run in runs]
+    half = STUDENT.get(len(runs) - 1, 2.0) * statistics.stdev(speeds) / len(runs) ** 0.5
+    return half / statistics.fmean(speeds)
 
 
 def throughput(cells):
-    print("| cell | lockstep, tokens/s | " + " | ".join(ORDER[1:]) + " | adaptive / better of lockstep and defrag | balance |")
-    print("|---|---|" + "---|" * (len(ORDER) + 1))
-    worst = None
-    for cell, rows in cells.items():
-        base = speed(rows["lockstep"])
-        ratios = [f"{speed(rows[name]) / base:.2f}" for name in ORDER[1:]]
-        adaptive = speed(rows["adaptive"]) / max(base, speed(rows["defrag"]))
-        worst = adaptive if worst is None else min(worst, adaptive)
-        balance = float(rows["lockstep"]["balance_mean_over_max"])
-        print(f"| {cell} | {base:,.0f} | " + " | ".join(ratios) + f" | {adaptive:.3f} | {balance:.2f} |")
-    print(f"\nOther columns: ratio to lockstep. Adaptive's worst cell: {worst:.3f}.\n")
+    print("| cell | lockstep, tokens/s | " + " | ".join(ORDER[1:]) + " | adaptive / better of lockstep and defrag | widest interval | balance |")
+    print("|---|---|" + "---|" * (len(ORDER) + 2))
+    ratios_of_adaptive = []
+    for cell, runs in cells.items():
+        base = speed(runs["lockstep"])
+        ratios = [f"{speed(runs[name]) / base:.2f}" if name in runs else "" for name in ORDER[1:]]
+        adaptive = ""
+        if "adaptive" in runs and "defrag" in runs:
+            ratios_of_adaptive.append(speed(runs["adaptive"]) / max(base, speed(runs["defrag"])))
+            adaptive = f"{ratios_of_adaptive[-1]:.3f}"
+        intervals = [interval(runs[name]) for name in ORDER if name in runs and interval(runs[name]) is not None]
+        widest = f"± {100 * max(intervals):.0f} %" if intervals else ""
+        balance = mean(runs["lockstep"], "balance_mean_over_max")
+        print(f"| {cell} | {base:,.0f} | " + " | ".join(ratios) + f" | {adaptive} | {widest} | {balance:.2f} |")
+    print("\nColumns between: ratio to lockstep.", end="")
+    if ratios_of_adaptive:
+        print(f" Adaptive's worst cell: {min(ratios_of_adaptive):.3f}.", end="")
+    print("\n")
 
 
 def latency(cells):
     print("| cell | " + " | ".join(ORDER) + " |")
     print("|---|" + "---|" * len(ORDER))
-    for cell, rows in cells.items():
-        each = [f"{float(rows[name]['inter_token_ms_mean']):.2f} ({float(rows[name]['inter_token_ms_p99']):.1f})" for name in ORDER]
-        print(f"| {cell} | " + " | ".join(each) + " |")
+    for cell, runs in cells.items():
+        of = lambda name: f"{mean(runs[name], 'inter_token_ms_mean'):.2f} ({mean(runs[name], 'inter_token_ms_p99'):.1f})"
+        print(f"| {cell} | " + " | ".join(of(name) if name in runs else "" for name in ORDER) + " |")
     print("\nMean time between two tokens of a sequence in ms (99th percentile).\n")
 
 
 def shapes(cells):
     print("| cell | " + " | ".join(ORDER) + " |")
     print("|---|" + "---|" * len(ORDER))
-    for cell, rows in cells.items():
-        each = [f"{float(rows[name]['mean_parts_per_expert_call']):.1f}, {100 * float(rows[name]['idle_share_mean']):.0f} %"
-                for name in ORDER]
-        print(f"| {cell} | " + " | ".join(each) + " |")
+    for cell, runs in cells.items():
+        of = lambda name: (f"{mean(runs[name], 'mean_parts_per_expert_call'):.1f}, "
+                           f"{100 * mean(runs[name], 'idle_share_mean'):.0f} %")
+        print(f"| {cell} | " + " | ".join(of(name) if name in runs else "" for name in ORDER) + " |")
     print("\nMean parts in a call of experts (in lock-step, of all experts of a device together), mean idle share of the devices.\n")
 
 
@@ -63,17 +90,19 @@ def against(real, simulated):
         if cell not in simulated:
             continue
         other = simulated[cell]
-        error = {name: speed(other[name]) / speed(rows[name]) - 1 for name in ORDER}
+        error = {name: speed(other[name]) / speed(rows[name]) - 1 for name in ORDER if name in rows and name in other}
         errors += error.values()
         right = pairs = 0
         for i, a in enumerate(ORDER):
             for b in ORDER[i + 1:]:
+                if a not in error or b not in error:
+                    continue
                 true = speed(rows[a]) / speed(rows[b])
                 if abs(true - 1) > TIE:
                     pairs += 1
                     right += (speed(other[a]) / speed(other[b]) > 1) == (true > 1)
         right_all, pairs_all = right_all + right, pairs_all + pairs
-        print(f"| {cell} | " + " | ".join(f"{100 * error[name]:+.0f} %" for name in ORDER) + f" | {right} of {pairs} |")
+        print(f"| {cell} | " + " | ".join(f"{100 * error[name]:+.0f} %" if name in error else "" for name in ORDER) + f" | {right} of {pairs} |")
     if errors:
         errors = sorted(abs(error) for error in errors)
         within = sum(error <= 0.15 for error in errors)
@@ -89,7 +118,9 @@ def scaling(cells):
         twin = cell.replace("4+4", "8+8").replace("4 replicas", "8 replicas")
         if not cell.startswith("4+4") or twin not in cells:
             continue
-        for name in ["lockstep", "defrag", "adaptive"]:
+        for name in ["lockstep", "pingpong", "roofline", "adaptive"]:
+            if name not in rows:
+                continue
             few, many = speed(rows[name]), speed(cells[twin][name])
             print(f"| {cell.removeprefix('4+4 ')} | {name} | {few:,.0f} | {many:,.0f} | {many / few:.2f} |")
     print()

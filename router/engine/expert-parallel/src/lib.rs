@@ -17,6 +17,7 @@ mod steer;
 mod timeline;
 pub mod transport;
 mod unit;
+mod view;
 pub mod worker;
 pub mod workload;
 
@@ -26,3 +27,4 @@ pub use cluster::{
 pub use measure::measure;
 pub use steer::Steered;
 pub use timeline::{svg, trace_events};
+pub use view::{DeviceView, Watch};

@@ -24,6 +24,9 @@ pub struct Profile {
     /// For each row that is joined.
     pub join_us: f64,
     pub head: StageTime,
+    /// What a worker itself takes for any call, beside the device.
+    #[serde(default)]
+    pub worker: StageTime,
     pub link: Link,
 }
 
@@ -172,6 +175,8 @@ impl Profile {
             expert: matrix(3.0 * hidden * width),
             join_us: vectors(f64::from(shape.top_k) + 2.0),
             head: matrix(hidden * vocabulary),
+            // In the cost of a call.
+            worker: StageTime::default(),
             link: Link {
                 latency_us: hardware.link_latency_us,
                 vector_us: us * BYTES * hidden / hardware.link_bytes_per_second,
@@ -192,22 +197,23 @@ impl Profile {
 
     #[must_use]
     pub fn costs(&self) -> StageCosts {
+        let worker = self.worker.fixed_us * 1e-6;
+        let cost = |time: StageTime| Cost {
+            fixed: time.fixed_us * 1e-6 + worker,
+            floor: time.floor_us * 1e-6,
+            each: time.each_us * 1e-6,
+        };
         StageCosts {
-            embed: self.embed.cost(),
-            attention: self.attention.cost(),
+            embed: cost(self.embed),
+            attention: cost(self.attention),
             context: self.context_us * 1e-6,
-            feed_forward: self.feed_forward.cost(),
-            gate: self.gate.cost(),
-            expert: self.expert.cost(),
+            feed_forward: cost(self.feed_forward),
+            gate: cost(self.gate),
+            expert: cost(self.expert),
             join: self.join_us * 1e-6,
-            head: self.head.cost(),
+            head: cost(self.head),
+            entry: self.worker.each_us * 1e-6,
         }
-    }
-}
-
-impl StageTime {
-    fn cost(self) -> Cost {
-        Cost { fixed: self.fixed_us * 1e-6, floor: self.floor_us * 1e-6, each: self.each_us * 1e-6 }
     }
 }
 

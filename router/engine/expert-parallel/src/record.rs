@@ -1,8 +1,8 @@
 //! What a device did, measured or simulated.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use reprise_scheduler::{Executor, Moment, Stage};
+use reprise_scheduler::{Moment, Pace, Pipeline, Stage};
 use serde::Serialize;
 
 /// Queues are looked at before every so many calls.
@@ -18,6 +18,24 @@ pub struct Span {
     pub end: Moment,
     /// Rows, or parts.
     pub entries: usize,
+}
+
+/// Time in each pace, of an adaptive schedule.
+#[derive(Debug, Clone, Default)]
+pub struct Paces(BTreeMap<Pace, Duration>);
+
+impl Paces {
+    pub fn add(&mut self, pace: Pace, time: Duration) {
+        *self.0.entry(pace).or_default() += time;
+    }
+
+    /// Of all the time that was added.
+    #[must_use]
+    pub fn share(&self, pace: Pace) -> f64 {
+        let all: Duration = self.0.values().sum();
+        let time = self.0.get(&pace).copied().unwrap_or_default();
+        time.as_secs_f64() / all.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
 }
 
 /// Everything of one device since the last reset.
@@ -79,15 +97,15 @@ impl Record {
     }
 
     /// Before a call.
-    pub fn look(&mut self, executor: &Executor, now: Moment) {
+    pub fn look(&mut self, pipeline: &Pipeline, now: Moment) {
         if !self.calls.is_multiple_of(LOOK) {
             return;
         }
-        if let Some(oldest) = executor.oldest() {
+        if let Some(oldest) = pipeline.oldest() {
             self.oldest_seconds = self.oldest_seconds.max(now.since(oldest).as_secs_f64());
         }
         let mut last = None;
-        for queue in executor.queues() {
+        for queue in pipeline.queues() {
             let stage = without_group(queue.stage);
             let (looks, entries) = self.depths.entry(stage).or_default();
             *looks += u64::from(last != Some(stage));
@@ -120,6 +138,21 @@ impl Record {
     /// Forgets all before.
     pub fn reset(&mut self, now: Moment) {
         *self = Self::new(now, self.keep_spans);
+    }
+
+    pub(crate) const fn busy_seconds(&self) -> f64 {
+        self.busy_seconds
+    }
+
+    /// By kind: calls, and their entries all together.
+    pub(crate) fn calls(&self) -> BTreeMap<&'static str, (u64, u64)> {
+        let mut kinds: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
+        for (stage, counts) in &self.stages {
+            let (calls, entries) = kinds.entry(kind(*stage)).or_default();
+            *calls += counts.calls;
+            *entries += counts.entries;
+        }
+        kinds
     }
 
     #[must_use]

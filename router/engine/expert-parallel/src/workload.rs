@@ -73,6 +73,15 @@ impl Workload {
         Job { prompt: between(prompt_tokens, 0), generate: between(generated_tokens, 1) }
     }
 
+    /// One of those that are there from the start, of a closed workload: somewhere in its life, so that not all of them end together. Its prompt is
+    /// short, since most that are somewhere in their lives have theirs behind them.
+    #[must_use]
+    pub fn job_at_start(&self, index: u64) -> Job {
+        let Job { prompt, generate } = self.job(index);
+        let left = (generate as f64 * unit(key(&[self.seed, index, 4]))) as usize;
+        Job { prompt: (prompt / 8).max(1), generate: left.max(1) }
+    }
+
     /// From one arrival to the next, of a Poisson process.
     #[must_use]
     pub fn gap(&self, index: u64) -> Option<Duration> {
@@ -81,11 +90,11 @@ impl Workload {
         Some(Duration::from_secs_f64(seconds.min(1e6)))
     }
 
-    /// The prompt of a request, of a vocabulary.
+    /// A prompt of so many tokens of a vocabulary.
     #[must_use]
-    pub fn prompt(&self, index: u64, vocabulary: usize) -> Vec<u32> {
+    pub fn prompt(&self, index: u64, tokens: usize, vocabulary: usize) -> Vec<u32> {
         let token = |at: u64| key(&[self.seed, index, 3, at]) % vocabulary.max(1) as u64;
-        (0..self.job(index).prompt as u64).map(|at| u32::try_from(token(at)).unwrap_or(0)).collect()
+        (0..tokens as u64).map(|at| u32::try_from(token(at)).unwrap_or(0)).collect()
     }
 }
 
@@ -105,6 +114,9 @@ mod tests {
         let seconds: f64 =
             (0..4000).filter_map(|index| workload.gap(index)).map(|gap| gap.as_secs_f64()).sum();
         assert!((seconds / 4000.0 - 0.02).abs() < 0.001, "{seconds}");
-        assert_eq!(workload.prompt(7, 100).len(), workload.job(7).prompt);
+        assert_eq!(workload.prompt(7, 31, 100).len(), 31);
+        let start: Vec<_> = (0..4000).map(|index| workload.job_at_start(index)).collect();
+        let left = start.iter().map(|job| job.generate).sum::<usize>() as f64 / 4000.0;
+        assert!((left - 64.0).abs() < 3.0, "half of their lives on average: {left}");
     }
 }

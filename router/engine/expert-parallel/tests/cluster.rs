@@ -17,7 +17,7 @@ use reprise_scheduler::{
     AttentionRow, Backend, BackendError, CoreConfig, DeviceId, Exchange, ExpertId, ModelLayout, PartWork,
     Placement, Priority, RemotePart, Row, ScheduleKind, SubLayerId,
     placement::{Demand, Greedy, Loads, PlacementError, Planner, Roles},
-    schedule::{ControlConfig, StageCosts},
+    schedule::{ControlConfig, Cost, StageCosts},
     testing::{Fake, FakePayload},
 };
 
@@ -150,7 +150,12 @@ impl Setting {
             Roles::Shared => self.devices,
             Roles::Disjoint { attention } => attention,
         };
-        Fake::new("ag af ag", usize::from(attention) * TICKS.max_rows, self.kv_blocks, 4)
+        Fake::new(
+            "ag af ag",
+            usize::from(attention) * TICKS.max_rows * usize::from(self.schedule.lanes()),
+            self.kv_blocks,
+            4,
+        )
     }
 
     fn place(self, devices: &[DeviceId]) -> Result<Placement, PlacementError> {
@@ -178,13 +183,14 @@ impl Setting {
         let config = ClusterConfig {
             ticks: TICKS,
             schedule: self.schedule,
-            costs: StageCosts::default(),
+            costs: costs(),
             // Changes of pace all the time.
             control: ControlConfig {
                 window: Duration::from_millis(3),
                 tokens: 1,
                 settle: Duration::from_millis(1),
                 margin: 0.0,
+                hopeless: 0.0,
                 first_hold: 1,
                 longest_hold: 1,
             },
@@ -197,6 +203,12 @@ impl Setting {
         };
         Cluster::start(ids.iter().map(device).collect(), config, greedy).expect("starts")
     }
+}
+
+/// Calls for which it pays to wait a little for more rows.
+fn costs() -> StageCosts {
+    let cost = Cost { fixed: 1e-4, floor: 2e-4, each: 1e-6 };
+    StageCosts { attention: cost, gate: cost, expert: cost, head: cost, ..StageCosts::default() }
 }
 
 /// A request, and after how many events it is cancelled.

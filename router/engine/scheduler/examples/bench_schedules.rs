@@ -50,7 +50,8 @@ fn waiting(parts: u64, random: &mut SmallRng) -> (Vec<QueueState>, Vec<usize>) {
         let experts = (0..EXPERTS).map(move |group| Stage::Experts { sub_layer, group });
         std::iter::once(Stage::SubLayer(sub_layer)).chain(experts)
     });
-    let mut queues: Vec<_> = stages.map(|stage| QueueState { stage, depth: 0, oldest: None }).collect();
+    let mut queues: Vec<_> =
+        stages.map(|stage| QueueState { stage, depth: 0, oldest: None, newest: None, soon: 0.0 }).collect();
     let mut filled = Vec::new();
     for _ in 0..parts {
         let queue = random.random_range(0..queues.len());

@@ -1,6 +1,10 @@
 //! What devices send each other: metadata here, the numbers in a payload that only the devices know.
 
-use crate::{Backend, BackendError, PartWork, Row, SubLayerId, placement::DeviceId, queues::Visit};
+use crate::{
+    Backend, BackendError, PartWork, Row, SubLayerId,
+    placement::DeviceId,
+    queues::{Ahead, Visit},
+};
 
 /// A part of a row that is computed on another device than the row's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub enum Leg {
 pub struct Parcel {
     pub from: DeviceId,
     pub to: DeviceId,
+    /// Of the sender and of the receiver ([`Lane`](crate::Lane)).
+    pub lane: u8,
     pub sub_layer: SubLayerId,
     pub leg: Leg,
     /// Of the sender's barrier.
@@ -32,6 +38,8 @@ pub struct Parcel {
     pub parts: Vec<RemotePart>,
     /// Nothing more comes from the sender for this sub-layer in this tick. Such a parcel may be empty.
     pub last: bool,
+    /// What is about to come from the sender, where a schedule wants to know. Such a parcel may be empty too.
+    pub ahead: Option<Ahead>,
 }
 
 impl Parcel {

@@ -31,10 +31,10 @@ pub use backend::{
 };
 pub use core::{ConfigError, Core, CoreConfig, Counts, Plan, PlannedRow, StartError};
 pub use exchange::{Exchange, Leg, Parcel, RemotePart};
-pub use executor::{BlockTables, Executor, Finished, Work};
+pub use executor::{BlockTables, Executor, Finished, Lane, Work};
 pub use pipeline::{Broken, Pipeline, Turn};
 pub use placement::{DeviceId, Placement};
-pub use queues::{Notice, Visit};
+pub use queues::{Ahead, Notice, Visit};
 pub use schedule::{Lockstep, Pace, QueueId, QueueState, Queues, Schedule, ScheduleKind, Stage};
 pub use sequence::{NewSequence, Priority, SequenceId};
 pub use time::Moment;

@@ -77,6 +77,10 @@ impl Sequence {
         self.tokens.len() - self.issued
     }
 
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.issued > self.computed
+    }
+
     /// True from its first place on: inactive then means that it lost its KV. (The first tick is 1.)
     pub(crate) fn was_active(&self) -> bool {
         self.served > 0

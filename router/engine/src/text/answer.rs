@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use reprise_tier::{Event, LikelyToken, TokenLogprob};
 
@@ -16,8 +16,8 @@ use crate::sampling::{Chosen, Logprobs};
 /// end, are always what was told of the text or a beginning of it: a token that a stop string cuts is not told, nor is
 /// one that stands for no text.
 #[derive(Debug)]
-pub(crate) struct AnswerBuilder<'a> {
-    vocabulary: &'a Vocabulary,
+pub(crate) struct AnswerBuilder {
+    vocabulary: Arc<Vocabulary>,
     text: Utf8Stream,
     stop: StopMatcher,
     /// Bytes of text that tokens have made so far.
@@ -44,8 +44,8 @@ pub(crate) struct Piece {
     pub(crate) stopped: bool,
 }
 
-impl<'a> AnswerBuilder<'a> {
-    pub(crate) fn new(vocabulary: &'a Vocabulary, stops: &[String]) -> Self {
+impl AnswerBuilder {
+    pub(crate) fn new(vocabulary: Arc<Vocabulary>, stops: &[String]) -> Self {
         Self {
             vocabulary,
             text: Utf8Stream::default(),
@@ -121,8 +121,9 @@ mod tests {
     use super::*;
     use crate::{gguf::Gguf, testing::small_model};
 
-    static VOCABULARY: LazyLock<Vocabulary> =
-        LazyLock::new(|| Vocabulary::from_gguf(&Gguf::open(&small_model()).expect("opens")).expect("builds"));
+    static VOCABULARY: LazyLock<Arc<Vocabulary>> = LazyLock::new(|| {
+        Arc::new(Vocabulary::from_gguf(&Gguf::open(&small_model()).expect("opens")).expect("builds"))
+    });
 
     fn chosen(token: u32) -> Chosen {
         let logprobs = Logprobs { chosen: -1.0, top: vec![(token, f32::NEG_INFINITY)] };
@@ -138,7 +139,7 @@ mod tests {
 
     impl Told {
         fn by(tokens: &[u32], stops: &[String]) -> Self {
-            let mut answer = AnswerBuilder::new(&VOCABULARY, stops);
+            let mut answer = AnswerBuilder::new(Arc::clone(&VOCABULARY), stops);
             let mut told = Self::default();
             for token in tokens {
                 told.add(answer.push(&chosen(*token)));
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_control_token_has_a_name_and_no_bytes() {
-        let answer = AnswerBuilder::new(&VOCABULARY, &[]);
+        let answer = AnswerBuilder::new(Arc::clone(&VOCABULARY), &[]);
         let token = (0..VOCABULARY.len() as u32).find(|id| VOCABULARY.is_end(*id)).expect("turns end");
         let told = answer.logprob(token, &Logprobs { chosen: f32::NEG_INFINITY, top: Vec::new() }).chosen;
         assert!(told.text.starts_with("<|"), "{told:?}");
@@ -204,7 +205,7 @@ mod tests {
     #[test]
     fn without_logprobs_there_are_none() {
         let token = VOCABULARY.encode("a").expect("encodes")[0];
-        let piece = AnswerBuilder::new(&VOCABULARY, &[]).push(&Chosen { token, logprobs: None });
+        let piece = AnswerBuilder::new(Arc::clone(&VOCABULARY), &[]).push(&Chosen { token, logprobs: None });
         assert_eq!(piece.delta, Some(Event::Delta { text: "a".into(), logprobs: Vec::new() }));
     }
 

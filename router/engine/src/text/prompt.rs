@@ -6,6 +6,8 @@
 //! the marker is taken out of the text between them before that is tokenised. Text without such names gets exactly
 //! the tokens that tokenising the rendered prompt as a whole would give.
 
+use std::sync::Arc;
+
 use reprise_tier::{JsonForm, Message, Role, ToolCall, Tools};
 use serde_json::Value;
 
@@ -30,7 +32,7 @@ pub(crate) struct Conversation<'a> {
 /// Everything between messages and prompt tokens of one model.
 #[derive(Debug)]
 pub(crate) struct PromptBuilder {
-    vocabulary: Vocabulary,
+    vocabulary: Arc<Vocabulary>,
     template: ChatTemplate,
     /// Tokens of a closed conversation that are not its blocks: a default system prompt, bos.
     around: usize,
@@ -38,7 +40,7 @@ pub(crate) struct PromptBuilder {
 
 impl PromptBuilder {
     pub(crate) fn from_gguf(gguf: &Gguf) -> Result<Self, EngineError> {
-        let vocabulary = Vocabulary::from_gguf(gguf)?;
+        let vocabulary = Arc::new(Vocabulary::from_gguf(gguf)?);
         let template = ChatTemplate::from_gguf(gguf, &vocabulary)?;
         let mut builder = Self { vocabulary, template, around: 0 };
         let block = block("a", "b");
@@ -48,7 +50,7 @@ impl PromptBuilder {
         Ok(builder)
     }
 
-    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+    pub(crate) fn vocabulary(&self) -> &Arc<Vocabulary> {
         &self.vocabulary
     }
 
@@ -251,7 +253,7 @@ mod tests {
         let function = |description: &str, key: &str| reprise_tier::Function {
             name: "f".into(),
             description: Some(description.into()),
-            parameters: std::sync::Arc::new(
+            parameters: Arc::new(
                 serde_json::json!({"type": "object", "properties": { key: {"enum": [key]} }}),
             ),
             strict: false,
@@ -267,12 +269,12 @@ mod tests {
         let vocabulary = Vocabulary::from_gguf(&gguf).expect("builds");
         let template = ChatTemplate::new(WITH_TOOLS.into(), String::new(), String::new()).expect("valid");
         assert!(template.takes_tools());
-        let native = PromptBuilder { vocabulary, template, around: 0 };
+        let native = PromptBuilder { vocabulary: Arc::new(vocabulary), template, around: 0 };
         for builder in [builder(), &native] {
             let prompt = |text: &str| {
                 let functions = vec![function(text, text)];
                 let tools = Tools { functions, choice: reprise_tier::ToolChoice::Auto, parallel: true };
-                let form = JsonForm::Schema(std::sync::Arc::new(serde_json::json!({ "title": text })));
+                let form = JsonForm::Schema(Arc::new(serde_json::json!({ "title": text })));
                 let conversation =
                     Conversation { messages: &turns(text), form: Some(&form), tools: Some(&tools) };
                 builder.prompt(conversation).expect("renders")

@@ -29,7 +29,7 @@ pub(crate) struct Batch<'a, B> {
     loaded: &'a Loaded,
     backend: B,
     pipeline: Pipeline,
-    running: HashMap<SequenceId, Running<'a>>,
+    running: HashMap<SequenceId, Running>,
     out: Finished,
     tick: Option<Tick>,
     /// Moving average of the micro-queues' mean depth, in rows.
@@ -157,7 +157,7 @@ impl<'a, B: Backend> Batch<'a, B> {
                 return;
             }
         }
-        if self.pipeline.executor().in_flight() > 0 {
+        if self.pipeline.in_flight() > 0 {
             self.depth += DEPTH_ALPHA * (self.pipeline.executor().mean_depth() - self.depth);
         }
         let mut out = std::mem::take(&mut self.out);
@@ -172,7 +172,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         }
         self.out = out;
         // Sampling belongs to a tick's time. Ticks that overlap are not measured: whose time would it be?
-        if self.pipeline.executor().in_flight() == 0
+        if self.pipeline.in_flight() == 0
             && let Some(Tick { begun, turn }) = self.tick.take()
         {
             let seconds = begun.elapsed().as_secs_f64();
@@ -180,7 +180,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         }
     }
 
-    fn next_token(&mut self, id: SequenceId, choose: impl FnOnce(&mut Running<'a>) -> Then) {
+    fn next_token(&mut self, id: SequenceId, choose: impl FnOnce(&mut Running) -> Then) {
         self.panics = 0;
         let Some(running) = self.running.get_mut(&id) else {
             self.pipeline.end(id);

@@ -1,9 +1,10 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
+use reprise_expert_parallel::Cluster;
 use reprise_scheduler::{Backend, ConfigError, Finished, Moment, NewSequence, Pipeline, Priority};
 use reprise_tier::TierInfo;
 
-use super::{Loaded, Shared};
+use super::{Loaded, Shared, cluster, spread::Requests};
 use crate::{
     DeviceKind, EngineError, LocalConfig,
     backend::{CpuBackend, MemoryEstimate},
@@ -15,25 +16,39 @@ use crate::{
     text::PromptBuilder,
 };
 
+/// What computes.
+pub(super) enum Model {
+    Alone(Box<dyn Backend>, Box<Pipeline>),
+    Spread { cluster: Box<Cluster<Vec<f32>>>, requests: Requests, places: usize },
+}
+
 /// Reads the model file and makes everything ready that the worker needs.
-pub(super) fn load(shared: &Shared) -> Result<(Box<dyn Backend>, Pipeline), EngineError> {
+pub(super) fn load(shared: &Shared) -> Result<Model, EngineError> {
     let config = &shared.config;
     let gguf = Gguf::open(&config.gguf)?;
     let prompts = PromptBuilder::from_gguf(&gguf)?;
-    let mut backend = open(config, Checkpoint::from_gguf(gguf)?, &|| shared.stopping.load(Relaxed))?;
-    let layout = backend.layout().clone();
-    warm_up(&mut *backend, config, &shared.meter)?;
-    let pipeline = pipeline(config, &backend)?;
+    let checkpoint = Checkpoint::from_gguf(gguf)?;
+    let stop = || shared.stopping.load(Relaxed);
+    let (model, context_length) = match &config.spread {
+        None => {
+            let mut backend = open(config, checkpoint, &stop)?;
+            warm_up(&mut *backend, config, &shared.meter)?;
+            let pipeline = pipeline(config, &backend)?;
+            let context_length = backend.layout().context_length;
+            (Model::Alone(backend, Box::new(pipeline)), context_length)
+        }
+        Some(spread) => cluster::start(shared, spread, checkpoint, &stop)?,
+    };
     let info = TierInfo {
         name: config.name.clone(),
         model: config.model_id.clone(),
-        context_length: super::count(layout.context_length),
+        context_length: super::count(context_length),
         cost: config.cost,
         remote: false,
     };
     // The worker is the only one to set it, here.
     let _ = shared.loaded.set(Loaded { info, prompts, grammars: Grammars::default() });
-    Ok((backend, pipeline))
+    Ok(model)
 }
 
 /// The model on its device.
@@ -102,7 +117,11 @@ pub(crate) fn pipeline(
 }
 
 /// Touches all weights, and measures first speeds: of a short prompt and of a few tokens, one sequence alone.
-fn warm_up(backend: &mut dyn Backend, config: &LocalConfig, meter: &Meter) -> Result<(), EngineError> {
+pub(super) fn warm_up(
+    backend: &mut dyn Backend,
+    config: &LocalConfig,
+    meter: &Meter,
+) -> Result<(), EngineError> {
     let context_length = backend.layout().context_length;
     let prompt = 32.min(context_length / 2);
     let steps = 4.min(context_length / 4);

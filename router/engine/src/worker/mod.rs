@@ -2,10 +2,12 @@
 //! messages into tokens.
 
 mod batch;
+mod cluster;
 mod load;
 mod prepare;
 mod queue;
 mod running;
+mod spread;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,13 +16,16 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use reprise_expert_parallel::{Cluster, Watch};
 use reprise_scheduler::{Backend, Pipeline};
-use reprise_tier::{TierError, TierInfo, TierState};
+use reprise_tier::{DeviceLoad, TierError, TierInfo, TierState};
 
 use crate::{EngineError, LocalConfig, grammar::Grammars, speed::Meter, text::PromptBuilder};
 
+use load::Model;
 pub(crate) use load::{open, pipeline};
 pub(crate) use queue::{Job, Kind, Prompt, Queue};
+use spread::{Requests, Spread};
 
 /// What the tier's handle and its threads share.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) state: RwLock<TierState>,
     pub(crate) queue: Queue,
     pub(crate) meter: Meter,
+    /// Of a tier that is spread over devices. Written once by the worker.
+    pub(crate) watch: OnceLock<Watch>,
     /// Set once by the handle: end what runs.
     pub(crate) stopping: AtomicBool,
 }
@@ -42,10 +49,19 @@ impl Shared {
             queue: Queue::new(config.queue_capacity),
             meter: Meter::new(config.queue_capacity.get(), config.max_sequences.get()),
             config,
+            watch: OnceLock::new(),
             loaded: OnceLock::new(),
             state: RwLock::new(TierState::Loading),
             stopping: AtomicBool::new(false),
         }
+    }
+}
+
+impl Shared {
+    /// Of each device that the tier's model is spread over.
+    pub(crate) fn devices(&self) -> Vec<DeviceLoad> {
+        let views = self.watch.get().map_or_else(Vec::new, Watch::views);
+        views.iter().map(spread::load).collect()
     }
 }
 
@@ -63,7 +79,7 @@ pub(crate) fn run(shared: &Shared) {
     let prepared = catch_unwind(AssertUnwindSafe(|| load::load(shared))).unwrap_or_else(|panic| {
         Err(EngineError::Inconsistent(format!("loading panicked: {}", text_of(&*panic))))
     });
-    let (backend, pipeline) = match prepared {
+    let model = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             tracing::error!(tier = %shared.config.name, %error, "model did not load");
@@ -77,14 +93,34 @@ pub(crate) fn run(shared: &Shared) {
         seconds = begun.elapsed().as_secs_f64(),
         context_length = loaded.info.context_length,
         max_sequences = shared.config.max_sequences,
-        kv_tokens = backend.layout().kv_blocks * backend.layout().kv_block_tokens,
         "model loaded"
     );
-    serve(shared, loaded, backend, pipeline);
+    match model {
+        Model::Alone(backend, pipeline) => serve(shared, loaded, backend, *pipeline),
+        Model::Spread { cluster, requests, places } => {
+            serve_spread(shared, loaded, *cluster, requests, places);
+        }
+    }
 }
 
-/// Answers requests until the queue is closed.
+/// Answers requests with a model on one device until the queue is closed.
 fn serve<B: Backend>(shared: &Shared, loaded: &Loaded, backend: B, pipeline: Pipeline) {
+    answer(shared, loaded, || batch::Batch::new(shared, loaded, backend, pipeline).run());
+}
+
+/// The same with a model on several.
+fn serve_spread<P: Send + 'static>(
+    shared: &Shared,
+    loaded: &Loaded,
+    cluster: Cluster<P>,
+    requests: Requests,
+    places: usize,
+) {
+    answer(shared, loaded, || Spread::new(shared, loaded, cluster, requests, places).run());
+}
+
+/// The error of `compute` is why the tier has to be given up.
+fn answer(shared: &Shared, loaded: &Loaded, compute: impl FnOnce() -> Result<(), String>) {
     std::thread::scope(|scope| {
         let preparing = Kind::ALL.into_iter().try_for_each(|kind| {
             let name = format!("{}-{}", kind.name(), shared.config.name);
@@ -92,11 +128,8 @@ fn serve<B: Backend>(shared: &Shared, loaded: &Loaded, backend: B, pipeline: Pip
             thread.spawn_scoped(scope, move || prepare::run(shared, loaded, kind)).map(drop)
         });
         let outcome = match preparing {
-            Ok(()) => {
-                let batch = batch::Batch::new(shared, loaded, backend, pipeline);
-                catch_unwind(AssertUnwindSafe(|| batch.run()))
-                    .unwrap_or_else(|panic| Err(format!("the worker panicked: {}", text_of(&*panic))))
-            }
+            Ok(()) => catch_unwind(AssertUnwindSafe(compute))
+                .unwrap_or_else(|panic| Err(format!("the worker panicked: {}", text_of(&*panic)))),
             Err(error) => Err(format!("cannot start a thread: {error}")),
         };
         if let Err(reason) = outcome {
@@ -119,5 +152,7 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
+#[cfg(test)]
+mod spread_tests;
 #[cfg(test)]
 mod tests;

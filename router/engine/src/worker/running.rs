@@ -1,20 +1,20 @@
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use reprise_tier::{Event, Finish, FinishReason, TierError, Timings, Usage};
 
 use super::{Job, Loaded, count, queue::Prepared};
 use crate::{
     sampling::{Chosen, Sampler, SamplingError},
-    text::{AnswerBuilder, Calls, Piece},
+    text::{AnswerBuilder, Calls, Piece, Vocabulary},
 };
 
 /// A request that is being computed: what turns its logits into events.
 #[derive(Debug)]
-pub(crate) struct Running<'a> {
+pub(crate) struct Running {
     pub(crate) job: Job,
-    loaded: &'a Loaded,
+    vocabulary: Arc<Vocabulary>,
     sampler: Sampler,
-    answer: AnswerBuilder<'a>,
+    answer: AnswerBuilder,
     /// Where the answer may call functions.
     calls: Option<Calls>,
     prompt: usize,
@@ -35,18 +35,19 @@ pub(crate) enum Then {
     Over(usize),
 }
 
-impl<'a> Running<'a> {
+impl Running {
     /// Takes the mask.
-    pub(crate) fn new(job: Job, prepared: &mut Prepared, loaded: &'a Loaded) -> Self {
+    pub(crate) fn new(job: Job, prepared: &mut Prepared, loaded: &Loaded) -> Self {
+        let vocabulary = loaded.prompts.vocabulary();
         let sampler = Sampler::new(&job.request.sampling);
         Self {
-            loaded,
+            vocabulary: Arc::clone(vocabulary),
             sampler: match prepared.mask.take() {
                 Some(mask) => sampler.with_mask(mask),
                 None => sampler,
             },
             calls: job.request.tools.is_some().then(Calls::new),
-            answer: AnswerBuilder::new(loaded.prompts.vocabulary(), &job.request.stop),
+            answer: AnswerBuilder::new(Arc::clone(vocabulary), &job.request.stop),
             prompt: prepared.tokens.len(),
             found: 0,
             limit: prepared.limit,
@@ -75,6 +76,10 @@ impl<'a> Running<'a> {
         self.generated
     }
 
+    pub(crate) fn prompt_tokens(&self) -> usize {
+        self.prompt
+    }
+
     pub(crate) fn is_greedy(&self) -> bool {
         self.sampler.is_greedy()
     }
@@ -100,7 +105,7 @@ impl<'a> Running<'a> {
                 return Then::Over(self.generated);
             }
         };
-        if self.loaded.prompts.vocabulary().is_end(chosen.token) {
+        if self.vocabulary.is_end(chosen.token) {
             return self.finish(FinishReason::Stop);
         }
         self.generated += 1;

@@ -64,7 +64,7 @@ impl Backend for Faulty {
     }
 }
 
-fn shared(max_sequences: usize, queue: usize) -> Shared {
+pub(super) fn shared(max_sequences: usize, queue: usize) -> Shared {
     let number = |n| NonZeroUsize::new(n).expect("not zero");
     let config = LocalConfig {
         name: "faulty".into(),
@@ -78,6 +78,7 @@ fn shared(max_sequences: usize, queue: usize) -> Shared {
         max_sequences: number(max_sequences),
         kv_tokens: None,
         prefill_chunk: number(32),
+        spread: None,
     };
     let prompts = PromptBuilder::from_gguf(&PROMPTS).expect("builds");
     let info = TierInfo {
@@ -105,11 +106,11 @@ fn serve_faulty(shared: &Shared, left: u32, fault: Fault) {
     serve(shared, shared.loaded.get().expect("set"), Faulty { fake, left, fault }, pipeline);
 }
 
-fn submit(shared: &Shared) -> Generation {
+pub(super) fn submit(shared: &Shared) -> Generation {
     submit_with(shared, |_| ())
 }
 
-fn submit_with(shared: &Shared, change: impl FnOnce(&mut GenerateRequest)) -> Generation {
+pub(super) fn submit_with(shared: &Shared, change: impl FnOnce(&mut GenerateRequest)) -> Generation {
     let mut request = GenerateRequest {
         id: "test".into(),
         messages: vec![Message::new(Role::User, "Hi")],
@@ -123,7 +124,7 @@ fn submit_with(shared: &Shared, change: impl FnOnce(&mut GenerateRequest)) -> Ge
     generation
 }
 
-fn last(mut generation: Generation) -> Result<Event, TierError> {
+pub(super) fn last(mut generation: Generation) -> Result<Event, TierError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
     runtime.block_on(async {
         let mut last = None;

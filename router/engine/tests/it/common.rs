@@ -41,6 +41,7 @@ pub fn config(context_length: Option<u32>, queue: usize) -> LocalConfig {
         max_sequences: LocalConfig::MAX_SEQUENCES,
         kv_tokens: None,
         prefill_chunk: LocalConfig::PREFILL_CHUNK,
+        spread: None,
     }
 }
 

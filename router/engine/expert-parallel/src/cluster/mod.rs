@@ -24,6 +24,7 @@ use thiserror::Error;
 use crate::{
     record::Record,
     transport::{Message, threads},
+    view::Watch,
     worker::{Choose, Pulse, Setup, Worker},
 };
 pub use fault::Lost;
@@ -65,7 +66,7 @@ pub type Replan = Box<dyn Fn(&[DeviceId]) -> Result<Placement, PlacementError> +
 pub enum ClusterError {
     #[error("{found} devices for a placement on {expected}")]
     Devices { found: usize, expected: u16 },
-    #[error("device {} has room for {rows} rows; {attention} devices with attention of {each} rows need {}", device.0, attention * each)]
+    #[error("device {} has room for {rows} rows; {attention} lanes of {each} rows need {}", device.0, attention * each)]
     Rows { device: DeviceId, rows: usize, attention: usize, each: usize },
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -146,7 +147,8 @@ impl<P: Send + 'static> Cluster<P> {
         if found < usize::from(expected) || found == 0 {
             return Err(ClusterError::Devices { found, expected });
         }
-        let attention = placement.attention().len();
+        // Each lane of a device has rows of its own.
+        let attention = placement.attention().len() * usize::from(schedule.lanes());
         for (device, backend) in (0..).map(DeviceId).zip(&devices) {
             let (rows, each) = (backend.layout().rows, ticks.max_rows);
             if rows < attention * each {
@@ -240,6 +242,12 @@ impl<P: Send + 'static> Cluster<P> {
             }
         }
         events
+    }
+
+    /// For whoever wants to see what the devices do.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.workers.iter().map(|handle| Arc::clone(&handle.pulse)))
     }
 
     /// The pace that an adaptive schedule has now.

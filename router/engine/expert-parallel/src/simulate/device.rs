@@ -23,6 +23,8 @@ pub(super) struct Device {
     pipeline: Pipeline,
     kinds: Vec<SubLayerKind>,
     costs: StageCosts,
+    /// Times as long as predicted.
+    slow: f64,
     link: Link,
     gates: Gates,
     inbox: Vec<Parcel>,
@@ -41,7 +43,9 @@ pub(super) struct Device {
 #[derive(Debug, Default)]
 pub(super) struct Woken {
     pub(super) busy_until: Option<Moment>,
-    pub(super) notices: Vec<Notice>,
+    /// It waits for more, but no longer.
+    pub(super) asks_again: Option<Moment>,
+    pub(super) notices: Vec<(u8, Notice)>,
 }
 
 /// What a call led to: parcels, and whose token came and whether it was the last.
@@ -58,12 +62,13 @@ impl Device {
         me: DeviceId,
     ) -> Result<Self, ConfigError> {
         let costs = config.profile.costs();
-        let schedule = config.schedule.build(&config.layout.sub_layers, &costs);
-        let executor = Executor::on(&config.layout, placement, me, schedule);
+        let schedule = config.schedule;
+        let lanes = Executor::lanes(&config.layout, placement, me, schedule, &costs);
         Ok(Self {
-            pipeline: Pipeline::with_executor(config.ticks, &config.layout, executor)?,
+            pipeline: Pipeline::with_lanes(config.ticks, &config.layout, lanes, schedule.pace())?,
             kinds: config.layout.sub_layers.clone(),
             costs,
+            slow: config.straggler.filter(|(device, _)| *device == me).map_or(1.0, |(_, times)| times),
             link: config.profile.link,
             gates: config.gates.clone(),
             inbox: Vec::new(),
@@ -94,12 +99,12 @@ impl Device {
         self.inbox.push(parcel);
     }
 
-    pub(super) fn hear(&mut self, from: DeviceId, notice: Notice) {
-        self.pipeline.executor_mut().hear(from, notice);
+    pub(super) fn hear(&mut self, from: DeviceId, lane: u8, notice: Notice) {
+        self.pipeline.hear(from, lane, notice);
     }
 
     pub(super) fn set_pace(&mut self, pace: Pace, change: u32) {
-        self.pipeline.executor_mut().set_pace(pace, change);
+        self.pipeline.set_pace(pace, change);
     }
 
     /// When a parcel that is sent now arrives.
@@ -117,16 +122,19 @@ impl Device {
         }
         for parcel in self.inbox.drain(..) {
             self.owed_us += packing_us(self.link, &parcel);
-            self.pipeline.executor_mut().receive(&parcel, now);
+            self.pipeline.receive(&parcel, now);
         }
         self.start();
         self.pipeline.admit(now);
-        woken.notices = self.pipeline.executor_mut().notices().collect();
-        self.record.look(self.pipeline.executor(), now);
-        let Some(work) = self.pipeline.executor_mut().begin(now) else { return woken };
+        woken.notices = self.pipeline.notices();
+        self.record.look(&self.pipeline, now);
+        let Some(work) = self.pipeline.begin(now) else {
+            woken.asks_again = self.pipeline.asks_again();
+            return woken;
+        };
         let (stage, entries) = (work.stage, work.entries);
         let kinds = self.kinds.as_slice();
-        let seconds = seconds(&self.costs, &work, kinds) + self.owed_us * 1e-6;
+        let seconds = self.slow * (seconds(&self.costs, &work, kinds) + self.owed_us * 1e-6);
         self.owed_us = 0.0;
         let end = Moment(now.0 + Duration::from_secs_f64(seconds));
         self.call = Some(Span { stage, begin: now, end, entries });
@@ -162,7 +170,7 @@ impl Device {
         let Some(span) = self.call.take() else { return done };
         if let Stage::SubLayer(at) = span.stage {
             let Self { gates, running, pipeline, .. } = self;
-            pipeline.executor_mut().choose_experts(|sequence, position, experts| {
+            pipeline.busy_mut().choose_experts(|sequence, position, experts| {
                 let request = running.get(&sequence).map_or(0, |(id, _)| id.0);
                 gates.choose(at, key(&[request, u64::from(position)]), experts);
             });
@@ -201,7 +209,7 @@ fn seconds(costs: &StageCosts, work: &Work<'_>, kinds: &[SubLayerKind]) -> f64 {
         _ => cost.seconds(work.entries),
     };
     let join = work.join.map_or(0.0, |_| costs.join * work.entries as f64);
-    own + join + costs.context * work.context as f64
+    own + join + costs.context * work.context as f64 + costs.entry * work.entries as f64
 }
 
 /// Of an end of its way.

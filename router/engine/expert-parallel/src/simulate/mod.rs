@@ -1,8 +1,8 @@
 //! Discrete events: devices that take the times of a [`Profile`] instead of computing. Placement, schedules, queues, join pool and barrier are
 //! those of a [`Cluster`](crate::Cluster), the same code; KV blocks and continuous batching too.
 //!
-//! Simplified: control messages (notices, empty parcels, commands) take no time, which favours lock-step; a device sends one parcel after the
-//! other and receives any number at once; a call takes exactly what is predicted.
+//! Simplified: commands take no time; a device sends one parcel after the other and receives any number at once; a call takes exactly what is
+//! predicted.
 
 mod device;
 mod gates;
@@ -15,7 +15,7 @@ use std::{
 };
 
 use reprise_scheduler::{
-    ConfigError, CoreConfig, DeviceId, ModelLayout, Moment, Notice, Pace, Parcel, Placement, ScheduleKind,
+    ConfigError, CoreConfig, DeviceId, ModelLayout, Moment, Notice, Parcel, Placement, ScheduleKind,
     schedule::{Control, ControlConfig},
 };
 
@@ -24,7 +24,7 @@ pub use gates::Gates;
 use crate::{
     cluster::RequestId,
     profile::Profile,
-    record::Record,
+    record::{Paces, Record},
     workload::{Arrivals, Workload},
 };
 use device::Device;
@@ -40,6 +40,8 @@ pub struct Config {
     pub placement: Placement,
     pub profile: Profile,
     pub gates: Gates,
+    /// A device that takes so many times as long as predicted.
+    pub straggler: Option<(DeviceId, f64)>,
     pub workload: Workload,
     /// Virtual time that is left out, and that is measured.
     pub warm_up: Duration,
@@ -58,8 +60,8 @@ pub struct Outcome {
     pub first: Vec<f64>,
     pub records: Vec<Record>,
     pub until: Moment,
-    /// Share of the time in a free pace, of an adaptive schedule.
-    pub free_share: f64,
+    /// Of an adaptive schedule; of others all is lock-step.
+    pub paces: Paces,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +71,10 @@ enum Event {
     Done(usize),
     /// A parcel has arrived.
     Delivery(usize, u64),
+    /// A notice has arrived: to whom, from whom, of which lane.
+    Notice(usize, usize, u8, u64),
+    /// A device has waited for more for as long as it wanted.
+    Look(usize),
 }
 
 /// A request under way.
@@ -84,13 +90,13 @@ struct Simulation {
     devices: Vec<Device>,
     events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
     parcels: HashMap<u64, Parcel>,
+    notices: HashMap<u64, Notice>,
     now: Moment,
     count: u64,
     submitted: u64,
     requests: HashMap<RequestId, Progress>,
     control: Control,
     paces: u32,
-    free: Duration,
     outcome: Outcome,
 }
 
@@ -109,19 +115,19 @@ pub fn simulate(config: Config) -> Result<Outcome, ConfigError> {
         first: Vec::new(),
         records: Vec::new(),
         until: Moment::default(),
-        free_share: 0.0,
+        paces: Paces::default(),
     };
     let mut simulation = Simulation {
         devices,
         events: BinaryHeap::new(),
         parcels: HashMap::new(),
+        notices: HashMap::new(),
         now: Moment::default(),
         count: 0,
         submitted: 0,
         requests: HashMap::new(),
         control: Control::new(config.control),
         paces: 0,
-        free: Duration::ZERO,
         outcome,
         config,
     };
@@ -146,8 +152,9 @@ impl Simulation {
             if at >= end {
                 break;
             }
-            if warm && self.control.pace() == Pace::Free {
-                self.free += at.0.saturating_sub(self.now.0.max(warm_up.0));
+            if warm {
+                let time = at.0.saturating_sub(self.now.0.max(warm_up.0));
+                self.outcome.paces.add(self.control.pace(), time);
             }
             self.now = at;
             self.happen(event);
@@ -169,6 +176,14 @@ impl Simulation {
                     self.wake(vec![to]);
                 }
             }
+            Event::Notice(to, from, lane, name) => {
+                if let Some(notice) = self.notices.remove(&name) {
+                    let from = DeviceId(u16::try_from(from).unwrap_or(u16::MAX));
+                    self.devices[to].hear(from, lane, notice);
+                    self.wake(vec![to]);
+                }
+            }
+            Event::Look(device) => self.wake(vec![device]),
             Event::Done(device) => {
                 let done = self.devices[device].complete(self.now);
                 for parcel in done.parcels {
@@ -188,7 +203,13 @@ impl Simulation {
     fn submit(&mut self) {
         self.submitted += 1;
         let id = RequestId(self.submitted);
-        let job = self.config.workload.job(self.submitted);
+        let workload = self.config.workload;
+        let job = match workload.arrivals {
+            Arrivals::Closed(count) if self.submitted <= count as u64 => {
+                workload.job_at_start(self.submitted)
+            }
+            Arrivals::Closed(_) | Arrivals::Poisson(_) => workload.job(self.submitted),
+        };
         let attention = self.config.placement.attention();
         let load = |device: &DeviceId| self.devices[usize::from(device.0)].load();
         let device = attention.iter().copied().min_by_key(load).map_or(0, |device| usize::from(device.0));
@@ -200,11 +221,6 @@ impl Simulation {
     fn send(&mut self, from: usize, parcel: Parcel) {
         let link = self.config.profile.link;
         let (to, vectors) = (usize::from(parcel.to.0), parcel.vectors());
-        if vectors == 0 {
-            // It says only that nothing comes.
-            self.devices[to].deliver(parcel);
-            return self.wake(vec![to]);
-        }
         let at = self.devices[from].occupy_link(self.now, vectors, link);
         self.count += 1;
         let name = self.count;
@@ -249,26 +265,30 @@ impl Simulation {
             if let Some(end) = woken.busy_until {
                 self.at(end, Event::Done(device));
             }
-            for notice in woken.notices {
-                devices.extend(self.tell(device, notice));
+            if let Some(at) = woken.asks_again {
+                self.at(at, Event::Look(device));
+            }
+            for (lane, notice) in woken.notices {
+                self.tell(device, lane, notice);
             }
         }
     }
 
-    /// All others, who are then to look for work.
-    fn tell(&mut self, from: usize, notice: Notice) -> Vec<usize> {
-        let others: Vec<_> = (0..self.devices.len()).filter(|other| *other != from).collect();
-        let id = DeviceId(u16::try_from(from).unwrap_or(u16::MAX));
-        for other in &others {
-            self.devices[*other].hear(id, notice);
+    /// All others, in order with the parcels.
+    fn tell(&mut self, from: usize, lane: u8, notice: Notice) {
+        let link = self.config.profile.link;
+        let at = self.devices[from].occupy_link(self.now, 0, link);
+        for to in (0..self.devices.len()).filter(|to| *to != from) {
+            self.count += 1;
+            let name = self.count;
+            self.notices.insert(name, notice);
+            self.at(at, Event::Notice(to, from, lane, name));
         }
-        others
     }
 
     fn finish(self) -> Outcome {
         let records = self.devices.into_iter().map(|device| device.record).collect();
-        let share = self.free.as_secs_f64() / self.config.measured.as_secs_f64().max(f64::MIN_POSITIVE);
-        Outcome { records, until: self.now, free_share: share, ..self.outcome }
+        Outcome { records, until: self.now, ..self.outcome }
     }
 }
 

@@ -17,7 +17,7 @@ fn layout(layers: usize, experts: u16, top_k: u16) -> ModelLayout {
     ModelLayout {
         sub_layers: layer.repeat(layers),
         vocabulary: 8,
-        rows: usize::from(ATTENTION) * 64,
+        rows: usize::from(ATTENTION) * 64 * 2,
         kv_blocks: 400,
         kv_block_tokens: 16,
         context_length: 1024,
@@ -38,6 +38,7 @@ fn profile() -> Profile {
         expert: time(5.0, 20.0, 1.0),
         join_us: 0.0,
         head: time(3.0, 0.0, 0.0),
+        worker: StageTime::default(),
         link: Link { latency_us: 7.0, vector_us: 0.5, ..Link::default() },
     }
 }
@@ -58,6 +59,7 @@ fn config(schedule: ScheduleKind, skew: f64, sequences: usize) -> Config {
     Config {
         placement: Greedy.place(&demand).expect("fits"),
         gates: Gates::new(&layout, &loads, 4),
+        straggler: None,
         ticks: CoreConfig { max_sequences: 32, prefill_chunk: 32, max_rows: 64 },
         schedule,
         control: ControlConfig::default(),
@@ -141,4 +143,49 @@ fn without_a_barrier_a_hot_device_is_never_idle() {
     };
     let (lockstep, defrag) = (idle_of_hottest(ScheduleKind::Lockstep), idle_of_hottest(ScheduleKind::Defrag));
     assert!(defrag < lockstep, "{defrag}, {lockstep} in lock-step");
+}
+
+fn tokens(schedule: ScheduleKind, floor_us: f64, straggler: Option<(DeviceId, f64)>) -> f64 {
+    let mut config = config(schedule, 3.0, 64);
+    config.profile.expert.floor_us = floor_us;
+    config.straggler = straggler;
+    // Adaptive's first looks are over by then.
+    config.control = ControlConfig {
+        window: Duration::from_millis(20),
+        tokens: 64,
+        settle: Duration::from_millis(10),
+        ..ControlConfig::default()
+    };
+    config.warm_up = Duration::from_millis(600);
+    simulate(config).expect("valid").tokens as f64
+}
+
+/// Where computing takes the time, not reading weights, lock-step's bubbles can be filled; where reading does, weights that are read twice cost more
+/// than a bubble.
+#[test]
+fn micro_batches_pay_where_experts_are_bound_by_computing() {
+    let [lockstep, pingpong, roofline] =
+        [ScheduleKind::Lockstep, ScheduleKind::PingPong, ScheduleKind::Roofline]
+            .map(|kind| tokens(kind, 1.0, None));
+    assert!(pingpong > 1.1 * lockstep && roofline > 1.1 * lockstep, "{lockstep}, {pingpong}, {roofline}");
+    let [lockstep, pingpong] =
+        [ScheduleKind::Lockstep, ScheduleKind::PingPong].map(|kind| tokens(kind, 400.0, None));
+    assert!(pingpong < lockstep, "{lockstep}, {pingpong}");
+}
+
+#[test]
+fn adaptive_comes_to_what_is_best() {
+    for floor_us in [1.0, 400.0] {
+        let [lockstep, defrag, adaptive] =
+            [ScheduleKind::Lockstep, ScheduleKind::Defrag, ScheduleKind::Adaptive]
+                .map(|kind| tokens(kind, floor_us, None));
+        assert!(adaptive > 0.95 * lockstep.max(defrag), "{floor_us}: {lockstep}, {defrag}, {adaptive}");
+    }
+}
+
+#[test]
+fn a_straggler_holds_up_lock_step_more() {
+    let loss = |kind| tokens(kind, 1.0, Some((DeviceId(0), 2.0))) / tokens(kind, 1.0, None);
+    let [lockstep, roofline] = [ScheduleKind::Lockstep, ScheduleKind::Roofline].map(loss);
+    assert!(lockstep < 1.0 && roofline > lockstep, "{lockstep}, {roofline}");
 }

@@ -17,7 +17,7 @@ pub enum Message<P> {
     /// From another device, sent in this epoch. No payload: it is empty.
     Parcel { epoch: u64, parcel: Parcel, payload: Option<P> },
     /// From another device in lock-step.
-    Notice { epoch: u64, from: DeviceId, notice: Notice },
+    Notice { epoch: u64, from: DeviceId, lane: u8, notice: Notice },
     /// From the cluster.
     Command(Command),
 }

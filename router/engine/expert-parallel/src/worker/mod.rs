@@ -24,11 +24,14 @@ use crate::{
     cluster::{Command, Report, RequestId},
     record::{Record, Span},
     transport::{Closed, Message, Transport},
+    view::DeviceView,
 };
 use sequences::Sequences;
 
 /// An idle worker looks up so often, to show that it lives.
 const IDLE: Duration = Duration::from_millis(5);
+/// A worker tells so often what it does.
+const SHOW: Duration = Duration::from_millis(100);
 
 /// Chooses the next token from a sequence's logits; none: it is over.
 pub type Choose = Box<dyn FnMut(RequestId, &mut [f32]) -> Option<u32> + Send>;
@@ -71,6 +74,8 @@ pub(crate) struct Worker<D: Exchange, T> {
     sequences: Sequences,
     record: Record,
     epoch: u64,
+    /// When it last told what it does.
+    shown: Moment,
     /// From devices that begin anew before this one is told to.
     early: Vec<Message<D::Payload>>,
     outbox: Vec<Parcel>,
@@ -97,13 +102,25 @@ impl From<Closed> for End {
 
 impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
     pub(crate) fn new(setup: Setup, device: D, transport: T) -> Result<Self, ConfigError> {
-        let executor = executor(&setup, &setup.placement);
-        let pipeline = Pipeline::with_executor(setup.config, &setup.layout, executor)?;
+        let lanes = lanes(&setup, &setup.placement);
+        let pipeline = Pipeline::with_lanes(setup.config, &setup.layout, lanes, setup.schedule.pace())?;
         let record = Record::new(Moment(setup.begun.elapsed()), setup.keep_spans);
         let (outbox, out) = (Vec::new(), Finished::default());
         let sequences = Sequences::default();
         let early = Vec::new();
-        Ok(Self { setup, device, transport, pipeline, sequences, record, epoch: 0, early, outbox, out })
+        Ok(Self {
+            setup,
+            device,
+            transport,
+            pipeline,
+            sequences,
+            record,
+            epoch: 0,
+            shown: Moment::default(),
+            early,
+            outbox,
+            out,
+        })
     }
 
     /// The worker's whole life. A panic of the device ends this worker only; the cluster sees it in the pulse.
@@ -143,7 +160,8 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
     fn turn(&mut self, worked: bool) -> Result<bool, End> {
         self.setup.pulse.beat(self.now());
         self.setup.pulse.set_held(self.pipeline.core().kv().held());
-        let mut wait = if worked { Duration::ZERO } else { IDLE };
+        self.show();
+        let mut wait = if worked { Duration::ZERO } else { self.idle() };
         while let Some(message) = self.transport.receive(wait)? {
             wait = Duration::ZERO;
             self.take(message)?;
@@ -152,8 +170,8 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         sequences.start(pipeline);
         self.admit()?;
         let begin = self.now();
-        self.record.look(self.pipeline.executor(), begin);
-        let Some(work) = self.pipeline.executor_mut().begin(begin) else { return Ok(false) };
+        self.record.look(&self.pipeline, begin);
+        let Some(work) = self.pipeline.begin(begin) else { return Ok(false) };
         let (stage, entries) = (work.stage, work.entries);
         self.pipeline.compute(&mut self.device)?;
         let end = self.now();
@@ -170,15 +188,30 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         Ok(true)
     }
 
+    /// Tells what it does, now and then.
+    fn show(&mut self) {
+        let now = self.now();
+        if now.since(self.shown) >= SHOW {
+            self.shown = now;
+            self.setup.pulse.show(DeviceView::of(&self.record, &self.pipeline, now));
+        }
+    }
+
+    /// How long to wait for a message.
+    fn idle(&self) -> Duration {
+        let asks_again = self.pipeline.asks_again();
+        asks_again.map_or(IDLE, |at| at.since(self.now()).min(IDLE))
+    }
+
     fn admit(&mut self) -> Result<(), End> {
         let now = self.now();
         self.pipeline.admit(now);
-        let notices: Vec<_> = self.pipeline.executor_mut().notices().collect();
+        let notices = self.pipeline.notices();
         let (from, epoch) = (self.setup.me, self.epoch);
-        for notice in notices {
+        for (lane, notice) in notices {
             for to in (0..self.setup.placement.devices()).map(DeviceId).filter(|to| *to != from) {
                 // Who cannot be reached is for the cluster to notice.
-                let _ = self.transport.send(to, Message::Notice { epoch, from, notice });
+                let _ = self.transport.send(to, Message::Notice { epoch, from, lane, notice });
             }
         }
         Ok(())
@@ -217,14 +250,14 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
             Message::Parcel { parcel, payload, .. } => {
                 let now = self.now();
                 let at = parcel.sub_layer;
-                let parts = self.pipeline.executor_mut().receive(&parcel, now);
+                let parts = self.pipeline.receive(&parcel, now);
                 match (parcel.leg, payload) {
                     (_, None) => {}
                     (Leg::Inputs, Some(payload)) => self.device.put_inputs(at, &parcel.rows, payload)?,
                     (Leg::Results, Some(payload)) => self.device.put_parts(at, &parts, payload)?,
                 }
             }
-            Message::Notice { from, notice, .. } => self.pipeline.executor_mut().hear(from, notice),
+            Message::Notice { from, lane, notice, .. } => self.pipeline.hear(from, lane, notice),
             Message::Command(command) => return self.obey(command),
         }
         Ok(())
@@ -234,14 +267,17 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         match command {
             Command::Start(start) => self.sequences.wait(start),
             Command::Cancel(request) => self.sequences.cancel(request, &mut self.pipeline),
-            Command::SetPace { pace, change } => self.pipeline.executor_mut().set_pace(pace, change),
+            Command::SetPace { pace, change } => self.pipeline.set_pace(pace, change),
             Command::Reset { epoch, placement, pace } => {
                 self.epoch = epoch;
                 self.sequences.clear();
-                let mut executor = executor(&self.setup, &placement);
-                executor.set_pace(pace, 0);
+                let lanes = lanes(&self.setup, &placement);
+                let first = self.setup.schedule.pace();
                 self.setup.placement = placement;
-                self.pipeline.replace_executor(executor);
+                self.pipeline.replace_lanes(lanes, first);
+                if pace != first && self.setup.schedule == ScheduleKind::Adaptive {
+                    self.pipeline.set_pace(pace, 0);
+                }
                 for message in std::mem::take(&mut self.early) {
                     self.take(message)?;
                 }
@@ -280,7 +316,6 @@ fn deliver(setup: &Setup, report: Option<Report>) {
     }
 }
 
-fn executor(setup: &Setup, placement: &Arc<Placement>) -> Executor {
-    let schedule = setup.schedule.build(&setup.layout.sub_layers, &setup.costs);
-    Executor::on(&setup.layout, placement, setup.me, schedule)
+fn lanes(setup: &Setup, placement: &Arc<Placement>) -> Vec<Executor> {
+    Executor::lanes(&setup.layout, placement, setup.me, setup.schedule, &setup.costs)
 }

@@ -1,12 +1,14 @@
 use std::{
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use reprise_scheduler::{DeviceId, Moment};
+
+use crate::view::DeviceView;
 
 /// What a worker shows of itself, readable at any time.
 #[derive(Debug, Default)]
@@ -20,6 +22,8 @@ pub struct Pulse {
     suspect: AtomicUsize,
     /// Why the device failed; set once, before the state.
     failure: OnceLock<String>,
+    /// Written by the worker some times a second.
+    view: Mutex<DeviceView>,
 }
 
 /// How a worker is.
@@ -53,6 +57,17 @@ impl Pulse {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    pub(super) fn show(&self, view: DeviceView) {
+        // A view is replaced whole: there is no half of one to find after a panic.
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+
+    /// What it has done and what waits on it, as it last told.
+    #[must_use]
+    pub fn view(&self) -> DeviceView {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn set_held(&self, blocks: usize) {

@@ -14,6 +14,7 @@ mod plan;
 use std::collections::BTreeMap;
 
 pub use config::{ConfigError, CoreConfig, StartError};
+pub(crate) use plan::Room;
 pub use plan::{Plan, PlannedRow};
 
 use crate::{

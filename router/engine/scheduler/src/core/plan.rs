@@ -1,6 +1,6 @@
 use std::cmp::Reverse;
 
-use super::Core;
+use super::{Core, CoreConfig};
 use crate::{SequenceId, sequence::Sequence};
 
 /// Ticks after which a prompt goes before shorter ones.
@@ -17,6 +17,19 @@ pub struct Plan {
     pub preempted: Vec<SequenceId>,
 }
 
+/// What a plan may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Rows that may enter.
+    pub(crate) rows: usize,
+    /// Rows of prompts in flight.
+    pub(crate) prefilling: usize,
+    /// Lanes that share all rows evenly, of which this is the plan of one.
+    pub(crate) lanes: usize,
+    /// Other lanes have rows in flight, after which those of a sequence would come too early.
+    pub(crate) elsewhere: bool,
+}
+
 /// A token to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlannedRow {
@@ -30,25 +43,29 @@ pub struct PlannedRow {
 }
 
 impl Core {
-    /// Plans a tick of at most `rows` rows (and never more than configured): first one token of each that generates, then
-    /// chunks of prompts, so that no more than a chunk is in flight with the `prefilling` rows of prompts that are. Interactive before
+    /// Plans a tick of at most so many rows (and never more than configured): first one token of each that generates, then
+    /// chunks of prompts, so that no more than a chunk is in flight with the rows of prompts that are. Interactive before
     /// batch in both. Rows count as given to the executor.
-    pub fn plan(&mut self, rows: usize, prefilling: usize, plan: &mut Plan) {
+    pub(crate) fn plan(&mut self, room: Room, plan: &mut Plan) {
         plan.rows.clear();
         plan.preempted.clear();
         self.tick += 1;
         self.admit(plan);
-        let budget = rows.min(self.config.max_rows);
-        self.plan_decode(budget, plan);
+        let Room { rows, prefilling, lanes, elsewhere } = room;
+        let CoreConfig { max_rows, prefill_chunk, .. } = self.config;
+        let budget = rows.min(max_rows.div_ceil(lanes));
+        let decoding = if lanes > 1 { budget.min(self.active().count().div_ceil(lanes)) } else { budget };
+        self.plan_decode(decoding, elsewhere, plan);
         plan.decode_rows = plan.rows.len();
         let left = budget - plan.rows.len();
-        self.plan_prefill(left.min(self.config.prefill_chunk.saturating_sub(prefilling)), plan);
+        let chunk = prefill_chunk.div_ceil(lanes).min(prefill_chunk.saturating_sub(prefilling));
+        self.plan_prefill(left.min(chunk), elsewhere, plan);
         self.counts.rows += plan.rows.len() as u64;
     }
 
     /// The longest unserved first, so that a tick with few rows to spare starves nobody.
-    fn plan_decode(&mut self, budget: usize, plan: &mut Plan) {
-        let one = |sequence: &&Sequence| sequence.remaining() == 1;
+    fn plan_decode(&mut self, budget: usize, elsewhere: bool, plan: &mut Plan) {
+        let one = |sequence: &&Sequence| sequence.remaining() == 1 && !(elsewhere && sequence.is_in_flight());
         let mut order: Vec<_> = self
             .active()
             .filter(|(_, sequence)| one(sequence))
@@ -90,10 +107,10 @@ impl Core {
 
     /// The shortest rest first, which keeps the mean time to first token low; but who was passed over for [`PATIENCE`]
     /// ticks goes first, in order of arrival, so that a long prompt advances too.
-    fn plan_prefill(&mut self, mut budget: usize, plan: &mut Plan) {
+    fn plan_prefill(&mut self, mut budget: usize, elsewhere: bool, plan: &mut Plan) {
         let mut order: Vec<_> = self
             .active()
-            .filter(|(_, sequence)| sequence.remaining() > 1)
+            .filter(|(_, sequence)| sequence.remaining() > 1 && !(elsewhere && sequence.is_in_flight()))
             .map(|(id, sequence)| {
                 let overdue = self.tick - sequence.served >= PATIENCE;
                 let rest = if overdue { 0 } else { sequence.remaining() };

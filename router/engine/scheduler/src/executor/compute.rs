@@ -63,7 +63,7 @@ impl Task {
 }
 
 impl Executor {
-    pub(super) fn work(&self) -> Work<'_> {
+    pub(crate) fn work(&self) -> Work<'_> {
         let Task { stage, join, items, rows, parts, .. } = &self.task;
         let stage = stage.unwrap_or(Stage::Embed);
         let attends = matches!(stage, Stage::SubLayer(at) if self.kinds[at] == SubLayerKind::Attention);

@@ -16,8 +16,8 @@ use crate::{
     SubLayerKind,
     exchange::Parcel,
     placement::{DeviceId, Placement},
-    queues::{ERA, Item, JoinPool, MicroQueues, Order},
-    schedule::{Pace, QueueState, Queues, Schedule, Stage},
+    queues::{ERA, Item, JoinPool, MicroQueues, Order, Upstream},
+    schedule::{Pace, QueueState, Queues, Schedule, ScheduleKind, Stage, StageCosts},
 };
 
 use arena::{Arena, RowState};
@@ -69,6 +69,17 @@ impl Finished {
     }
 }
 
+/// One of several micro-batches that are in flight at once, each with rows, queues and a barrier of its own (ping-pong).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lane {
+    pub index: u8,
+    pub of: u8,
+}
+
+impl Lane {
+    pub const ONLY: Self = Self { index: 0, of: 1 };
+}
+
 /// The rows in flight of one worker. Rows of several ticks may be in flight at once, if the schedule admits them.
 #[derive(Debug)]
 pub struct Executor {
@@ -80,6 +91,7 @@ pub struct Executor {
     queues: MicroQueues,
     order: Order,
     join: JoinPool,
+    upstream: Upstream,
     site: Site,
     task: Task,
 }
@@ -90,19 +102,40 @@ impl Executor {
     #[must_use]
     pub fn new(layout: &ModelLayout, experts_per_group: u16, schedule: Box<dyn Schedule>) -> Self {
         let placement = Placement::alone(layout, experts_per_group);
-        Self::on(layout, &Arc::new(placement), DeviceId(0), schedule)
+        Self::on(layout, &Arc::new(placement), DeviceId(0), Lane::ONLY, schedule)
     }
 
-    /// Of one of many workers. `layout.rows` are those of all devices with attention together.
+    /// The lanes of one of many workers: one, or two where the schedule knows ping-pong. `layout.rows` are those of all lanes of all devices
+    /// with attention together.
+    #[must_use]
+    pub fn lanes(
+        layout: &ModelLayout,
+        placement: &Arc<Placement>,
+        me: DeviceId,
+        kind: ScheduleKind,
+        costs: &StageCosts,
+    ) -> Vec<Self> {
+        let of = kind.lanes();
+        let lane = |index| {
+            // Beside the first there is nothing but lock-step.
+            let kind = if index == 0 { kind } else { ScheduleKind::Lockstep };
+            let schedule = kind.build(&layout.sub_layers, costs);
+            Self::on(layout, placement, me, Lane { index, of }, schedule)
+        };
+        (0..of).map(lane).collect()
+    }
+
+    /// A lane of one of many workers.
     #[must_use]
     pub fn on(
         layout: &ModelLayout,
         placement: &Arc<Placement>,
         me: DeviceId,
+        lane: Lane,
         schedule: Box<dyn Schedule>,
     ) -> Self {
         let kinds = layout.sub_layers.clone();
-        let site = Site::new(layout, Arc::clone(placement), me);
+        let site = Site::new(layout, Arc::clone(placement), me, lane);
         let arena = Arena::new(site.own_rows());
         Self {
             last_attention: kinds.iter().rposition(|kind| *kind == SubLayerKind::Attention),
@@ -111,6 +144,7 @@ impl Executor {
             queues: MicroQueues::new(layout, placement, me),
             order: Order::new(layout),
             join: JoinPool::new(arena.len()),
+            upstream: Upstream::new(layout, placement, arena.len()),
             arena,
             site,
             task: Task::default(),
@@ -166,15 +200,21 @@ impl Executor {
         for (i, planned) in rows.iter().enumerate() {
             let Some(row) = self.arena.take(planned, i >= decode_rows) else { return };
             self.order.enter(planned.sequence, planned.position);
+            if let Some(index) = self.arena.index(row) {
+                self.upstream.enter(index, planned.logits);
+            }
             self.queues.push(self.queues.embed(), Item::row(row, now));
         }
     }
 
     /// Drops a sequence's rows, wherever they are.
     pub fn abort(&mut self, sequence: SequenceId) {
-        let Self { arena, queues, site, .. } = self;
+        let Self { arena, queues, site, upstream, .. } = self;
         queues.retain(|row| arena.state(row).is_none_or(|state| state.sequence != sequence));
         for row in arena.rows_of(sequence) {
+            if let Some(index) = arena.index(row) {
+                upstream.leave(index);
+            }
             arena.give_back(row);
             site.visits.leave(row);
         }
@@ -185,6 +225,7 @@ impl Executor {
     pub fn clear(&mut self) -> Vec<SequenceId> {
         let sequences = self.order.sequences();
         self.order.clear();
+        self.upstream.clear();
         self.queues.retain(|_| false);
         for row in self.arena.clear() {
             self.site.visits.leave(row);
@@ -215,8 +256,11 @@ impl Executor {
 
     /// Takes all that waits in the queue that the schedule chooses; none: there is nothing to compute, or it waits for more.
     pub fn begin(&mut self, now: Moment) -> Option<Work<'_>> {
-        let Self { schedule, queues, arena, site, task, kinds, .. } = self;
+        let Self { schedule, queues, arena, site, task, kinds, upstream, .. } = self;
         loop {
+            if schedule.foresees() {
+                queues.foresee(upstream);
+            }
             let fuses = schedule.fuses();
             let view = Queues {
                 queues: queues.states(),
@@ -248,6 +292,12 @@ impl Executor {
         Some(self.work())
     }
 
+    /// With nothing begun although there are entries: when to try again if nothing comes before.
+    #[must_use]
+    pub fn asks_again(&self) -> Option<Moment> {
+        self.schedule.asks_again()
+    }
+
     /// Moves on what was computed: to the next queues, to other devices (`outbox`), or out (added to `finished`).
     pub fn complete(&mut self, now: Moment, finished: &mut Finished, outbox: &mut Vec<Parcel>) {
         let mut task = std::mem::take(&mut self.task);
@@ -276,7 +326,9 @@ impl Executor {
 
     /// All workers change their pace, for the `change`-th time, the same for all.
     pub fn set_pace(&mut self, pace: Pace, change: u32) {
-        if let (Pace::Lockstep, Some(barrier)) = (pace, &mut self.site.barrier) {
+        if pace != Pace::Free
+            && let Some(barrier) = &mut self.site.barrier
+        {
             barrier.settle(u64::from(change) << ERA);
         }
         self.schedule.set_pace(pace);
@@ -306,6 +358,9 @@ impl Executor {
         let Some(RowState { sequence, position, .. }) = self.arena.state(row).copied() else { return };
         finished.rows.push((sequence, position));
         self.order.leave(sequence);
+        if let Some(index) = self.arena.index(row) {
+            self.upstream.leave(index);
+        }
         self.arena.give_back(row);
         self.site.visits.leave(row);
     }

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{Executor, Finished, Task};
+use super::{Executor, Finished, Lane, Task};
 use crate::{
     ExpertId, ModelLayout, Moment, PartWork, SubLayerId,
     exchange::{Leg, Parcel, RemotePart},
@@ -15,7 +15,8 @@ use crate::{
 pub(super) struct Site {
     me: DeviceId,
     placement: Arc<Placement>,
-    /// Rows of each device with attention.
+    lane: Lane,
+    /// Rows of each device with attention, in all its lanes.
     rows_each: u32,
     pub(super) visits: Visits,
     /// None: there is no other device.
@@ -28,7 +29,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(layout: &ModelLayout, placement: Arc<Placement>, me: DeviceId) -> Self {
+    pub(super) fn new(layout: &ModelLayout, placement: Arc<Placement>, me: DeviceId, lane: Lane) -> Self {
         let devices = placement.devices();
         let rows = u32::try_from(layout.rows).unwrap_or(u32::MAX);
         let attention = u32::try_from(placement.attention().len()).unwrap_or(u32::MAX);
@@ -36,6 +37,7 @@ impl Site {
             (devices > 1).then(|| Barrier::new(placement.rank(me), 0..attention, layout.sub_layers.len()));
         Self {
             me,
+            lane,
             rows_each: rows / attention.max(1),
             visits: Visits::new(layout.rows),
             barrier,
@@ -51,8 +53,9 @@ impl Site {
     }
 
     pub(super) fn own_rows(&self) -> Range<u32> {
-        let first = self.placement.rank(self.me).map(|rank| rank * self.rows_each);
-        first.map_or(0..0, |first| first..first + self.rows_each)
+        let rows = self.rows_each / u32::from(self.lane.of.max(1));
+        let first = |rank| rank * self.rows_each + u32::from(self.lane.index) * rows;
+        self.placement.rank(self.me).map(first).map_or(0..0, |first| first..first + rows)
     }
 
     /// Where a part is computed: here if it can be.
@@ -69,16 +72,18 @@ impl Site {
 
     fn parcel(&mut self, to: DeviceId, sub_layer: SubLayerId, leg: Leg, last: bool) -> &mut Parcel {
         let tick = self.barrier.as_ref().map_or(0, Barrier::tick);
-        let (from, rows, parts) = (self.me, Vec::new(), Vec::new());
+        let (from, lane, rows, parts) = (self.me, self.lane.index, Vec::new(), Vec::new());
         self.outgoing[usize::from(to.0)].get_or_insert(Parcel {
             from,
             to,
+            lane,
             sub_layer,
             leg,
             tick,
             rows,
             parts,
             last,
+            ahead: None,
         })
     }
 
@@ -136,7 +141,9 @@ impl Executor {
         outbox: &mut Vec<Parcel>,
     ) {
         let last = self.barrier().is_some();
-        let Self { site, queues, join, arena, .. } = self;
+        let foresees = self.schedule.foresees() && !self.site.is_alone();
+        let Self { site, queues, join, arena, upstream, .. } = self;
+        let ahead = upstream.pass(at, task.rows.iter().filter_map(|row| arena.index(*row)));
         for (row, chosen) in task.rows.iter().zip(task.experts.chunks_exact(usize::from(top_k.max(1)))) {
             let visit = site.visits.of(*row);
             if let Some(index) = arena.index(*row) {
@@ -147,6 +154,7 @@ impl Executor {
                 let to = site.route(at, *expert);
                 let here = queues.experts(at, site.placement.group(*expert)).filter(|_| to == site.me);
                 if let Some(queue) = here {
+                    upstream.got(at, site.placement.group(*expert));
                     queues.push(queue, Item { part, visit, since: now });
                     continue;
                 }
@@ -157,13 +165,13 @@ impl Executor {
                 parcel.parts.push(RemotePart { work: part, visit });
             }
         }
-        if last {
-            if let Some(barrier) = &mut site.barrier {
-                barrier.announce_own(at);
-            }
+        if let (true, Some(barrier)) = (last, &mut site.barrier) {
+            barrier.announce_own(at);
+        }
+        if last || foresees {
             let (me, placement) = (site.me, Arc::clone(&site.placement));
             for host in placement.hosts(at).iter().filter(|host| **host != me) {
-                site.parcel(*host, at, Leg::Inputs, last);
+                site.parcel(*host, at, Leg::Inputs, last).ahead = foresees.then_some(ahead);
             }
         }
         site.flush(outbox);
@@ -208,11 +216,15 @@ impl Executor {
                     self.site.visits.hear(part.work.row, part.visit);
                     let group = self.site.placement.group(part.work.expert);
                     if let Some(queue) = self.queues.experts(at, group) {
+                        self.upstream.got(at, group);
                         self.queues.push(queue, Item { part: part.work, visit: part.visit, since: now });
                     }
                 }
-                let rank = self.site.placement.rank(parcel.from).filter(|_| parcel.last);
-                if let (Some(rank), Some(barrier)) = (rank, &mut self.site.barrier) {
+                let rank = self.site.placement.rank(parcel.from);
+                if let (Some(rank), Some(ahead)) = (rank, parcel.ahead) {
+                    self.upstream.hear(rank, at, ahead);
+                }
+                if let (Some(rank), Some(barrier)) = (rank.filter(|_| parcel.last), &mut self.site.barrier) {
                     barrier.announce(rank, at, parcel.tick);
                 }
                 Vec::new()

@@ -1,4 +1,4 @@
-use super::visits::Visit;
+use super::{upstream::Upstream, visits::Visit};
 use crate::{
     ModelLayout, Moment, PartWork, Row, SubLayerId, SubLayerKind,
     placement::{DeviceId, Placement},
@@ -67,7 +67,10 @@ impl MicroQueues {
             items: stages.iter().map(|_| Vec::new()).collect(),
             filled: Vec::new(),
             places: vec![NOWHERE; stages.len()],
-            states: stages.into_iter().map(|stage| QueueState { stage, depth: 0, oldest: None }).collect(),
+            states: stages
+                .into_iter()
+                .map(|stage| QueueState { stage, depth: 0, oldest: None, newest: None, soon: 0.0 })
+                .collect(),
             sub_layers,
             groups,
         }
@@ -104,6 +107,7 @@ impl MicroQueues {
         let state = &mut self.states[queue];
         state.depth += 1;
         state.oldest.get_or_insert(item.since);
+        state.newest = Some(item.since);
         if self.places[queue] == NOWHERE {
             self.places[queue] = self.filled.len();
             self.filled.push(queue);
@@ -139,6 +143,7 @@ impl MicroQueues {
         let items = &self.items[queue];
         let state = &mut self.states[queue];
         (state.depth, state.oldest) = (items.len(), items.first().map(|item| item.since));
+        state.newest = items.last().map(|item| item.since);
         let place = self.places[queue];
         if items.is_empty() && place != NOWHERE {
             self.filled.swap_remove(place);
@@ -146,6 +151,27 @@ impl MicroQueues {
             if let Some(moved) = self.filled.get(place) {
                 self.places[*moved] = place;
             }
+        }
+    }
+
+    /// What is about to come to each queue that is not empty.
+    pub(crate) fn foresee(&mut self, upstream: &Upstream) {
+        for queue in &self.filled {
+            let stage = self.states[*queue].stage;
+            self.states[*queue].soon = match stage {
+                Stage::Embed => 0.0,
+                Stage::Experts { sub_layer, group } => upstream.parts(sub_layer, group),
+                Stage::SubLayer(at) => {
+                    // Those in queues on the way to the gate have passed here, or wait here.
+                    let goal = upstream.goal_of(at);
+                    let ahead = (at..=goal).filter_map(|at| self.sub_layers.get(at).copied().flatten());
+                    let here: usize = ahead.map(|queue| self.states[queue].depth).sum();
+                    upstream.rows(at).saturating_sub(here) as f64
+                }
+                Stage::Head => {
+                    upstream.rows(self.sub_layers.len()).saturating_sub(self.states[*queue].depth) as f64
+                }
+            };
         }
     }
 

@@ -7,6 +7,7 @@ mod barrier;
 mod join;
 mod micro;
 mod order;
+mod upstream;
 mod visits;
 
 pub use barrier::Notice;
@@ -14,5 +15,7 @@ pub(crate) use barrier::{Barrier, ERA};
 pub(crate) use join::JoinPool;
 pub(crate) use micro::{Item, MicroQueues};
 pub(crate) use order::Order;
+pub use upstream::Ahead;
+pub(crate) use upstream::Upstream;
 pub use visits::Visit;
 pub(crate) use visits::Visits;

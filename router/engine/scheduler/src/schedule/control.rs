@@ -14,6 +14,8 @@ pub struct ControlConfig {
     pub settle: Duration,
     /// The other pace must be better by this share.
     pub margin: f64,
+    /// A trial that is at less than this share of the kept pace ends after a quarter of a window.
+    pub hopeless: f64,
     /// Windows between two looks at the other pace: at first, and at most. Eight times as many each time that nothing came of it.
     pub first_hold: u32,
     pub longest_hold: u32,
@@ -26,13 +28,14 @@ impl Default for ControlConfig {
             tokens: 512,
             settle: Duration::from_millis(150),
             margin: 0.02,
+            hopeless: 0.8,
             first_hold: 2,
             longest_hold: 128,
         }
     }
 }
 
-/// Which pace pays, from measurements: keeps one, now and then tries the other for a window, and changes to it only if that was
+/// Which pace pays, from measurements: keeps one, now and then tries the others for a window each, and changes to one only if it was
 /// better by a margin.
 ///
 /// The measure is tokens per sequence and second, the inverse of the mean time between two tokens of one sequence: under full load, where the
@@ -41,10 +44,13 @@ impl Default for ControlConfig {
 #[derive(Debug, Clone)]
 pub struct Control {
     config: ControlConfig,
+    /// That is kept, and that there is now: another while one is tried.
+    kept: Pace,
     pace: Pace,
-    trial: bool,
     /// Tokens per sequence and second of the pace that is kept.
-    kept: Option<f64>,
+    rate: Option<f64>,
+    /// Others that are tried before the next hold, the next of them last.
+    untried: Vec<Pace>,
     hold: u32,
     held: u32,
     window: Window,
@@ -64,15 +70,19 @@ impl Control {
     #[must_use]
     pub fn new(config: ControlConfig) -> Self {
         let hold = config.first_hold;
-        Self {
+        let (kept, pace) = (Pace::Lockstep, Pace::Lockstep);
+        let mut control = Self {
             config,
-            pace: Pace::Lockstep,
-            trial: false,
-            kept: None,
+            kept,
+            pace,
+            rate: None,
+            untried: Vec::new(),
             hold,
             held: 0,
             window: Window::default(),
-        }
+        };
+        control.list_others();
+        control
     }
 
     #[must_use]
@@ -92,43 +102,58 @@ impl Control {
         window.tokens += tokens;
         window.sequence_seconds += now.since(window.seen).as_secs_f64() * sequences as f64;
         window.seen = now;
-        if tokens == 0 || now.since(begun) < self.config.window || window.tokens < self.config.tokens {
+        let rate = window.tokens as f64 / window.sequence_seconds.max(f64::MIN_POSITIVE);
+        let enough = |part: u32| {
+            now.since(begun) >= self.config.window / part
+                && window.tokens >= self.config.tokens / u64::from(part)
+        };
+        let hopeless = self.pace != self.kept
+            && self.rate.is_some_and(|kept| rate < self.config.hopeless * kept)
+            && enough(4);
+        if tokens == 0 || !(enough(1) || hopeless) {
             return None;
         }
-        let rate = window.tokens as f64 / window.sequence_seconds.max(f64::MIN_POSITIVE);
         self.window = Window { begun: Some(now), seen: now, ..Window::default() };
-        if self.trial { self.judge(now, rate) } else { self.keep(now, rate) }
+        if self.pace == self.kept { self.keep(now, rate) } else { self.judge(now, rate) }
     }
 
     fn keep(&mut self, now: Moment, rate: f64) -> Option<Pace> {
         // Half of the weight is on the newest: the trial that follows must be compared with what was just before it.
-        self.kept = Some(self.kept.map_or(rate, |kept| 0.5 * (kept + rate)));
+        self.rate = Some(self.rate.map_or(rate, |before| 0.5 * (before + rate)));
         self.held += 1;
         if self.held < self.hold {
             return None;
         }
-        self.trial = true;
-        Some(self.turn(now))
+        let other = self.untried.pop()?;
+        Some(self.turn(other, now))
     }
 
     fn judge(&mut self, now: Moment, rate: f64) -> Option<Pace> {
-        self.trial = false;
         self.held = 0;
-        if self.kept.is_none_or(|kept| rate > kept * (1.0 + self.config.margin)) {
-            self.kept = Some(rate);
+        if self.rate.is_none_or(|kept| rate > kept * (1.0 + self.config.margin)) {
+            (self.kept, self.rate) = (self.pace, Some(rate));
             self.hold = self.config.first_hold.max(1) * 2;
+            self.list_others();
             return None;
         }
-        self.hold = (self.hold * 8).clamp(1, self.config.longest_hold);
-        Some(self.turn(now))
+        if self.untried.is_empty() {
+            self.hold = (self.hold * 8).clamp(1, self.config.longest_hold);
+            self.list_others();
+        } else {
+            // The others are compared with the same: one window between.
+            self.held = self.hold.saturating_sub(1);
+        }
+        Some(self.turn(self.kept, now))
     }
 
-    fn turn(&mut self, now: Moment) -> Pace {
-        self.pace = match self.pace {
-            Pace::Lockstep => Pace::Free,
-            Pace::Free => Pace::Lockstep,
-        };
+    fn list_others(&mut self) {
+        let all = [Pace::Lockstep, Pace::PingPong, Pace::Free];
+        self.untried = all.into_iter().filter(|pace| *pace != self.kept).collect();
+    }
+
+    fn turn(&mut self, to: Pace, now: Moment) -> Pace {
+        self.pace = to;
         self.window = Window { not_before: Moment(now.0 + self.config.settle), ..Window::default() };
-        self.pace
+        to
     }
 }

@@ -17,6 +17,14 @@ impl Cost {
         self.fixed + self.floor.max(entries as f64 * self.each)
     }
 
+    /// What one call for both saves over one for each.
+    #[must_use]
+    pub fn saved(&self, entries: usize, more: f64) -> f64 {
+        let seconds = |entries: f64| self.fixed + self.floor.max(entries * self.each);
+        let n = entries as f64;
+        seconds(n) + seconds(more) - seconds(n + more)
+    }
+
     /// Entries per second over the most that any number of entries reaches, in (0, 1]; 1 where an entry costs nothing.
     #[must_use]
     pub fn efficiency(&self, entries: usize) -> f64 {
@@ -40,6 +48,8 @@ pub struct StageCosts {
     /// Adding up one row's parts.
     pub join: f64,
     pub head: Cost,
+    /// What the worker itself takes for each entry of any call.
+    pub entry: f64,
 }
 
 impl StageCosts {

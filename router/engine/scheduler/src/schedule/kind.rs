@@ -3,7 +3,8 @@ use std::{fmt, str::FromStr};
 use thiserror::Error;
 
 use super::{
-    Adaptive, Defrag, FirstLayerFirst, Lockstep, MostTokensFirst, Patient, Roofline, Schedule, StageCosts,
+    Adaptive, Defrag, FirstLayerFirst, Lockstep, MostTokensFirst, Pace, Patient, Roofline, Schedule,
+    StageCosts,
 };
 use crate::SubLayerKind;
 
@@ -11,6 +12,9 @@ use crate::SubLayerKind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ScheduleKind {
     Lockstep,
+    /// Lock-step with two micro-batches in flight ([`Pace::PingPong`]), as MegaScale-Infer (arXiv 2504.02263) does it: one attends while the
+    /// other is with its experts. Each reads every weight, so that it pays where computing takes longer than reading.
+    PingPong,
     MostTokensFirst,
     FirstLayerFirst,
     Defrag,
@@ -20,12 +24,13 @@ pub enum ScheduleKind {
 
 /// There is no such schedule.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("no schedule `{0}`: lockstep, mtfs, flfs, defrag, roofline or adaptive")]
+#[error("no schedule `{0}`: lockstep, pingpong, mtfs, flfs, defrag, roofline or adaptive")]
 pub struct UnknownSchedule(String);
 
 impl ScheduleKind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Lockstep,
+        Self::PingPong,
         Self::MostTokensFirst,
         Self::FirstLayerFirst,
         Self::Defrag,
@@ -37,18 +42,38 @@ impl ScheduleKind {
     #[must_use]
     pub fn build(self, kinds: &[SubLayerKind], costs: &StageCosts) -> Box<dyn Schedule> {
         match self {
-            Self::Lockstep => Box::new(Lockstep),
+            Self::Lockstep | Self::PingPong => Box::new(Lockstep),
             Self::MostTokensFirst => Box::new(Patient(MostTokensFirst)),
             Self::FirstLayerFirst => Box::new(FirstLayerFirst),
             Self::Defrag => Box::new(Patient(Defrag::default())),
             Self::Roofline => Box::new(Patient(Roofline::new(kinds.to_vec(), *costs))),
-            Self::Adaptive => Box::new(Adaptive::default()),
+            Self::Adaptive => Box::new(Adaptive::new(kinds.to_vec(), *costs)),
+        }
+    }
+
+    /// Micro-batches in flight at once, at most.
+    #[must_use]
+    pub const fn lanes(self) -> u8 {
+        match self {
+            Self::PingPong | Self::Adaptive => 2,
+            _ => 1,
+        }
+    }
+
+    /// The pace that it begins with.
+    #[must_use]
+    pub const fn pace(self) -> Pace {
+        match self {
+            Self::Lockstep | Self::Adaptive => Pace::Lockstep,
+            Self::PingPong => Pace::PingPong,
+            _ => Pace::Free,
         }
     }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Lockstep => "lockstep",
+            Self::PingPong => "pingpong",
             Self::MostTokensFirst => "mtfs",
             Self::FirstLayerFirst => "flfs",
             Self::Defrag => "defrag",

@@ -45,13 +45,17 @@ pub enum Stage {
 }
 
 /// What a schedule knows of a micro-queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QueueState {
     pub stage: Stage,
     /// Entries that can run now.
     pub depth: usize,
     /// When the longest waiting of them came; `None` if the queue is empty.
     pub oldest: Option<Moment>,
+    /// When the last of them came.
+    pub newest: Option<Moment>,
+    /// Entries that are about to come, predicted; 0 if the schedule does not ask ([`Schedule::foresees`]).
+    pub soon: f64,
 }
 
 /// All micro-queues of a worker, in the order in which a token passes them.
@@ -94,11 +98,13 @@ impl<'a> Queues<'a> {
 }
 
 /// Whether workers wait for each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Pace {
     /// All rows of a tick pass a sub-layer before any passes the next, on all devices.
     #[default]
     Lockstep,
+    /// Two halves of the sequences, each in lock-step with itself: while one is with its experts the other attends.
+    PingPong,
     /// Each worker computes what is ready.
     Free,
 }
@@ -115,6 +121,16 @@ pub trait Schedule: Debug + Send {
     /// call ([`Backend::step`](crate::Backend::step)), and all groups of a sub-layer are drained at once.
     fn fuses(&self) -> bool {
         false
+    }
+
+    /// True if it wants to know what is about to come ([`QueueState::soon`]).
+    fn foresees(&self) -> bool {
+        false
+    }
+
+    /// With nothing chosen although there are entries: when to ask again if nothing comes before.
+    fn asks_again(&self) -> Option<Moment> {
+        None
     }
 
     /// All workers change their pace; for schedules that know both.

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::{Pace, QueueId, Queues, Schedule};
+use crate::Moment;
 
 /// An entry that waited longer goes first.
 pub const PATIENCE: Duration = Duration::from_millis(100);
@@ -26,6 +27,14 @@ impl<S: Schedule> Schedule for Patient<S> {
 
     fn fuses(&self) -> bool {
         self.0.fuses()
+    }
+
+    fn foresees(&self) -> bool {
+        self.0.foresees()
+    }
+
+    fn asks_again(&self) -> Option<Moment> {
+        self.0.asks_again()
     }
 
     fn set_pace(&mut self, pace: Pace) {

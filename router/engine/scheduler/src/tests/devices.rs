@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use super::simulation::{Job, jobs};
 use crate::{
     placement::{Demand, Greedy, Loads, Planner, Roles},
-    schedule::{Adaptive, StageCosts},
+    schedule::{Cost, StageCosts},
     testing::{Fake, FakePayload},
     *,
 };
@@ -21,7 +21,7 @@ const TICKS: CoreConfig = CoreConfig { max_sequences: 3, prefill_chunk: 7, max_r
 
 enum Message {
     Parcel(Parcel, Option<FakePayload>),
-    Notice(Notice),
+    Notice(u8, Notice),
     SetPace(Pace, u32),
 }
 
@@ -50,17 +50,19 @@ struct Setting {
     kv_blocks: usize,
 }
 
-fn net(
-    setting: &Setting,
-    schedule: impl Fn(&ModelLayout) -> Box<dyn Schedule>,
-    jobs: Vec<Job>,
-    seed: u64,
-) -> Net {
+/// Calls for which waiting pays, in the time of these tests.
+fn costs() -> StageCosts {
+    let cost = Cost { fixed: 1e-3, floor: 2e-3, each: 1e-4 };
+    StageCosts { attention: cost, gate: cost, expert: cost, head: cost, ..StageCosts::default() }
+}
+
+fn net(setting: &Setting, kind: ScheduleKind, jobs: Vec<Job>, seed: u64) -> Net {
     let attention = match setting.roles {
         Roles::Shared => setting.devices,
         Roles::Disjoint { attention } => attention,
     };
-    let fake = || Fake::new("ag af ag", usize::from(attention) * TICKS.max_rows, setting.kv_blocks, 4);
+    let rows = usize::from(attention) * TICKS.max_rows * usize::from(kind.lanes());
+    let fake = || Fake::new("ag af ag", rows, setting.kv_blocks, 4);
     let layout = fake().layout().clone();
     let ids: Vec<_> = (0..setting.devices).map(DeviceId).collect();
     let loads = Loads::with(&layout, |_, expert, _| f64::from(expert % 4 + 1));
@@ -74,8 +76,8 @@ fn net(
     };
     let placement = Arc::new(Greedy.place(&demand).expect("fits"));
     let device = |id: &DeviceId| {
-        let executor = Executor::on(&layout, &placement, *id, schedule(&layout));
-        (Pipeline::with_executor(TICKS, &layout, executor).expect("valid"), fake())
+        let lanes = Executor::lanes(&layout, &placement, *id, kind, &costs());
+        (Pipeline::with_lanes(TICKS, &layout, lanes, kind.pace()).expect("valid"), fake())
     };
     let mut waiting = vec![VecDeque::new(); ids.len()];
     (0..jobs.len()).for_each(|job| waiting[job % usize::from(attention)].push_back(job));
@@ -118,7 +120,8 @@ impl Net {
 
     fn change_pace(&mut self) {
         self.changes += 1;
-        let pace = if self.changes % 2 == 1 { Pace::Free } else { Pace::Lockstep };
+        let paces = [Pace::Free, Pace::PingPong, Pace::Lockstep];
+        let pace = paces[self.random.random_range(0..paces.len())];
         let outside = self.devices.len();
         for to in 0..outside {
             self.ways.entry((outside, to)).or_default().push_back(Message::SetPace(pace, self.changes));
@@ -137,12 +140,12 @@ impl Net {
         let (from, to) = ends;
         let (pipeline, fake) = &mut self.devices[to];
         match message {
-            Message::SetPace(pace, change) => pipeline.executor_mut().set_pace(pace, change),
-            Message::Notice(notice) => {
-                pipeline.executor_mut().hear(DeviceId(u16::try_from(from).expect("few")), notice);
+            Message::SetPace(pace, change) => pipeline.set_pace(pace, change),
+            Message::Notice(lane, notice) => {
+                pipeline.hear(DeviceId(u16::try_from(from).expect("few")), lane, notice);
             }
             Message::Parcel(parcel, payload) => {
-                let parts = pipeline.executor_mut().receive(&parcel, self.now);
+                let parts = pipeline.receive(&parcel, self.now);
                 let Some(payload) = payload else { return true };
                 match parcel.leg {
                     Leg::Inputs => fake.put_inputs(parcel.sub_layer, &parcel.rows, payload).expect("takes"),
@@ -162,13 +165,13 @@ impl Net {
         pipeline.admit(self.now);
         let mut out = Finished::default();
         let mut told = false;
-        for notice in pipeline.executor_mut().notices().collect::<Vec<_>>() {
+        for (lane, notice) in pipeline.notices() {
             told = true;
             for to in (0..count).filter(|to| *to != device) {
-                self.ways.entry((device, to)).or_default().push_back(Message::Notice(notice));
+                self.ways.entry((device, to)).or_default().push_back(Message::Notice(lane, notice));
             }
         }
-        if pipeline.executor_mut().begin(self.now).is_none() {
+        if pipeline.begin(self.now).is_none() {
             return told;
         }
         pipeline.compute(fake).expect("computes");
@@ -238,7 +241,7 @@ impl Net {
             }
         }
         for (pipeline, _) in &self.devices {
-            prop_assert_eq!((pipeline.core().kv().held(), pipeline.executor().in_flight()), (0, 0));
+            prop_assert_eq!((pipeline.core().kv().held(), pipeline.in_flight()), (0, 0));
         }
         prop_assert!(self.ways.values().all(VecDeque::is_empty));
         Ok(())
@@ -264,17 +267,16 @@ proptest! {
     #[test]
     fn tokens_do_not_depend_on_the_order_of_messages(setting in settings(), seed in any::<u64>(), count in 1usize..10) {
         for kind in ScheduleKind::ALL {
-            let schedule = |layout: &ModelLayout| kind.build(&layout.sub_layers, &StageCosts::default());
-            let mut net = net(&setting, schedule, jobs(seed, count, 18, true), seed);
+            let mut net = net(&setting, kind, jobs(seed, count, 18, true), seed);
             net.run(false);
             net.check(&Fake::new("ag af ag", 1, 40, 4))?;
         }
     }
 
-    /// Lock-step and free pace by turns, each told to each device at another time.
+    /// Lock-step, ping-pong and free pace by turns, each told to each device at another time.
     #[test]
     fn a_change_of_pace_changes_no_token(setting in settings(), seed in any::<u64>(), count in 1usize..10) {
-        let mut net = net(&setting, |_| Box::new(Adaptive::default()), jobs(seed, count, 18, true), seed);
+        let mut net = net(&setting, ScheduleKind::Adaptive, jobs(seed, count, 18, true), seed);
         net.run(true);
         net.check(&Fake::new("ag af ag", 1, 40, 4))?;
     }

@@ -1,5 +1,5 @@
 use super::simulation::{End, Job, Simulation};
-use crate::{testing::Fake, *};
+use crate::{core::Room, testing::Fake, *};
 
 fn job(arrival: u64, prompt: usize, max_new: usize, priority: Priority) -> Job {
     let first = u32::try_from(arrival % 40).expect("small");
@@ -119,7 +119,7 @@ fn several_start_in_one_tick() {
     }
     assert_eq!(started.len(), 4, "as many as there are places");
     let mut plan = Plan::default();
-    core.plan(36, 0, &mut plan);
+    core.plan(Room { rows: 36, prefilling: 0, lanes: 1, elsewhere: false }, &mut plan);
     assert!(started.iter().all(|id| !core.blocks(*id).is_empty()), "all of them became active");
 
     // Three of seven blocks each find no room for a fourth block beside them: two start.

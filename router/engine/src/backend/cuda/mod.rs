@@ -8,6 +8,7 @@
 //! Both keep the contract of [`Backend`] bit for bit on one GPU (see `reprise_cuda`). Against the CPU, which rounds activations to 8 bits
 //! where weights are quantised, results are equal up to rounding: so is the text, up to ties.
 
+mod exchange;
 mod inputs;
 mod load;
 mod memory;
@@ -19,7 +20,7 @@ mod work;
 
 use std::{collections::HashMap, sync::Arc};
 
-use reprise_cuda::{Buffer, CudaError, Device, LaunchGraph};
+use reprise_cuda::{Buffer, CudaError, Device, LaunchGraph, Outbox};
 use reprise_scheduler::{
     AttentionRow, Backend, BackendError, ExpertId, Heads, ModelLayout, PartWork, Row, StepRow, SubLayerId,
 };
@@ -54,12 +55,14 @@ pub struct CudaBackend {
     graphs: HashMap<StepSizes, LaunchGraph>,
     device: Arc<Device>,
     layout: ModelLayout,
-    model: Model,
+    /// Shared by workers on one GPU.
+    model: Arc<Model>,
     /// Cosine and sine, [positions, head_dim / 2].
     turns: Buffer<[f32; 2]>,
     work: Work,
     inputs: Inputs,
     arena: pieces::Arena,
+    outbox: Outbox,
 }
 
 impl CudaBackend {
@@ -91,20 +94,32 @@ impl CudaBackend {
     ) -> Result<Self, EngineError> {
         let layout = memory::layout(checkpoint.plan(), options)?;
         let model = load::load(device, checkpoint, progress, stop)?;
+        Self::new(device, Arc::new(model), layout, options)
+    }
+
+    /// Another worker on the same GPU: a stream, KV and hidden states of its own, the same weights.
+    ///
+    /// # Errors
+    /// There is no room, or the device failed.
+    pub fn sibling(&self, options: &CudaOptions) -> Result<Self, EngineError> {
+        let layout = ModelLayout { rows: options.rows, kv_blocks: options.kv_blocks, ..self.layout.clone() };
+        // The weights were written on the other's stream.
+        self.device.synchronize()?;
+        Self::new(&self.device.sibling()?, Arc::clone(&self.model), layout, options)
+    }
+
+    fn new(
+        device: &Arc<Device>,
+        model: Arc<Model>,
+        layout: ModelLayout,
+        options: &CudaOptions,
+    ) -> Result<Self, EngineError> {
         let turns = Buffer::from_slice(device, &turns(&model, layout.context_length))?;
         let work = Work::new(device, &model, &layout, options)?;
         let inputs = Inputs::new(device, &layout, options, model.sizes.heads / model.sizes.kv_heads)?;
-        let arena = pieces::Arena::default();
-        Ok(Self {
-            graphs: HashMap::new(),
-            device: Arc::clone(device),
-            layout,
-            model,
-            turns,
-            work,
-            inputs,
-            arena,
-        })
+        let (graphs, arena, outbox) = (HashMap::new(), pieces::Arena::default(), Outbox::new(device));
+        let device = Arc::clone(device);
+        Ok(Self { graphs, device, layout, model, turns, work, inputs, arena, outbox })
     }
 
     #[must_use]
@@ -135,16 +150,16 @@ impl Backend for CudaBackend {
 
     fn embed(&mut self, rows: &[Row], tokens: &[u32]) -> Result<(), BackendError> {
         self.check_tokens(tokens)?;
-        self.embed_rows(rows, tokens).map_err(|error| failed(&error))
+        self.waited(|backend| backend.embed_rows(rows, tokens))
     }
 
     fn attention(&mut self, sub_layer: SubLayerId, rows: &[AttentionRow<'_>]) -> Result<(), BackendError> {
         self.check_positions(rows.iter().map(|row| row.position))?;
-        self.attention_rows(sub_layer, rows).map_err(|error| failed(&error))
+        self.waited(|backend| backend.attention_rows(sub_layer, rows))
     }
 
     fn feed_forward(&mut self, sub_layer: SubLayerId, rows: &[Row]) -> Result<(), BackendError> {
-        self.feed_forward_rows(sub_layer, rows).map_err(|error| failed(&error))
+        self.waited(|backend| backend.feed_forward_rows(sub_layer, rows))
     }
 
     fn gate(
@@ -157,11 +172,11 @@ impl Backend for CudaBackend {
     }
 
     fn experts(&mut self, sub_layer: SubLayerId, parts: &[PartWork]) -> Result<(), BackendError> {
-        self.expert_parts(sub_layer, parts).map_err(|error| failed(&error))
+        self.waited(|backend| backend.expert_parts(sub_layer, parts))
     }
 
     fn join(&mut self, sub_layer: SubLayerId, rows: &[Row]) -> Result<(), BackendError> {
-        self.join_rows(sub_layer, rows).map_err(|error| failed(&error))
+        self.waited(|backend| backend.join_rows(sub_layer, rows))
     }
 
     fn logits(&mut self, rows: &[Row], logits: &mut Vec<f32>) -> Result<(), BackendError> {
@@ -178,6 +193,11 @@ impl Backend for CudaBackend {
 }
 
 impl CudaBackend {
+    /// A call of one sub-layer ends when the device is done with it, so that whoever times it times that.
+    fn waited(&mut self, call: impl FnOnce(&mut Self) -> Result<(), CudaError>) -> Result<(), BackendError> {
+        call(self).and_then(|()| self.device.synchronize()).map_err(|error| failed(&error))
+    }
+
     /// Kernels do not check what they index by.
     fn check_tokens(&self, tokens: &[u32]) -> Result<(), BackendError> {
         let vocabulary = self.layout.vocabulary;

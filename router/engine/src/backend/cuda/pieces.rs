@@ -23,24 +23,24 @@ pub(super) struct Arena {
 }
 
 #[derive(Debug)]
-struct Buffers {
+pub(super) struct Buffers {
     /// [rows, hidden]
     states: Buffer<f32>,
     /// What the experts see of a row, [rows, hidden].
-    normed: Buffer<bf16>,
+    pub(super) normed: Buffer<bf16>,
     /// Of the chosen experts, [rows, top_k].
     weights: Vec<f32>,
     /// Results of experts, [rows * top_k, hidden].
-    parts: Buffer<bf16>,
+    pub(super) parts: Buffer<bf16>,
     /// [rows * top_k]
-    index: Buffer<u32>,
-    places: Buffer<u32>,
+    pub(super) index: Buffer<u32>,
+    pub(super) places: Buffer<u32>,
     call_weights: Buffer<f32>,
-    top_k: usize,
+    pub(super) top_k: usize,
 }
 
 impl CudaBackend {
-    fn arena(&mut self) -> Result<&mut Buffers, CudaError> {
+    pub(super) fn arena(&mut self) -> Result<&mut Buffers, CudaError> {
         if self.arena.buffers.is_none() {
             let (rows, hidden) = (self.layout.rows, self.model.sizes.hidden);
             let top_k = self.model.experts().map(|layer| layer.top_k).max().unwrap_or(0);
@@ -59,7 +59,7 @@ impl CudaBackend {
         self.arena.buffers.as_mut().ok_or_else(|| CudaError::Shape("no arena".into()))
     }
 
-    fn arena_of(&self) -> Result<&Buffers, CudaError> {
+    pub(super) fn arena_of(&self) -> Result<&Buffers, CudaError> {
         self.arena.buffers.as_ref().ok_or_else(|| CudaError::Shape("a sub-layer before any embedding".into()))
     }
 

@@ -1,5 +1,6 @@
 //! Schedules side by side on a model that is spread over devices: CPU threads that compute, or the simulator.
 
+mod machine;
 mod real;
 mod report;
 mod simulated;
@@ -30,6 +31,8 @@ pub struct ExpertParallel {
     pub schedules: Vec<ScheduleKind>,
     pub devices: u16,
     pub roles: Roles,
+    /// Devices are streams of so many GPUs, by turns. None: each is a thread of the CPU.
+    pub gpus: Option<u16>,
     /// `random:NAME`, a file or a folder; in the simulator also a shape with the H100's rooflines: `mixtral-8x7b`, `olmoe-1b-7b`,
     /// `qwen3-30b-a3b`.
     pub model: String,
@@ -37,6 +40,8 @@ pub struct ExpertParallel {
     pub top_k: Option<u16>,
     /// Exponential loads: the least loaded expert has `exp(-skew)` of the most. None: the model's own gates, or even loads without a model.
     pub skew: Option<f64>,
+    /// The model's own gates are asked about this text instead of drawn tokens; of a GGUF file's vocabulary.
+    pub text: Option<PathBuf>,
     pub experts_per_group: u16,
     /// Copies of hot groups per sub-layer.
     pub replicas: usize,
@@ -49,6 +54,8 @@ pub struct ExpertParallel {
     pub warm_up: Duration,
     pub measured: Duration,
     pub simulate: bool,
+    /// In the simulator: a device, and how many times as long as others it takes.
+    pub straggler: Option<(u16, f64)>,
     /// Times for the simulator and the roofline schedule, instead of measured or computed ones.
     pub profile: Option<PathBuf>,
     /// Timelines go here: SVG and trace events.
@@ -75,6 +82,10 @@ pub enum ExpertParallelError {
     #[error(transparent)]
     Backend(#[from] BackendError),
     #[error("{path}: {source}")]
+    Text { path: PathBuf, source: std::io::Error },
+    #[error("a device can be slowed down in the simulator only")]
+    Straggler,
+    #[error("{path}: {source}")]
     Write { path: PathBuf, source: std::io::Error },
     #[error("the model `{0}` has no experts")]
     Dense(String),
@@ -100,6 +111,11 @@ impl ExpertParallel {
             Roles::Shared => usize::from(self.devices),
             Roles::Disjoint { attention } => usize::from(attention),
         }
+    }
+
+    /// Rows of all lanes of all devices with attention.
+    fn rows(&self, schedule: ScheduleKind) -> usize {
+        self.attention() * self.ticks().max_rows * usize::from(schedule.lanes())
     }
 
     /// The bounds of a device's tick.

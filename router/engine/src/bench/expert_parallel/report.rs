@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use reprise_expert_parallel::{
     profile::Profile,
-    record::{DeviceReport, Record, balance},
+    record::{DeviceReport, Paces, Record, balance},
     svg, trace_events,
     workload::Arrivals,
 };
 use reprise_scheduler::{
-    Moment, Placement, ScheduleKind,
+    Moment, Pace, Placement, ScheduleKind,
     placement::{Loads, Roles},
 };
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ pub(super) struct Run {
     pub(super) records: Vec<Record>,
     pub(super) until: Moment,
     /// Of an adaptive schedule.
-    pub(super) free_share: f64,
+    pub(super) paces: Paces,
 }
 
 /// Mean and quantiles of seconds, in milliseconds.
@@ -66,7 +66,8 @@ impl Run {
             "idle_share_per_device": idle,
             "oldest_entry_ms": oldest,
             "balance_mean_over_max": balance(&devices),
-            "free_pace_share": self.free_share,
+            "pingpong_share": self.paces.share(Pace::PingPong),
+            "free_share": self.paces.share(Pace::Free),
         });
         if options.details {
             report["devices"] = json!(devices);
@@ -123,6 +124,8 @@ pub(super) fn whole(
         "experts_per_group": options.experts_per_group,
         "replicas": options.replicas,
         "gates": gates,
+        "skew_of_loads": loads.skew(),
+        "straggler": options.straggler,
         "placement_balance_mean_over_max": placement.balance(loads),
         "workload": options.lengths,
         "arrivals": arrivals,

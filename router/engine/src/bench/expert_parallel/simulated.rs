@@ -2,11 +2,15 @@ use reprise_expert_parallel::{
     profile::{Hardware, Profile, SHAPES, Shape},
     simulate::{Config, Gates, simulate},
 };
-use reprise_scheduler::{Backend, ModelLayout, SubLayerKind, placement::Loads, schedule::ControlConfig};
+use reprise_scheduler::{
+    DeviceId, ModelLayout, ScheduleKind, SubLayerKind, placement::Loads, schedule::ControlConfig,
+};
 use serde_json::Value;
 
 use super::{
-    ExpertParallel, ExpertParallelError, SEED, real,
+    ExpertParallel, ExpertParallelError, SEED,
+    machine::{Machine, Threads, gated},
+    real,
     report::{Run, whole},
 };
 
@@ -24,10 +28,14 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
             (layout, Profile::roofline(&shape, &Hardware::H100), even)
         }
         None => {
-            let mut device = real::device(options)?;
-            let natural = real::natural_loads(options, &device)?;
-            let layout = device.layout().clone();
-            (layout, real::measured(options, &mut device)?, natural)
+            let machine = Threads::load(options)?;
+            gated(options, machine.layout())?;
+            let natural = real::natural_loads(options, &machine)?;
+            let profile = match &options.profile {
+                Some(path) => Profile::read(path)?,
+                None => real::measured(options, &machine)?,
+            };
+            (machine.layout().clone(), profile, natural)
         }
     };
     let profile = match &options.profile {
@@ -39,13 +47,14 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
     let mut runs = Vec::new();
     for schedule in &options.schedules {
         let outcome = simulate(Config {
-            layout: layout.clone(),
+            layout: ModelLayout { rows: options.rows(*schedule), ..layout.clone() },
             ticks: options.ticks(),
             schedule: *schedule,
             control: ControlConfig::default(),
             placement: placement.clone(),
             profile: profile.clone(),
             gates: Gates::new(&layout, &loads, SEED),
+            straggler: options.straggler.map(|(device, times)| (DeviceId(device), times)),
             workload: options.workload(),
             warm_up: options.warm_up,
             measured: options.measured,
@@ -60,7 +69,7 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
             first: outcome.first,
             records: outcome.records,
             until: outcome.until,
-            free_share: outcome.free_share,
+            paces: outcome.paces,
         });
     }
     whole(options, runs, &placement, &loads, &profile)
@@ -71,7 +80,7 @@ fn layout(options: &ExpertParallel, shape: &Shape) -> ModelLayout {
     ModelLayout {
         sub_layers: [SubLayerKind::Attention, gated].repeat(shape.layers),
         vocabulary: shape.vocabulary as usize,
-        rows: options.attention() * options.ticks().max_rows,
+        rows: options.rows(ScheduleKind::Lockstep),
         kv_blocks: KV_TOKENS / BLOCK_TOKENS,
         kv_block_tokens: BLOCK_TOKENS,
         context_length: 32_768,

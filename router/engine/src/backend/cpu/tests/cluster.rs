@@ -12,7 +12,7 @@ use reprise_expert_parallel::{Cluster, ClusterConfig, Event, RequestId, worker::
 use reprise_scheduler::{
     CoreConfig, DeviceId, Finished, Moment, NewSequence, Pipeline, Priority, ScheduleKind,
     placement::{Demand, Greedy, Loads, Planner, Roles},
-    schedule::{ControlConfig, StageCosts},
+    schedule::{ControlConfig, Cost, StageCosts},
 };
 
 use super::*;
@@ -71,6 +71,12 @@ fn alone(model: &CpuBackend, jobs: &[Job]) -> Vec<Steps> {
     jobs.iter().map(run).collect()
 }
 
+/// Calls for which it pays to wait a little for more rows.
+fn costs() -> StageCosts {
+    let cost = Cost { fixed: 1e-4, floor: 2e-4, each: 1e-6 };
+    StageCosts { attention: cost, gate: cost, expert: cost, head: cost, ..StageCosts::default() }
+}
+
 fn cluster(
     model: &CpuBackend,
     schedule: ScheduleKind,
@@ -79,7 +85,8 @@ fn cluster(
     jobs: &[Job],
 ) -> Vec<(Steps, bool)> {
     let attention = if roles == Roles::Shared { 2 } else { 1 };
-    let device = || model.sibling(&cpu_options(attention, kv_blocks)).expect("a device");
+    let lanes = usize::from(schedule.lanes());
+    let device = || model.sibling(&cpu_options(attention * lanes, kv_blocks)).expect("a device");
     let devices = vec![device(), device()];
     let layout = devices[0].layout().clone();
     let loads = Loads::even(&layout);
@@ -94,12 +101,13 @@ fn cluster(
     let config = ClusterConfig {
         ticks: TICKS,
         schedule,
-        costs: StageCosts::default(),
+        costs: costs(),
         control: ControlConfig {
             window: Duration::from_millis(4),
             tokens: 1,
             settle: Duration::from_millis(1),
             margin: 0.0,
+            hopeless: 0.0,
             first_hold: 1,
             longest_hold: 1,
         },

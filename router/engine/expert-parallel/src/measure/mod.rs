@@ -1,5 +1,7 @@
 //! Measures a device's [`Profile`]: each kind of call alone, for few and for many entries.
 
+mod turn;
+
 use std::time::{Duration, Instant};
 
 use reprise_scheduler::{
@@ -8,8 +10,10 @@ use reprise_scheduler::{
 };
 
 use crate::{
+    cluster::RequestId,
     profile::{Link, Profile, StageTime},
     transport::{Message, Transport, threads},
+    worker::greedy,
 };
 
 /// Each call is made so often, and the median taken: what else runs on the machine must not count.
@@ -20,7 +24,9 @@ const MANY: usize = 64;
 /// Round trips of the link's measurement.
 const TRIPS: u32 = 400;
 
-/// Calls the device as a worker does; nothing else may run on its cores. What is in its arena and its KV afterwards means nothing.
+/// Calls the device as a worker does; nothing but other devices may run on its cores. Calls that follow each other are of different sub-layers and
+/// experts, as a worker's are: weights that were used just before would still be in a cache. What is in its arena and its KV afterwards
+/// means nothing.
 ///
 /// # Errors
 /// The device's.
@@ -29,32 +35,40 @@ pub fn measure<D: Exchange>(
     name: String,
     provenance: String,
 ) -> Result<Profile, BackendError> {
+    let kinds = device.layout().sub_layers.clone();
+    let all = |wanted: fn(&SubLayerKind) -> bool| -> Vec<SubLayerId> {
+        (0..kinds.len()).filter(|at| wanted(&kinds[*at])).collect()
+    };
+    let attention = all(|kind| *kind == SubLayerKind::Attention);
+    let dense = all(|kind| *kind == SubLayerKind::DenseFeedForward);
+    let gated = all(|kind| matches!(kind, SubLayerKind::Experts { .. }));
+    let worker = turn::measure(device)?;
     let mut bench = Bench { device };
-    let kinds = bench.device.layout().sub_layers.clone();
-    let first = |wanted: fn(&SubLayerKind) -> bool| kinds.iter().position(wanted);
-    let attention = first(|kind| *kind == SubLayerKind::Attention);
-    let dense = first(|kind| *kind == SubLayerKind::DenseFeedForward);
-    let gated = first(|kind| matches!(kind, SubLayerKind::Experts { .. }));
-    let embed = bench.line(|bench, rows| bench.device.embed(rows, &vec![1; rows.len()]))?;
-    let (expert, gate, join_us, link) = match gated {
-        Some(at) => bench.gated(at, &kinds)?,
-        None => Default::default(),
-    };
+    let embed = bench.line(|bench, rows, _| bench.device.embed(rows, &vec![1; rows.len()]))?;
+    let (expert, gate, join_us, link) =
+        if gated.is_empty() { Default::default() } else { bench.gated(&gated, &kinds)? };
     let call = expert.fixed_us;
-    let attention_time = match attention {
-        Some(at) => bench.line(|bench, rows| bench.attend(at, rows, 0))?,
-        None => StageTime::default(),
+    let (mut attention_time, mut context_us) = (StageTime::default(), 0.0);
+    if !attention.is_empty() {
+        let of = |round: usize| attention[round % attention.len()];
+        attention_time = bench.line(|bench, rows, round| bench.attend(of(round), rows, 0))?;
+        context_us = bench.context(&attention)?;
+    }
+    let feed_forward = if dense.is_empty() {
+        StageTime::default()
+    } else {
+        bench.line(|bench, rows, round| bench.device.feed_forward(dense[round % dense.len()], rows))?
     };
-    let context_us = match attention {
-        Some(at) => bench.context(at)?,
-        None => 0.0,
-    };
-    let feed_forward = match dense {
-        Some(at) => bench.line(|bench, rows| bench.device.feed_forward(at, rows))?,
-        None => StageTime::default(),
-    };
-    let mut logits = Vec::new();
-    let head = bench.line(|bench, rows| bench.device.logits(rows, &mut logits))?;
+    let (mut logits, mut choose) = (Vec::new(), greedy());
+    let vocabulary = bench.device.layout().vocabulary;
+    let head = bench.line(|bench, rows, _| {
+        bench.device.logits(rows, &mut logits)?;
+        // The choice belongs to the call.
+        logits.chunks_exact_mut(vocabulary.max(1)).for_each(|of| {
+            choose(RequestId(0), of);
+        });
+        Ok(())
+    })?;
     let split = |time: StageTime| time.with_fixed(call);
     Ok(Profile {
         name,
@@ -67,6 +81,7 @@ pub fn measure<D: Exchange>(
         expert,
         join_us,
         head: split(head),
+        worker,
         link,
     })
 }
@@ -83,11 +98,12 @@ impl<D: Exchange> Bench<'_, D> {
         (0..u32::try_from(most).unwrap_or(0)).map(Row).collect()
     }
 
-    fn median(&mut self, mut call: impl FnMut(&mut Self) -> Outcome<()>) -> Outcome<f64> {
+    /// `call` is told which round it is.
+    fn median(&mut self, mut call: impl FnMut(&mut Self, usize) -> Outcome<()>) -> Outcome<f64> {
         let mut times = Vec::with_capacity(REPEATS);
-        for _ in 0..REPEATS {
+        for round in 0..REPEATS {
             let begun = Instant::now();
-            call(self)?;
+            call(self, round)?;
             times.push(begun.elapsed());
         }
         times.sort_unstable();
@@ -95,11 +111,11 @@ impl<D: Exchange> Bench<'_, D> {
     }
 
     /// A slope between few and many rows; what one row takes beyond its slope is the floor.
-    fn line(&mut self, mut call: impl FnMut(&mut Self, &[Row]) -> Outcome<()>) -> Outcome<StageTime> {
+    fn line(&mut self, mut call: impl FnMut(&mut Self, &[Row], usize) -> Outcome<()>) -> Outcome<StageTime> {
         let (one, few, many) = (self.rows(1), self.rows(FEW), self.rows(MANY));
-        let one_us = self.median(|bench| call(bench, &one))?;
-        let few_us = self.median(|bench| call(bench, &few))?;
-        let many_us = self.median(|bench| call(bench, &many))?;
+        let one_us = self.median(|bench, round| call(bench, &one, round))?;
+        let few_us = self.median(|bench, round| call(bench, &few, round))?;
+        let many_us = self.median(|bench, round| call(bench, &many, round))?;
         let each_us = ((many_us - few_us) / (many.len() - few.len()).max(1) as f64).max(0.0);
         Ok(StageTime { fixed_us: 0.0, floor_us: one_us.max(few_us - few.len() as f64 * each_us), each_us })
     }
@@ -123,39 +139,45 @@ impl<D: Exchange> Bench<'_, D> {
     }
 
     /// For each position that a row attends to.
-    fn context(&mut self, at: SubLayerId) -> Outcome<f64> {
+    fn context(&mut self, attention: &[SubLayerId]) -> Outcome<f64> {
         let layout = self.device.layout();
         let far = (layout.context_length.min(layout.kv_blocks * layout.kv_block_tokens / FEW) / 2).max(1);
         let far = u32::try_from(far).unwrap_or(1);
         let rows = self.rows(FEW);
-        let near_us = self.median(|bench| bench.attend(at, &rows, 0))?;
-        let far_us = self.median(|bench| bench.attend(at, &rows, far))?;
+        let of = |round: usize| attention[round % attention.len()];
+        let near_us = self.median(|bench, round| bench.attend(of(round), &rows, 0))?;
+        let far_us = self.median(|bench, round| bench.attend(of(round), &rows, far))?;
         Ok(((far_us - near_us) / f64::from(far) / rows.len() as f64).max(0.0))
     }
 
     /// Of experts, gate, join and link.
     fn gated(
         &mut self,
-        at: SubLayerId,
+        gated: &[SubLayerId],
         kinds: &[SubLayerKind],
     ) -> Outcome<(StageTime, StageTime, f64, Link)> {
-        let SubLayerKind::Experts { experts, .. } = kinds[at] else { return Ok(Default::default()) };
+        let of = |round: usize| gated[round % gated.len()];
+        let Some(SubLayerKind::Experts { experts, .. }) = gated.first().map(|at| kinds[*at]) else {
+            return Ok(Default::default());
+        };
+        let nth = |i: usize| ExpertId::try_from(i % usize::from(experts)).unwrap_or(0);
         let mut chosen = Vec::new();
-        let gate = self.line(|bench, rows| {
+        let gate = self.line(|bench, rows, round| {
             chosen.clear();
-            bench.device.gate(at, rows, &mut chosen)
+            bench.device.gate(of(round), rows, &mut chosen)
         })?;
         let part = |row: &Row, expert: ExpertId| PartWork { row: *row, slot: 0, expert };
-        let line = self.line(|bench, rows| {
-            let parts: Vec<_> = rows.iter().map(|row| part(row, 0)).collect();
-            bench.device.experts(at, &parts)
+        let line = self.line(|bench, rows, round| {
+            let expert = nth(round);
+            let parts: Vec<_> = rows.iter().map(|row| part(row, expert)).collect();
+            bench.device.experts(of(round), &parts)
         })?;
         let spread = experts.min(8);
         let rows = self.rows(usize::from(spread));
         let one_us = line.floor_us.max(line.each_us);
-        let all_us = self.median(|bench| {
+        let all_us = self.median(|bench, round| {
             let parts: Vec<_> = rows.iter().zip(0..spread).map(|(row, expert)| part(row, expert)).collect();
-            bench.device.experts(at, &parts)
+            bench.device.experts(of(round), &parts)
         })?;
         // m experts of one part each cost `fixed` once: m * t(1) less what was saved.
         let fixed_us = match spread {
@@ -163,9 +185,9 @@ impl<D: Exchange> Bench<'_, D> {
             m => ((f64::from(m) * one_us - all_us) / (f64::from(m) - 1.0)).clamp(0.0, one_us),
         };
         let rows = self.rows(MANY);
-        let join_us = self.median(|bench| bench.device.join(at, &rows))?;
+        let join_us = self.median(|bench, round| bench.device.join(of(round), &rows))?;
         let join_us = join_us / rows.len() as f64;
-        let link = self.link(at)?;
+        let link = self.link(gated[0])?;
         Ok((line.with_fixed(fixed_us), gate, join_us, link))
     }
 
@@ -175,7 +197,7 @@ impl<D: Exchange> Bench<'_, D> {
             work: PartWork { row: *row, slot: 0, expert: 0 },
             visit: Visit::default(),
         };
-        let there_and_back = |bench: &mut Self, rows: &[Row]| {
+        let there_and_back = |bench: &mut Self, rows: &[Row], _: usize| {
             let payload = bench.device.inputs(at, rows)?;
             bench.device.put_inputs(at, rows, payload)?;
             let parts: Vec<_> = rows.iter().map(remote).collect();
@@ -202,8 +224,12 @@ impl StageTime {
 fn round_trip_us() -> f64 {
     let (mut ends, _commands) = threads::<()>(2, 4);
     let (Some(mut far), Some(mut near)) = (ends.pop(), ends.pop()) else { return 0.0 };
-    let message =
-        || Message::Notice { epoch: 0, from: DeviceId(0), notice: reprise_scheduler::Notice::Done(0) };
+    let message = || Message::Notice {
+        epoch: 0,
+        from: DeviceId(0),
+        lane: 0,
+        notice: reprise_scheduler::Notice::Done(0),
+    };
     let wait = Duration::from_secs(1);
     let echo = std::thread::spawn(move || {
         for _ in 0..TRIPS {

@@ -1,10 +1,12 @@
 //! Core and executor together: what a worker drives.
 
+mod devices;
+
 use thiserror::Error;
 
 use crate::{
     Backend, BackendError, ConfigError, Core, CoreConfig, Executor, Finished, Lockstep, ModelLayout, Moment,
-    NewSequence, Parcel, Plan, Schedule, SequenceId, StartError,
+    NewSequence, Pace, Parcel, Plan, Schedule, SequenceId, StartError, core::Room,
 };
 
 /// The computation of a tier's sequences, from their start to their logits.
@@ -15,7 +17,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Pipeline {
     core: Core,
-    executor: Executor,
+    /// Micro-batches that are in flight at once; one, but for ping-pong.
+    lanes: Vec<Executor>,
+    /// The lane that computes, or did last.
+    busy: usize,
+    pace: Pace,
     plan: Plan,
     /// Something changed since the last plan, so that another may hold more.
     stale: bool,
@@ -57,31 +63,39 @@ impl Pipeline {
         experts_per_group: u16,
         schedule: Box<dyn Schedule>,
     ) -> Result<Self, ConfigError> {
-        Self::with_executor(config, layout, Executor::new(layout, experts_per_group, schedule))
+        Self::with_lanes(
+            config,
+            layout,
+            vec![Executor::new(layout, experts_per_group, schedule)],
+            Pace::Lockstep,
+        )
     }
 
-    /// Of one of many devices.
+    /// Of one of many devices ([`Executor::lanes`]).
     ///
     /// # Errors
     /// If the bounds contradict each other or the layout.
-    pub fn with_executor(
+    pub fn with_lanes(
         config: CoreConfig,
         layout: &ModelLayout,
-        executor: Executor,
+        lanes: Vec<Executor>,
+        pace: Pace,
     ) -> Result<Self, ConfigError> {
         Ok(Self {
             core: Core::new(config, layout)?,
-            executor,
+            lanes,
+            busy: 0,
+            pace,
             plan: Plan::default(),
             stale: true,
             outbox: Vec::new(),
         })
     }
 
-    /// Another executor, with nothing in flight: all sequences end, and are returned. What was computed of them stays findable.
-    pub fn replace_executor(&mut self, executor: Executor) -> Vec<SequenceId> {
+    /// Other executors, with nothing in flight: all sequences end, and are returned. What was computed of them stays findable.
+    pub fn replace_lanes(&mut self, lanes: Vec<Executor>, pace: Pace) -> Vec<SequenceId> {
         let ended: Vec<_> = self.core.ids().collect();
-        self.executor = executor;
+        (self.lanes, self.busy, self.pace) = (lanes, 0, pace);
         for id in &ended {
             self.core.end(*id);
         }
@@ -93,13 +107,16 @@ impl Pipeline {
         &self.core
     }
 
+    /// The lane that computes, or did last: the only one of a worker that is alone.
     #[must_use]
     pub fn executor(&self) -> &Executor {
-        &self.executor
+        &self.lanes[self.busy]
     }
 
-    pub fn executor_mut(&mut self) -> &mut Executor {
-        &mut self.executor
+    /// Rows in flight, in all lanes.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.lanes.iter().map(Executor::in_flight).sum()
     }
 
     /// # Errors
@@ -122,7 +139,7 @@ impl Pipeline {
     ) -> Result<Turn, Broken> {
         out.clear();
         let mut turn = self.admit(now);
-        match self.executor.turn(backend, &self.core, now, out, &mut self.outbox) {
+        match self.lanes[self.busy].turn(backend, &self.core, now, out, &mut self.outbox) {
             Ok(computed) => turn.computed = computed,
             Err(error) => return Err(Broken { error, ended: self.fail() }),
         }
@@ -132,23 +149,38 @@ impl Pipeline {
     }
 
     /// Lets the rows of a next tick in, if the schedule does. A turn in pieces, for devices that share a model, is this,
-    /// [`Executor::begin`], [`compute`](Self::compute) and [`complete`](Self::complete).
+    /// [`begin`](Self::begin), [`compute`](Self::compute) and [`complete`](Self::complete).
     pub fn admit(&mut self, now: Moment) -> Turn {
         let mut turn = Turn::default();
-        self.executor.finish_tick();
+        let used = if self.pace == Pace::PingPong { self.lanes.len() } else { 1 };
+        for lane in 0..self.lanes.len() {
+            self.lanes[lane].finish_tick();
+            if lane < used {
+                self.fill(lane, used, now, &mut turn);
+            }
+            self.lanes[lane].pass();
+        }
+        turn
+    }
+
+    /// Lets rows into a lane, one of so many that are used.
+    fn fill(&mut self, lane: usize, used: usize, now: Moment, turn: &mut Turn) {
         // Without a barrier this is asked before every call: most often nothing has changed. Who loses its KV leaves room that the
         // plan could not know of, so that one without a row is made once more.
         for _ in 0..2 {
-            let worthwhile = self.stale || self.executor.in_flight() == 0;
-            let room = self.executor.free_rows();
-            if room == 0 || !worthwhile || self.core.is_empty() {
+            let here = self.lanes[lane].in_flight();
+            let worthwhile = self.stale || here == 0;
+            let rows = self.lanes[lane].free_rows();
+            if rows == 0 || !worthwhile || self.core.is_empty() {
                 break;
             }
-            self.core.plan(room, self.executor.prefill_in_flight(), &mut self.plan);
+            let prefilling = self.lanes.iter().map(Executor::prefill_in_flight).sum();
+            let elsewhere = self.in_flight() > here;
+            self.core.plan(Room { rows, prefilling, lanes: used, elsewhere }, &mut self.plan);
             for id in &self.plan.preempted {
-                self.executor.abort(*id);
+                self.lanes.iter_mut().for_each(|lane| lane.abort(*id));
             }
-            self.executor.inject(&self.plan.rows, self.plan.decode_rows, now);
+            self.lanes[lane].inject(&self.plan.rows, self.plan.decode_rows, now);
             turn.decode_rows += self.plan.decode_rows;
             turn.prefill_rows += self.plan.rows.len() - self.plan.decode_rows;
             self.stale = !self.plan.preempted.is_empty();
@@ -156,20 +188,18 @@ impl Pipeline {
                 break;
             }
         }
-        self.executor.pass();
-        turn
     }
 
     /// # Errors
     /// The backend's.
     pub fn compute<B: Backend + ?Sized>(&mut self, backend: &mut B) -> Result<(), BackendError> {
-        self.executor.compute(backend, &self.core)
+        self.lanes[self.busy].compute(backend, &self.core)
     }
 
     /// Moves on what was computed; see [`Executor::complete`]. `out` as in [`turn`](Self::turn).
     pub fn complete(&mut self, now: Moment, out: &mut Finished, outbox: &mut Vec<Parcel>) {
         out.clear();
-        self.executor.complete(now, out, outbox);
+        self.lanes[self.busy].complete(now, out, outbox);
         self.count(out);
     }
 
@@ -188,8 +218,8 @@ impl Pipeline {
 
     /// Ends a sequence at any time; its KV is free at once.
     pub fn end(&mut self, id: SequenceId) {
-        if self.executor.in_flight() > 0 {
-            self.executor.abort(id);
+        for lane in self.lanes.iter_mut().filter(|lane| lane.in_flight() > 0) {
+            lane.abort(id);
         }
         self.stale = true;
         self.core.end(id);
@@ -197,7 +227,7 @@ impl Pipeline {
 
     /// Ends the sequences with rows in flight, after a failure or a panic of the backend: what they hold is unknown.
     pub fn fail(&mut self) -> Vec<SequenceId> {
-        let ended = self.executor.clear();
+        let ended: Vec<_> = self.lanes.iter_mut().flat_map(Executor::clear).collect();
         self.stale = true;
         for id in &ended {
             self.core.end(*id);

@@ -1,0 +1,68 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use reprise_scheduler::{Moment, Pipeline};
+
+use crate::{
+    record::{Record, label},
+    worker::{Pulse, State},
+};
+
+/// What a device has done since its record began, and what waits on it, as it last told.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeviceView {
+    pub told: Moment,
+    pub busy_seconds: f64,
+    /// By kind of call: calls, and their rows or parts all together.
+    pub calls: BTreeMap<&'static str, (u64, u64)>,
+    /// Entries that wait, by sub-layer, those of a gated one's experts apart.
+    pub queue_depth: BTreeMap<String, usize>,
+    pub mean_queue_depth: f64,
+    pub oldest_seconds: f64,
+    pub kv_blocks_held: usize,
+    pub kv_blocks: usize,
+}
+
+impl DeviceView {
+    pub(crate) fn of(record: &Record, pipeline: &Pipeline, now: Moment) -> Self {
+        let (mut queue_depth, mut filled, mut entries) = (BTreeMap::new(), 0, 0);
+        for queue in pipeline.queues() {
+            *queue_depth.entry(label(queue.stage)).or_default() += queue.depth;
+            filled += usize::from(queue.depth > 0);
+            entries += queue.depth;
+        }
+        let kv = pipeline.core().kv();
+        Self {
+            told: now,
+            busy_seconds: record.busy_seconds(),
+            calls: record.calls(),
+            queue_depth,
+            mean_queue_depth: entries as f64 / filled.max(1) as f64,
+            oldest_seconds: pipeline.oldest().map_or(0.0, |oldest| now.since(oldest).as_secs_f64()),
+            kv_blocks_held: kv.held(),
+            kv_blocks: kv.len(),
+        }
+    }
+
+    /// Parts that its experts computed.
+    #[must_use]
+    pub fn expert_parts(&self) -> u64 {
+        self.calls.get("experts").map_or(0, |(_, parts)| *parts)
+    }
+}
+
+/// Looks at a cluster's devices from anywhere, at any time.
+#[derive(Debug, Clone)]
+pub struct Watch(Vec<Arc<Pulse>>);
+
+impl Watch {
+    pub(crate) fn new(pulses: impl Iterator<Item = Arc<Pulse>>) -> Self {
+        Self(pulses.collect())
+    }
+
+    /// What each device does, as it last told; by device, without those that have ended.
+    #[must_use]
+    pub fn views(&self) -> Vec<DeviceView> {
+        let lives = |pulse: &&Arc<Pulse>| matches!(pulse.state(), State::Running | State::Delivering);
+        self.0.iter().filter(lives).map(|pulse| pulse.view()).collect()
+    }
+}

@@ -1,0 +1,153 @@
+use crate::{ModelLayout, SubLayerId, SubLayerKind, placement::Placement};
+
+/// What a device with attention says with a call of a gate of the rows that it owns: how many have passed with this call, how many are
+/// still to pass this gate, and how many are on their way to the next one. Counts, in rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ahead {
+    pub passed: u32,
+    pub here: u32,
+    pub next: u32,
+}
+
+/// Rows that are about to come: those between two gates. A row's goal is the gate that it passes next, behind the last one the head, or the way
+/// out for a row without logits.
+///
+/// A schedule that knows what is about to come can wait for it. What other devices say is old when it comes: it is for waiting a
+/// bounded time, never for deciding that something is whole.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    /// Per sub-layer the gate at or behind it; the head where there is none.
+    goals: Vec<usize>,
+    last_attention: Option<SubLayerId>,
+    /// Per row of this device its goal, and whether its logits are wanted.
+    rows: Vec<Option<(usize, bool)>>,
+    /// Per goal: rows of this device; of all others, as last told; and by device.
+    own: Vec<usize>,
+    others: Vec<usize>,
+    told: Vec<Vec<usize>>,
+    /// Per gated sub-layer: rows that passed its gate anywhere, and per group the parts that came here.
+    passed: Vec<f64>,
+    parts: Vec<Vec<f64>>,
+}
+
+/// Rows whose parts are counted before half of the count is forgotten.
+const MEMORY: f64 = 8192.0;
+
+impl Upstream {
+    pub(crate) fn new(layout: &ModelLayout, placement: &Placement, rows: usize) -> Self {
+        let kinds = &layout.sub_layers;
+        let gated = |kind: &SubLayerKind| matches!(kind, SubLayerKind::Experts { .. });
+        let head = kinds.len();
+        let goal = |from: usize| kinds[from..].iter().position(gated).map_or(head, |at| from + at);
+        let goals = (0..=head).map(goal).collect();
+        // Before anything was counted a group is taken to get its even share.
+        let even = |(sub_layer, kind): (usize, &SubLayerKind)| match *kind {
+            SubLayerKind::Experts { experts, top_k } => {
+                let groups = placement.groups(sub_layer);
+                let share =
+                    f64::from(top_k) * f64::from(placement.experts_per_group()) / f64::from(experts.max(1));
+                groups.iter().map(|hosts| share / hosts.len().max(1) as f64).collect()
+            }
+            _ => Vec::new(),
+        };
+        Self {
+            goals,
+            last_attention: kinds.iter().rposition(|kind| *kind == SubLayerKind::Attention),
+            rows: vec![None; rows],
+            own: vec![0; head + 2],
+            others: vec![0; head + 2],
+            told: vec![vec![0; head + 2]; placement.attention().len()],
+            passed: vec![1.0; head],
+            parts: kinds.iter().enumerate().map(even).collect(),
+        }
+    }
+
+    /// The goal of a row that is about to enter a sub-layer, or the head.
+    fn goal(&self, from: usize, logits: bool) -> usize {
+        let (goal, out) = (self.goals[from], self.goals.len());
+        let gone = self.last_attention.is_none_or(|last| goal > last);
+        if gone && !logits { out } else { goal }
+    }
+
+    /// The gate at or behind a sub-layer, or the head.
+    pub(crate) fn goal_of(&self, at: SubLayerId) -> usize {
+        self.goals[at]
+    }
+
+    /// `index`: the row's number among this device's own.
+    pub(crate) fn enter(&mut self, index: usize, logits: bool) {
+        let goal = self.goal(0, logits);
+        self.rows[index] = Some((goal, logits));
+        self.own[goal] += 1;
+    }
+
+    pub(crate) fn leave(&mut self, index: usize) {
+        if let Some((goal, _)) = self.rows[index].take() {
+            self.own[goal] -= 1;
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.rows.fill(None);
+        self.own.fill(0);
+    }
+
+    /// Rows of this device have passed a gate; what the others are to be told of it.
+    pub(crate) fn pass(&mut self, at: SubLayerId, rows: impl Iterator<Item = usize>) -> Ahead {
+        let mut passed = 0;
+        for index in rows {
+            let Some((goal, logits)) = self.rows[index] else { continue };
+            self.own[goal] -= 1;
+            let goal = self.goal(at + 1, logits);
+            self.rows[index] = Some((goal, logits));
+            self.own[goal] += 1;
+            passed += 1;
+        }
+        self.count(at, passed);
+        let count = |goal: usize| u32::try_from(self.own[goal]).unwrap_or(u32::MAX);
+        Ahead {
+            passed: u32::try_from(passed).unwrap_or(u32::MAX),
+            here: count(at),
+            next: count(self.goals[at + 1]),
+        }
+    }
+
+    fn count(&mut self, at: SubLayerId, passed: usize) {
+        self.passed[at] += passed as f64;
+        if self.passed[at] > MEMORY {
+            self.passed[at] /= 2.0;
+            self.parts[at].iter_mut().for_each(|parts| *parts /= 2.0);
+        }
+    }
+
+    /// The device of this rank says so of its own rows.
+    pub(crate) fn hear(&mut self, rank: u32, at: SubLayerId, ahead: Ahead) {
+        self.count(at, ahead.passed as usize);
+        let next = self.goals[at + 1];
+        let Some(told) = self.told.get_mut(rank as usize) else { return };
+        for (goal, rows) in [(at, ahead.here as usize), (next, ahead.next as usize)] {
+            self.others[goal] = self.others[goal] - told[goal] + rows;
+            told[goal] = rows;
+        }
+    }
+
+    /// A part came to a group that is computed here.
+    pub(crate) fn got(&mut self, at: SubLayerId, group: u16) {
+        if let Some(parts) = self.parts[at].get_mut(usize::from(group)) {
+            *parts += 1.0;
+        }
+    }
+
+    /// Parts that are about to come to a group.
+    pub(crate) fn parts(&self, at: SubLayerId, group: u16) -> f64 {
+        let share = self.parts[at].get(usize::from(group)).map_or(0.0, |parts| parts / self.passed[at]);
+        (self.own[at] + self.others[at]) as f64 * share
+    }
+
+    /// Rows of this device that are to pass a sub-layer, or the head, and have not passed the gate before it; those that wait there
+    /// included.
+    pub(crate) fn rows(&self, at: usize) -> usize {
+        let out = if self.last_attention == Some(at) { self.own[self.goals.len()] } else { 0 };
+        self.own[self.goals[at]] + out
+    }
+}

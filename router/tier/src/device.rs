@@ -1,0 +1,26 @@
+/// What one device of a tier whose model is spread over devices has done since its start, and what waits on it now.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeviceLoad {
+    /// Seconds in calls.
+    pub busy_seconds: f64,
+    /// By kind of call: embed, sub_layer (attention, dense feed-forward, gate), experts, head.
+    pub calls: Vec<DeviceCalls>,
+    /// Parts of rows that its experts computed.
+    pub expert_parts: u64,
+    /// Entries that wait, by sub-layer: `s3`; `e3` for the experts of a gated one; `embed`, `head`.
+    pub queue_depth: Vec<(String, usize)>,
+    /// Mean entries of the micro-queues that hold any.
+    pub mean_queue_depth: f64,
+    /// How long the oldest entry waits.
+    pub oldest_seconds: f64,
+    /// Share of its KV memory in use, in [0, 1].
+    pub kv_used: f64,
+}
+
+/// Calls of one kind, and their rows or parts all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceCalls {
+    pub kind: &'static str,
+    pub calls: u64,
+    pub entries: u64,
+}
