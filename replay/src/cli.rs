@@ -387,6 +387,9 @@ pub struct Simulate {
     /// Tells the router each answer's score
     #[arg(long)]
     pub feedback: bool,
+    /// Split that the router has learned from before, one request at a time
+    #[arg(long, value_name = "NAME")]
+    pub teach: Option<String>,
     /// Charge prompt tokens that were in KV memory as if they were computed
     #[arg(long)]
     pub compute_all: bool,
