@@ -313,6 +313,9 @@ pub struct Answers {
     pub requests: Vec<PathBuf>,
     #[arg(long)]
     pub tier: String,
+    /// Split whose requests are remembered
+    #[arg(long, value_name = "NAME", default_value = "train")]
+    pub split: String,
     /// Arm whose answer is remembered
     #[arg(long, default_value = "plain")]
     pub arm: Arm,
@@ -396,6 +399,15 @@ pub struct Simulate {
     /// Ablation: no load bias
     #[arg(long)]
     pub no_load_bias: bool,
+    /// Load bias: score that an arm of cost 1 loses at full load
+    #[arg(long)]
+    pub lambda0: Option<f64>,
+    /// Load bias: the load under which quality alone decides
+    #[arg(long)]
+    pub theta: Option<f64>,
+    /// Load bias: seconds of queued work that count as full
+    #[arg(long)]
+    pub capacity_s: Option<f64>,
     /// For policy static-threshold
     #[arg(long)]
     pub similarity_threshold: Option<f64>,

@@ -67,6 +67,9 @@ fn config(args: &Simulate) -> RouterConfig {
     let mut config = RouterConfig { policy: args.policy, ..RouterConfig::default() };
     config.similarity_threshold = args.similarity_threshold.unwrap_or(config.similarity_threshold);
     config.win_threshold = args.win_threshold.unwrap_or(config.win_threshold);
+    config.load.lambda0 = args.lambda0.unwrap_or(config.load.lambda0);
+    config.load.theta = args.theta.unwrap_or(config.load.theta);
+    config.load.capacity_s = args.capacity_s.unwrap_or(config.load.capacity_s);
     if args.no_load_bias {
         config.load.lambda0 = 0.0;
     }
