@@ -313,6 +313,9 @@ pub struct Answers {
     pub requests: Vec<PathBuf>,
     #[arg(long)]
     pub tier: String,
+    /// Split whose requests are remembered
+    #[arg(long, value_name = "NAME", default_value = "train")]
+    pub split: String,
     /// Arm whose answer is remembered
     #[arg(long, default_value = "plain")]
     pub arm: Arm,
@@ -387,12 +390,24 @@ pub struct Simulate {
     /// Tells the router each answer's score
     #[arg(long)]
     pub feedback: bool,
+    /// Split that the router has learned from before, one request at a time
+    #[arg(long, value_name = "NAME")]
+    pub teach: Option<String>,
     /// Charge prompt tokens that were in KV memory as if they were computed
     #[arg(long)]
     pub compute_all: bool,
     /// Ablation: no load bias
     #[arg(long)]
     pub no_load_bias: bool,
+    /// Load bias: score that an arm of cost 1 loses at full load
+    #[arg(long)]
+    pub lambda0: Option<f64>,
+    /// Load bias: the load under which quality alone decides
+    #[arg(long)]
+    pub theta: Option<f64>,
+    /// Load bias: seconds of queued work that count as full
+    #[arg(long)]
+    pub capacity_s: Option<f64>,
     /// For policy static-threshold
     #[arg(long)]
     pub similarity_threshold: Option<f64>,

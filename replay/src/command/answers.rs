@@ -21,7 +21,13 @@ pub async fn run(args: &Answers) -> anyhow::Result<u8> {
         AnswersJudge::Reference => Box::new(Reference(References::from_requests(requests.clone()))),
         AnswersJudge::Agreement => Box::new(Agreement::default()),
     };
-    let wanted = Wanted { tier: &args.tier, arm: &args.arm, better: &args.better, judge: judge.as_ref() };
+    let wanted = Wanted {
+        tier: &args.tier,
+        split: &args.split,
+        arm: &args.arm,
+        better: &args.better,
+        judge: judge.as_ref(),
+    };
     let (found, counts) = answers(&requests, &outcomes, &runs, &wanted).await?;
     let file = File::create(&args.out).with_context(|| format!("create {}", args.out.display()))?;
     let mut writer = BufWriter::new(file);

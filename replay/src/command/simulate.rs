@@ -5,6 +5,7 @@ use reprise_replay::data::arrivals::Arrivals;
 use reprise_replay::gateway::admin::TierInfo;
 use reprise_replay::harness::outcome::{self, OUTCOMES, VECTORS};
 use reprise_replay::harness::table::Table;
+use reprise_replay::policies::Play;
 use reprise_replay::simulate::machine::{TierSpeed, Work};
 use reprise_replay::simulate::requests::{KnownTier, Logged, Taken, in_order, logged};
 use reprise_replay::simulate::{Simulation, run, simulate};
@@ -29,6 +30,14 @@ pub fn run(args: &Simulate) -> anyhow::Result<u8> {
     let requests = in_order(&known, args.requests.unwrap_or(known.len()), args.seed);
     let arrivals = arrivals(args, &requests, &speeds)?;
     let router = Router::new(config(args))?;
+    let mut from_s = 0;
+    if let Some(split) = &args.teach {
+        let (lessons, _) = logged(&outcomes, &vectors, Taken { split, ..taken })?;
+        let play =
+            Play { tiers: &tiers, speeds: &speeds, feedback: true, load: 0.0, from_s, seed: args.seed };
+        play.requests(&router, &in_order(&lessons, lessons.len(), args.seed))?;
+        from_s = lessons.len();
+    }
     let label = args.label.clone().unwrap_or_else(|| args.policy.to_string());
     let simulation = Simulation {
         label: &label,
@@ -38,6 +47,7 @@ pub fn run(args: &Simulate) -> anyhow::Result<u8> {
         arrivals: arrivals.as_deref(),
         feedback: args.feedback,
         context_length: CONTEXT_LENGTH,
+        from_s,
         seed: args.seed,
     };
     let loop_kind = if arrivals.is_some() { "open" } else { "closed" };
@@ -57,6 +67,9 @@ fn config(args: &Simulate) -> RouterConfig {
     let mut config = RouterConfig { policy: args.policy, ..RouterConfig::default() };
     config.similarity_threshold = args.similarity_threshold.unwrap_or(config.similarity_threshold);
     config.win_threshold = args.win_threshold.unwrap_or(config.win_threshold);
+    config.load.lambda0 = args.lambda0.unwrap_or(config.load.lambda0);
+    config.load.theta = args.theta.unwrap_or(config.load.theta);
+    config.load.capacity_s = args.capacity_s.unwrap_or(config.load.capacity_s);
     if args.no_load_bias {
         config.load.lambda0 = 0.0;
     }

@@ -18,6 +18,8 @@ use crate::score::NumberRule;
 #[derive(Debug)]
 pub struct Wanted<'a> {
     pub tier: &'a str,
+    /// Whose requests are remembered: never those that are asked of the pool.
+    pub split: &'a str,
     pub arm: &'a Arm,
     /// Other answers to the same request, of which the judge may take one.
     pub better: &'a [Arm],
@@ -49,7 +51,7 @@ pub async fn answers(
 ) -> Result<(Vec<Pair>, Counts), JudgeError> {
     let known: HashMap<(&str, &str), &Run> = outcomes
         .iter()
-        .filter(|outcome| outcome.tier == wanted.tier)
+        .filter(|outcome| outcome.tier == wanted.tier && outcome.split == wanted.split)
         .filter_map(|outcome| Some(((outcome.id.as_str(), outcome.arm.as_str()), runs.get(&outcome.run)?)))
         .collect();
     let mut counts = Counts::default();
@@ -133,7 +135,8 @@ mod tests {
     }
 
     fn said(id: &str, arm: &str, text: &str, finish: &str) -> (Outcome, Run) {
-        let outcome = outcome(id, "large", arm, 0.0);
+        let split = if id == "asked" { "test" } else { "train" };
+        let outcome = Outcome { split: split.into(), ..outcome(id, "large", arm, 0.0) };
         let run = Run {
             key: outcome.run.clone(),
             model: "m".into(),
@@ -160,17 +163,18 @@ mod tests {
             said("c", "plain", "right, and then", "length"),
             said("d", "plain", "wrong", "stop"),
             said("d", "sample-1", "right", "length"),
+            said("asked", "plain", "right", "stop"),
         ];
         let mut outcomes = Vec::new();
         for (outcome, run) in said {
             outcomes.push(outcome);
             runs.append(run).unwrap();
         }
-        let requests: Vec<Request> = ["a", "b", "c", "d", "never asked"].map(request).to_vec();
+        let requests: Vec<Request> = ["a", "b", "c", "d", "asked", "never asked"].map(request).to_vec();
         let judge = Reference(References::from_requests(requests.clone()));
         let (plain, sample): (Arm, Arm) = ("plain".parse().unwrap(), "sample-1".parse().unwrap());
         let better = [sample];
-        let wanted = Wanted { tier: "large", arm: &plain, better: &better, judge: &judge };
+        let wanted = Wanted { tier: "large", split: "train", arm: &plain, better: &better, judge: &judge };
         let (pairs, counts) = answers(&requests, &outcomes, &runs, &wanted).await.unwrap();
         let kept: Vec<_> = pairs.iter().map(|pair| (pair.answer.as_str(), pair.quality)).collect();
         assert_eq!(kept, [("right", Some(1.0)), ("right", Some(1.0)), ("wrong", Some(0.0))]);

@@ -18,6 +18,8 @@ pub struct Play<'a> {
     pub feedback: bool,
     /// Pressure that the router sees on every tier; 0: idle, 1: as much queued work as its configuration calls full.
     pub load: f64,
+    /// Second in which the first request comes: later than all that the router has seen, or its load average stands still.
+    pub from_s: usize,
     pub seed: u64,
 }
 
@@ -57,7 +59,7 @@ impl Play<'_> {
         let mut played = Vec::with_capacity(requests.len());
         for (number, request) in requests.iter().enumerate() {
             // One a second: only differences count.
-            let now = begun + Duration::from_secs(number as u64);
+            let now = begun + Duration::from_secs((self.from_s + number) as u64);
             let decision = router.decide(&request.context(), &arms, now, &mut rng)?;
             let outcome = self.of(request, decision.arm.tier, decision.arm.examples);
             let reused = (decision.action == Action::Reuse).then_some(outcome.reused).flatten();

@@ -92,14 +92,14 @@ impl Study<'_> {
         let with = [PolicyKind::SmallExamples, PolicyKind::LargeExamples];
         let mut rows = Vec::new();
         for kind in without.into_iter().filter(|_| first).chain(with) {
-            rows.extend(ready.one(kind, &ready.arm, RouterConfig::default(), 0)?);
+            rows.extend(ready.one(kind, &ready.arm, &RouterConfig::default(), 0)?);
         }
         // The nearest answer does not depend on the arm, but on the pool.
         if first || ready.pool != REFERENCES {
-            rows.extend(ready.one(PolicyKind::Reuse, "", RouterConfig::default(), 0)?);
+            rows.extend(ready.one(PolicyKind::Reuse, "", &RouterConfig::default(), 0)?);
         }
         for &seed in self.seeds.iter().filter(|_| first) {
-            rows.extend(ready.one(PolicyKind::Random, &ready.arm, RouterConfig::default(), seed)?);
+            rows.extend(ready.one(PolicyKind::Random, &ready.arm, &RouterConfig::default(), seed)?);
         }
         Ok(rows)
     }
@@ -113,7 +113,8 @@ impl Study<'_> {
             let play = Play { feedback: true, ..ready.play(seed) };
             let cold = Router::new(RouterConfig::default())?;
             for pass in 1..=2 {
-                let played = play.requests(&cold, &requests)?;
+                let from_s = (pass - 1) * requests.len();
+                let played = Play { from_s, ..play }.requests(&cold, &requests)?;
                 rows.extend(ready.measured("bandit", &format!("cold, pass {pass}"), seed, &played));
             }
             let Some(teach) = &teach else { continue };
@@ -121,7 +122,7 @@ impl Study<'_> {
                 let taught = Router::new(RouterConfig::default())?;
                 let lessons = in_order(&teach.requests, teach.requests.len(), seed);
                 play.requests(&taught, &lessons)?;
-                let played = Play { load, ..play }.requests(&taught, &requests)?;
+                let played = Play { load, from_s: lessons.len(), ..play }.requests(&taught, &requests)?;
                 rows.extend(ready.measured("bandit", &format!("taught, load {load}"), seed, &played));
             }
         }
@@ -133,7 +134,7 @@ impl Study<'_> {
         for similarity_threshold in SIMILARITIES {
             let config = RouterConfig { similarity_threshold, ..RouterConfig::default() };
             let setting = format!("similarity {similarity_threshold}");
-            rows.extend(ready.one(PolicyKind::StaticThreshold, &setting, config, 0)?);
+            rows.extend(ready.one(PolicyKind::StaticThreshold, &setting, &config, 0)?);
         }
         Ok(rows)
     }
@@ -171,17 +172,17 @@ impl Ready {
     }
 
     fn play(&self, seed: u64) -> Play<'_> {
-        Play { tiers: &self.tiers, speeds: &self.speeds, feedback: false, load: 0.0, seed }
+        Play { tiers: &self.tiers, speeds: &self.speeds, feedback: false, load: 0.0, from_s: 0, seed }
     }
 
     fn one(
         &self,
         policy: PolicyKind,
         setting: &str,
-        config: RouterConfig,
+        config: &RouterConfig,
         seed: u64,
     ) -> anyhow::Result<Vec<Measured>> {
-        let router = Router::new(RouterConfig { policy, ..config })?;
+        let router = Router::new(RouterConfig { policy, ..config.clone() })?;
         let played = self.play(seed).requests(&router, &self.requests)?;
         let plain = matches!(policy, PolicyKind::SmallPlain | PolicyKind::LargePlain);
         Ok(self.measured(policy.as_str(), if plain { "" } else { setting }, seed, &played))

@@ -19,7 +19,7 @@ fn name() -> Name {
 
 fn played(policy: PolicyKind, requests: &[Logged]) -> Vec<Played> {
     let (tiers, speeds) = (tiers(), speeds());
-    let play = Play { tiers: &tiers, speeds: &speeds, feedback: false, load: 0.0, seed: 1 };
+    let play = Play { tiers: &tiers, speeds: &speeds, feedback: false, load: 0.0, from_s: 0, seed: 1 };
     play.requests(&router(policy), requests).unwrap()
 }
 
@@ -70,12 +70,12 @@ fn a_report_compares_with_always_asking_the_large_tier() {
 fn a_taught_bandit_gives_up_no_quality_and_a_loaded_one_offloads() {
     let requests: Vec<Logged> = (0..300).map(|id| request(&format!("r{id}"), [0.0, 0.6, 0.3, 0.9])).collect();
     let (tiers, speeds) = (tiers(), speeds());
-    let play = Play { tiers: &tiers, speeds: &speeds, feedback: true, load: 0.0, seed: 3 };
+    let play = Play { tiers: &tiers, speeds: &speeds, feedback: true, load: 0.0, from_s: 0, seed: 3 };
     let bandit = router(PolicyKind::Bandit);
     play.requests(&bandit, &requests).unwrap();
     let large = |played: Vec<Played>| played.iter().filter(|one| one.tier == 1).count();
-    let calm = large(play.requests(&bandit, &requests).unwrap());
-    let pressed = large(Play { load: 3.0, ..play }.requests(&bandit, &requests).unwrap());
+    let calm = large(Play { from_s: 300, ..play }.requests(&bandit, &requests).unwrap());
+    let pressed = large(Play { load: 3.0, from_s: 600, ..play }.requests(&bandit, &requests).unwrap());
     assert!(calm > 250 && pressed < 50, "{calm} {pressed}");
 }
 

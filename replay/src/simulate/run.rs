@@ -30,6 +30,8 @@ pub struct Simulation<'a> {
     /// Tells the router each answer's score, at the answer's end.
     pub feedback: bool,
     pub context_length: u32,
+    /// Seconds that the router has lived through before: its clock must not step back.
+    pub from_s: usize,
     pub seed: u64,
 }
 
@@ -60,7 +62,7 @@ pub fn simulate(simulation: &Simulation<'_>, router: &Router) -> (Vec<Row>, Vec<
         router,
         machine: Machine::new(simulation.speeds),
         // Only differences count; the router wants an instant.
-        epoch: Instant::now(),
+        epoch: Instant::now() + Duration::from_secs(simulation.from_s as u64),
         rng: seeded(simulation.seed),
         flights: BTreeMap::new(),
         rows: BTreeMap::new(),
