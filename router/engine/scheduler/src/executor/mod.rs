@@ -7,6 +7,7 @@
 
 mod arena;
 mod compute;
+mod lane;
 mod remote;
 
 use std::sync::Arc;
@@ -17,12 +18,13 @@ use crate::{
     exchange::Parcel,
     placement::{DeviceId, Placement},
     queues::{ERA, Item, JoinPool, MicroQueues, Order, Upstream},
-    schedule::{Pace, QueueState, Queues, Schedule, ScheduleKind, Stage, StageCosts},
+    schedule::{Pace, QueueState, Queues, Schedule, Stage},
 };
 
 use arena::{Arena, RowState};
 use compute::Task;
 pub use compute::Work;
+pub use lane::Lane;
 use remote::Site;
 
 /// Where a sequence's KV lies.
@@ -69,17 +71,6 @@ impl Finished {
     }
 }
 
-/// One of several micro-batches that are in flight at once, each with rows, queues and a barrier of its own (ping-pong).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lane {
-    pub index: u8,
-    pub of: u8,
-}
-
-impl Lane {
-    pub const ONLY: Self = Self { index: 0, of: 1 };
-}
-
 /// The rows in flight of one worker. Rows of several ticks may be in flight at once, if the schedule admits them.
 #[derive(Debug)]
 pub struct Executor {
@@ -103,26 +94,6 @@ impl Executor {
     pub fn new(layout: &ModelLayout, experts_per_group: u16, schedule: Box<dyn Schedule>) -> Self {
         let placement = Placement::alone(layout, experts_per_group);
         Self::on(layout, &Arc::new(placement), DeviceId(0), Lane::ONLY, schedule)
-    }
-
-    /// The lanes of one of many workers: one, or two where the schedule knows ping-pong. `layout.rows` are those of all lanes of all devices
-    /// with attention together.
-    #[must_use]
-    pub fn lanes(
-        layout: &ModelLayout,
-        placement: &Arc<Placement>,
-        me: DeviceId,
-        kind: ScheduleKind,
-        costs: &StageCosts,
-    ) -> Vec<Self> {
-        let of = kind.lanes();
-        let lane = |index| {
-            // Beside the first there is nothing but lock-step.
-            let kind = if index == 0 { kind } else { ScheduleKind::Lockstep };
-            let schedule = kind.build(&layout.sub_layers, costs);
-            Self::on(layout, placement, me, Lane { index, of }, schedule)
-        };
-        (0..of).map(lane).collect()
     }
 
     /// A lane of one of many workers.

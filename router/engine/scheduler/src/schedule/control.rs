@@ -53,6 +53,8 @@ pub struct Control {
     untried: Vec<Pace>,
     hold: u32,
     held: u32,
+    /// The trial has been better for one window: it must be for a second, or a few good ticks would decide.
+    promising: bool,
     window: Window,
 }
 
@@ -79,6 +81,7 @@ impl Control {
             untried: Vec::new(),
             hold,
             held: 0,
+            promising: false,
             window: Window::default(),
         };
         control.list_others();
@@ -129,8 +132,13 @@ impl Control {
     }
 
     fn judge(&mut self, now: Moment, rate: f64) -> Option<Pace> {
-        self.held = 0;
-        if self.rate.is_none_or(|kept| rate > kept * (1.0 + self.config.margin)) {
+        let better = self.rate.is_none_or(|kept| rate > kept * (1.0 + self.config.margin));
+        if better && !self.promising {
+            self.promising = true;
+            return None;
+        }
+        (self.held, self.promising) = (0, false);
+        if better {
             (self.kept, self.rate) = (self.pace, Some(rate));
             self.hold = self.config.first_hold.max(1) * 2;
             self.list_others();
