@@ -315,7 +315,9 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
         let clusters = (row_blocks * grid(token_tiles)).min(device.multiprocessors() / 2);
         let blocks = (2 * clusters, 1, 1);
         return match second.and_then(Matrix::map) {
-            Some(second) => launch!(device, "bf16_gated_most", blocks, variant.threads, shared, raw, *map, *second),
+            Some(second) => {
+                launch!(device, "bf16_gated_most", blocks, variant.threads, shared, raw, *map, *second)
+            }
             None => launch!(device, "bf16_most", blocks, variant.threads, shared, raw, *map),
         };
     }

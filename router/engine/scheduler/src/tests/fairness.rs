@@ -131,3 +131,32 @@ fn several_start_in_one_tick() {
     }
     assert_eq!(count, 2);
 }
+
+/// Only what another sequence of its scope computed is found, in whole blocks, and never the last token.
+#[test]
+fn a_sequence_knows_what_it_found() {
+    let config = CoreConfig { max_sequences: 4, prefill_chunk: 64, max_rows: 64 };
+    let fake = Fake::new("af", config.max_rows, 64, 4);
+    let mut core = Core::new(config, fake.layout()).expect("valid");
+    let start = |core: &mut Core, scope: u64, length: u32| {
+        let new = NewSequence {
+            tokens: (0..length).collect(),
+            max_new: 4,
+            priority: Priority::Interactive,
+            deadline: None,
+            scope,
+            greedy: true,
+        };
+        let id = core.start(new).expect("it fits");
+        let mut plan = Plan::default();
+        core.plan(Room { rows: 64, prefilling: 0, lanes: 1, elsewhere: false }, &mut plan);
+        for row in plan.rows {
+            core.computed(row.sequence, row.position);
+        }
+        core.found(id)
+    };
+    assert_eq!(start(&mut core, 1, 13), 0);
+    assert_eq!(start(&mut core, 1, 13), 12);
+    assert_eq!(start(&mut core, 1, 12), 8, "the last token is always computed");
+    assert_eq!(start(&mut core, 2, 13), 0, "nothing of another scope");
+}
