@@ -4,7 +4,8 @@ use reprise_replay::harness::outcome::{self, VECTORS};
 use reprise_replay::harness::table::Table;
 use reprise_replay::learn::measure::Quality;
 use reprise_replay::learn::train::Training;
-use reprise_replay::learn::{self, live};
+use reprise_replay::learn::{self, answers, live};
+use reprise_replay::stats::Estimate;
 
 use crate::cli::Learn;
 use crate::exit;
@@ -51,6 +52,23 @@ pub async fn run(args: Learn) -> anyhow::Result<u8> {
         if !report.is_better() {
             println!("not installed: on unseen requests it foretells no better than calibrated likeness");
             return Ok(exit::REFUSED);
+        }
+        match answers::difference(&outcomes) {
+            None => {
+                let model = args.out.display();
+                println!(
+                    "not installed: no answers with examples that it chose; `collect --model {model} --arm prior-5 --arm model-5` makes them"
+                );
+                return Ok(exit::REFUSED);
+            }
+            Some(difference) if difference.low <= 0.0 => {
+                let Estimate { n, mean, low, high } = difference;
+                println!(
+                    "not installed: {n} answers with examples that a trained model chose scored {mean:+.3} [{low:.3}, {high:.3}] against likeness"
+                );
+                return Ok(exit::REFUSED);
+            }
+            Some(_) => {}
         }
         let gateway = Gateway::new(url, keys)?;
         let switched = gateway.install_utility(&model).await?;

@@ -3,6 +3,7 @@
 //! Plain Rust instead of candle: the network has some 15,000 parameters and one hidden layer, its gradient is a page that a
 //! test checks against finite differences, and training gives the same bits on every machine.
 
+pub mod answers;
 pub mod isotonic;
 pub mod live;
 pub mod measure;
