@@ -92,6 +92,7 @@ async fn load(arguments: &Arguments) -> Result<LocalTier> {
         max_sequences: arguments.sequences.unwrap_or(LocalConfig::default_max_sequences(arguments.device)),
         kv_tokens: arguments.kv_tokens,
         prefill_chunk: LocalConfig::default_prefill_chunk(arguments.device),
+        spread: None,
     });
     loop {
         match tier.state() {
