@@ -108,7 +108,8 @@ async fn a_row_holds_what_the_gateway_said_and_what_was_measured() {
 #[tokio::test]
 async fn an_open_loop_does_not_wait_for_answers() {
     // The first answer takes far longer than the gap to the second request.
-    let fake = Fake::start(|asked| after(if asked.index == 0 { 1500 } else { 0 }, stream("x"))).await;
+    let fake =
+        Fake::start(|asked| after(if asked.prompt == "say slow" { 1500 } else { 0 }, stream("x"))).await;
     let dir = tempfile::tempdir().unwrap();
     let trace = trace(dir.path(), &["slow", "quick", "last"], Some(arrivals(&[5.0, 5.02, 5.04])));
     trace::run(&fake.gateway(), trace, &CancellationToken::new()).await.unwrap();
@@ -121,8 +122,9 @@ async fn an_open_loop_does_not_wait_for_answers() {
 
 #[tokio::test]
 async fn each_client_of_a_closed_loop_waits_for_its_own_answer() {
-    // The first answer takes far longer than all others together: with two clients, the other one goes on meanwhile.
-    let fake = Fake::start(|asked| after(if asked.index == 0 { 1500 } else { 0 }, stream("x"))).await;
+    // One answer takes far longer than all others together: with two clients, the other one goes on meanwhile.
+    let fake =
+        Fake::start(|asked| after(if asked.prompt == "say slow" { 1500 } else { 0 }, stream("x"))).await;
     let dir = tempfile::tempdir().unwrap();
     let mut trace = trace(dir.path(), &["slow", "second", "third"], None);
     trace.concurrency_cap = 2;
