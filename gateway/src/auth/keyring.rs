@@ -1,7 +1,7 @@
 //! Which key it is: one of the configuration, one that was made while the gateway runs, or the admin's.
 //!
 //! Keys are found and compared by their SHA-256 in a way whose time tells nothing of other keys, see
-//! [`HashIndex`](reprise_accounts::HashIndex).
+//! [`HashIndex`].
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 //! - [`play`]: the live router decides; what it chose is looked up in the table.
 //! - [`classifier`]: the baseline that routes by a win probability learned from answers without examples.
 //! - [`service`]: what an answer takes, from measured speeds.
-//! - [`measure`]: plays as rows of a report, with intervals.
+//! - [`mod@measure`]: plays as rows of a report, with intervals.
 //! - [`study`]: which policies and settings.
 //! - [`drift`]: the mix of requests changes.
 //! - [`arms`]: every arm of the table by itself: what ablations of selection are read from.

@@ -18,7 +18,7 @@ pub struct Matrix {
     pub(super) groups: usize,
     codes: Buffer<u8>,
     scales: Buffer<u8>,
-    map: Option<TensorMap>,
+    map: Option<Box<TensorMap>>,
 }
 
 /// A bf16 matrix as the copy engine of Hopper reads it, in boxes of 64 rows and 64 inputs.
@@ -71,7 +71,7 @@ impl Matrix {
         let codes = Buffer::new(device, form.code_bytes(groups * rows, inputs))?;
         let scales = Buffer::new(device, form.scale_bytes(groups * rows, inputs))?;
         let mapped = form == Form::Bf16 && device.is_hopper() && codes.bytes() > 0;
-        let map = mapped.then(|| TensorMap::new(&codes, groups, rows, inputs)).transpose()?;
+        let map = mapped.then(|| TensorMap::new(&codes, groups, rows, inputs).map(Box::new)).transpose()?;
         Ok(Self { form, rows, inputs, groups, codes, scales, map })
     }
 
@@ -130,8 +130,8 @@ impl Matrix {
     }
 
     /// Of a bf16 matrix on Hopper.
-    pub(super) const fn map(&self) -> Option<&TensorMap> {
-        self.map.as_ref()
+    pub(super) fn map(&self) -> Option<&TensorMap> {
+        self.map.as_deref()
     }
 
     pub(super) const fn raw(&self) -> RawWeights {
