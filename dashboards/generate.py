@@ -198,6 +198,26 @@ def router() -> list:
     ]
 
 
+def limits_and_faults() -> list:
+    return [
+        graph("Refused for a limit", "Requests that a key's or a tenant's limit or budget did not let in.", "ops",
+              Query(total("reprise_limited_total", "limit"), "{{limit}}")),
+        graph("Ledger", "1 while it cannot be written; answers whose use was not recorded; lines found damaged at the start.", "short",
+              Query(f"max({gauge('reprise_ledger_failing')})", "cannot be written"),
+              Query(total("reprise_ledger_unrecorded_total"), "unrecorded a second"),
+              Query(f"sum({gauge('reprise_ledger_damaged_lines_total')})", "damaged lines")),
+        graph("Left alone", "1 while a tier is not asked because it failed.", "short",
+              Query(f"max by (tier) ({gauge('reprise_tier_circuit_open')})", "{{tier}}")),
+        graph("Second attempts", "Requests asked again of the same tier, and those asked twice at once.", "ops",
+              Query(total("reprise_tier_retries_total", "tier"), "{{tier}}, again"),
+              Query(total("reprise_tier_hedges_total", "tier, first"), "{{tier}}, twice, the first answered: {{first}}")),
+        graph("Shared answers", "Requests that waited for the answer to the very same request.", "ops",
+              Query(total("reprise_shared_flights_total"), "requests")),
+        graph("Configuration read again", "An hour, by outcome.", "short",
+              Query(f"sum by (result) (increase(reprise_config_reloads_total{{{GATEWAY}}}[1h]))", "{{result}}")),
+    ]
+
+
 def replay_and_process() -> list:
     return [
         number("Since the last replay run", "Since the gateway started, where none ran.", "s",
@@ -249,6 +269,7 @@ def build() -> str:
         ("Latency", latency()),
         ("Cache", cache()),
         ("Router and tiers", router()),
+        ("Limits, ledger, faults", limits_and_faults()),
         ("Replay, store, process", replay_and_process()),
     )
     for title, panels in rows:
