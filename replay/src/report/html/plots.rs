@@ -6,20 +6,23 @@ use super::super::svg::{
 };
 use super::super::{Line, Run};
 
-/// The style of every run, in their order.
+/// The style of every run, in their order: that of its policy, or of another colour where the policy has it already.
 fn styles(runs: &[Run]) -> Vec<Style> {
-    runs.iter()
-        .enumerate()
-        .map(|(index, run)| {
-            let before = runs[..index].iter().filter(|other| other.file.policy == run.file.policy).count();
-            Style::of(&run.file.policy, before)
-        })
-        .collect()
+    let mut styles: Vec<Style> = runs.iter().map(|run| Style::of(&run.file.policy)).collect();
+    let repeats =
+        |index: usize| runs[..index].iter().any(|before: &Run| before.file.policy == runs[index].file.policy);
+    let (again, first): (Vec<usize>, Vec<usize>) = (0..runs.len()).partition(|index| repeats(*index));
+    let mut drawn: Vec<Style> = first.into_iter().map(|index| styles[index]).collect();
+    for index in again {
+        styles[index] = styles[index].apart_from(&drawn);
+        drawn.push(styles[index]);
+    }
+    styles
 }
 
 fn style(runs: &[Run], label: &str) -> Style {
     let position = runs.iter().position(|run| run.label == label).unwrap_or(0);
-    styles(runs).get(position).copied().unwrap_or(Style::of("", 0))
+    styles(runs).get(position).copied().unwrap_or(Style::of(""))
 }
 
 /// Which line is whose.

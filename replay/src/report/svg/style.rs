@@ -20,9 +20,8 @@ const COLOURS: [&str; 9] = [
 ];
 
 impl Style {
-    /// `repeat` counts the runs of this policy before this one: each has a colour of its own.
-    pub fn of(policy: &str, repeat: usize) -> Self {
-        let base = match policy {
+    pub fn of(policy: &str) -> Self {
+        let colour = match policy {
             "small-plain" | "small-examples" => 0,
             "large-plain" | "large-examples" => 1,
             "bandit" => 2,
@@ -32,8 +31,13 @@ impl Style {
             "win-probability" => 6,
             _ => 7,
         };
-        let colour = if repeat == 0 { base } else { (base + 6 + repeat) % COLOURS.len() };
         Self { colour, plain: policy.ends_with("-plain") }
+    }
+
+    /// With a colour that none of these has, as long as there is one.
+    pub fn apart_from(self, others: &[Self]) -> Self {
+        let free = (0..COLOURS.len()).find(|colour| others.iter().all(|other| other.colour != *colour));
+        Self { colour: free.unwrap_or(self.colour), ..self }
     }
 
     pub(super) fn colour(self) -> &'static str {
@@ -59,5 +63,21 @@ impl Style {
              stroke-width=\"2\"/></svg>",
             self.dashes()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_run_of_a_policy_is_told_from_all_others() {
+        let mut drawn: Vec<Style> = ["small-examples", "bandit", "large-plain"].map(Style::of).into();
+        for _ in 3..COLOURS.len() {
+            let next = Style::of("bandit").apart_from(&drawn);
+            assert!(drawn.iter().all(|other| other.colour != next.colour));
+            drawn.push(next);
+        }
+        assert_eq!(Style::of("bandit").apart_from(&drawn), Style::of("bandit"), "there is none left");
     }
 }
