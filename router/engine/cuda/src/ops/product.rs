@@ -285,9 +285,12 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
     };
     // It writes halves in eights.
     let eights = how < ROUND || (weights.rows.is_multiple_of(8) && pitch.is_multiple_of(8));
-    let maps = weights.map().filter(|_| at == AT_MANY && eights && device.is_hopper());
+    let maps = weights.map().filter(|_| at == AT_MANY && eights);
     let variant = if maps.is_some() { MOST } else { VARIANTS[at] };
-    let blocks_of_tile = tiles.map_or(1, |tiles| tiles.size.tokens().div_ceil(variant.tokens));
+    let blocks_of_tile = match tiles {
+        Some(tiles) if maps.is_none() => tiles.size.tokens().div_ceil(variant.tokens),
+        _ => 1,
+    };
     let raw = Raw {
         first: weights.raw(),
         second: second.map_or(RawWeights { codes: 0, scales: 0 }, Matrix::raw),
@@ -306,7 +309,7 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
         out_pitch: int(pitch),
         x_pitch: int(inputs),
         how,
-        blocks_of_tile: if maps.is_some() { 1 } else { int(blocks_of_tile) },
+        blocks_of_tile: int(blocks_of_tile),
     };
     let row_blocks = grid(rows.div_ceil(variant.rows));
     if let Some(map) = maps {
