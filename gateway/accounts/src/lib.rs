@@ -20,6 +20,6 @@ pub use ledger::{
     Desk, LedgerError, LedgerOptions, NotRecorded, Opened, Outcome, Payer, PayerLimits, Reservation, Used,
 };
 pub use limits::{Account, Amount, Left, Limits, Period, Refused, Scope, Standing, Sum, What};
-pub use lines::Damage;
+pub use lines::{Damage, sync_folder};
 pub use moment::{Clock, Moment};
 pub use money::{Money, Price};

@@ -141,8 +141,11 @@ fn record<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     if crc32fast::hash(json) == crc { serde_json::from_slice(json).ok() } else { None }
 }
 
-/// A new name in a folder is durable once the folder is.
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// A new name in a folder is durable once the folder is. Blocks on the disk.
+///
+/// # Errors
+/// The folder cannot be opened or synced.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
         _ => File::open(".")?.sync_all(),

@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use reprise_accounts::sync_folder;
 use serde::Serialize;
 
 #[derive(Debug)]
@@ -77,14 +78,6 @@ impl Journal {
 /// Bytes up to and with the last line end.
 fn whole_lines(text: &[u8]) -> u64 {
     text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1)
-}
-
-/// A new name in a folder is durable once the folder is.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
 }
 
 #[cfg(test)]
