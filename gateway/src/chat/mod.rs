@@ -42,8 +42,12 @@ mod tools;
 mod trail;
 mod turns;
 
+use std::sync::Arc;
+
+use axum::RequestPartsExt as _;
 use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::extract::rejection::ExtensionRejection;
+use axum::extract::{Extension, FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use serde_json::{Map, Value};
@@ -62,23 +66,8 @@ use crate::http::RequestInfo;
 use crate::state::{AppState, SharedState};
 use trail::Trail;
 
-pub async fn completions(
-    State(state): State<SharedState>,
-    Extension(info): Extension<RequestInfo>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let call = Call {
-        state,
-        info,
-        caller,
-        headers,
-        body,
-        endpoint: "chat",
-        looks_up: false,
-        errors: std::convert::identity,
-    };
+pub async fn completions(came: Came) -> Response {
+    let call = Call { came, endpoint: "chat", looks_up: false, errors: std::convert::identity };
     answer(call, |body, state| {
         let ask = Ask::read(body, &state.pool)?;
         let format =
@@ -90,12 +79,29 @@ pub async fn completions(
 
 /// A request for an answer, as it came in.
 #[derive(Debug)]
-pub struct Call {
+pub struct Came {
     pub state: SharedState,
     pub info: RequestInfo,
     pub caller: Caller,
     pub headers: HeaderMap,
     pub body: Body,
+}
+
+impl FromRequest<SharedState> for Came {
+    type Rejection = ExtensionRejection;
+
+    async fn from_request(request: Request, state: &SharedState) -> Result<Self, Self::Rejection> {
+        let (mut parts, body) = request.into_parts();
+        let Extension(info) = parts.extract::<Extension<RequestInfo>>().await?;
+        let Extension(caller) = parts.extract::<Extension<Caller>>().await?;
+        Ok(Self { state: Arc::clone(state), info, caller, headers: parts.headers, body })
+    }
+}
+
+/// What an endpoint makes of it.
+#[derive(Debug)]
+pub struct Call {
+    pub came: Came,
     /// The label of the route.
     pub endpoint: &'static str,
     /// Reading the body looks into files.
@@ -113,7 +119,8 @@ pub async fn answer(
     call: Call,
     read: impl FnOnce(Map<String, Value>, &AppState) -> Result<Read, ApiError> + Send + 'static,
 ) -> Response {
-    let Call { state, info, caller, headers, body, endpoint, looks_up, errors } = call;
+    let Call { came, endpoint, looks_up, errors } = call;
+    let Came { state, info, caller, headers, body } = came;
     let mut trail = Trail::begin(state, info, caller, endpoint);
     match pipeline::run(&mut trail, &headers, body, looks_up, read).await {
         Ok(reply) => reply.into_response(trail),

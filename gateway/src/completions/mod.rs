@@ -4,34 +4,13 @@
 mod read;
 mod tell;
 
-use axum::body::Body;
-use axum::extract::{Extension, State};
 use axum::response::Response;
-use http::HeaderMap;
 
-use crate::auth::Caller;
-use crate::chat::{self, Call};
+use crate::chat::{self, Call, Came};
 use crate::error::ApiError;
-use crate::http::RequestInfo;
-use crate::state::SharedState;
 
-pub async fn completions(
-    State(state): State<SharedState>,
-    Extension(info): Extension<RequestInfo>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let call = Call {
-        state,
-        info,
-        caller,
-        headers,
-        body,
-        endpoint: "completions",
-        looks_up: false,
-        errors: renamed,
-    };
+pub async fn completions(came: Came) -> Response {
+    let call = Call { came, endpoint: "completions", looks_up: false, errors: renamed };
     chat::answer(call, |body, state| read::read(body, &state.pool)).await
 }
 

@@ -12,10 +12,9 @@ mod tell;
 mod tests;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use reprise_openai::{ErrorBody, kind};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -23,30 +22,14 @@ use tokio::task::spawn_blocking;
 pub use store::ResponseStore;
 
 use crate::auth::Caller;
-use crate::chat::{self, Call};
+use crate::chat::{self, Call, Came};
 use crate::error::ApiError;
-use crate::http::RequestInfo;
 use crate::state::SharedState;
 use store::Record;
 
-pub async fn create(
-    State(state): State<SharedState>,
-    Extension(info): Extension<RequestInfo>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let stored = state.responses.tenant(&caller.tenant);
-    let call = Call {
-        state,
-        info,
-        caller,
-        headers,
-        body,
-        endpoint: "responses",
-        looks_up: true,
-        errors: names::renamed,
-    };
+pub async fn create(came: Came) -> Response {
+    let stored = came.state.responses.tenant(&came.caller.tenant);
+    let call = Call { came, endpoint: "responses", looks_up: true, errors: names::renamed };
     chat::answer(call, move |body, state| read::read(body, state, stored)).await
 }
 
