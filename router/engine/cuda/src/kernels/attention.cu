@@ -129,15 +129,25 @@ struct Weights16 {
         mma_f16(sum, p[2][0], p[2][1], p[3][0], p[3][1], v.z, v.w);
     }
 
+    // Their sums, of a row in all columns: the tensor cores' own, so that it does not depend on which lane has which token.
+    DEVICE_MEMBER void add_mass(float (&mass)[4]) const {
+        const u32 ONES = 0x3c003c00;
+        mma_f16(mass, p[0][0], p[0][1], p[1][0], p[1][1], ONES, ONES);
+        mma_f16(mass, p[2][0], p[2][1], p[3][0], p[3][1], ONES, ONES);
+    }
+
     DEVICE_MEMBER void add(uint4 v, float (&sum)[4]) const {
         add_first<true>(v, sum);
         add_second<true>(v, sum);
     }
 };
 
+// Token of a block whose score lane t has as number i (0 or 1) of tile j.
+DEVICE int token_of(int j, int t, int i) { return t * 8 + 2 * j + i; }
+
 // A chunk's scores to weights: 2^(score - top). `seen`: tokens that rows r and r + 8 may see; without MASKED all.
-template <bool MASKED>
-DEVICE void weigh(float (&score)[2][4][4], const int (&seen)[2], int t, float (&top)[2], float (&mass)[2]) {
+template <bool MASKED, typename TOKEN>
+DEVICE void weigh(float (&score)[2][4][4], const int (&seen)[2], int t, float (&top)[2], TOKEN token_of) {
     top[0] = top[1] = NEG_INF;
 #pragma unroll
     for (int b = 0; b < 2; b++)
@@ -145,7 +155,7 @@ DEVICE void weigh(float (&score)[2][4][4], const int (&seen)[2], int t, float (&
         for (int j = 0; j < 4; j++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                int token = b * BLOCK + t * 8 + 2 * j + (i & 1);
+                int token = b * BLOCK + token_of(j, t, i & 1);
                 if (MASKED && token >= seen[i >> 1]) score[b][j][i] = NEG_INF;
                 top[i >> 1] = fmaxf(top[i >> 1], score[b][j][i]);
             }
@@ -155,22 +165,13 @@ DEVICE void weigh(float (&score)[2][4][4], const int (&seen)[2], int t, float (&
         top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffff, top[h], 1));
         top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffff, top[h], 2));
         base[h] = top[h] == NEG_INF ? 0.0f : top[h];
-        mass[h] = 0.0f;
     }
 #pragma unroll
     for (int b = 0; b < 2; b++)
 #pragma unroll
         for (int j = 0; j < 4; j++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                score[b][j][i] = exp2_fast(score[b][j][i] - base[i >> 1]);
-                mass[i >> 1] += score[b][j][i];
-            }
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        mass[h] += __shfl_xor_sync(0xffffffff, mass[h], 1);
-        mass[h] += __shfl_xor_sync(0xffffffff, mass[h], 2);
-    }
+            for (int i = 0; i < 4; i++) score[b][j][i] = exp2_fast(score[b][j][i] - base[i >> 1]);
 }
 
 // One chunk, of which the first `most` tokens are written and seen, at least 1.
@@ -197,20 +198,24 @@ DEVICE void attend(const Attention& a, const Rows<HD>& q, const u32* table, int 
         load_values<HD>(a, base_1, r, t, load_1);
     }
     int seen[2] = {most, most};
-    weigh<true>(score, seen, t, out.top, out.mass);
+    weigh<true>(score, seen, t, out.top, token_of);
     Weights16 p;
+    float mass[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
     for (int n = 0; n < HD / 8; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) out.sum[n][i] = 0.0f;
     p.pack(score[0], most, t);
+    p.add_mass(mass);
 #pragma unroll
     for (int n = 0; n < HD / 8; n++) p.add(load_0.at[n], out.sum[n]);
     if (two) {
         p.pack(score[1], most - BLOCK, t);
+        p.add_mass(mass);
 #pragma unroll
         for (int n = 0; n < HD / 8; n++) p.add(load_1.at[n], out.sum[n]);
     }
+    out.mass[0] = mass[0], out.mass[1] = mass[2];
 }
 
 // Factors of what was merged and of what comes.
@@ -356,7 +361,7 @@ DEVICE void gather_values(const Weights16 (&p)[2], const u8* values, int r, int 
 // Grid: KV heads, tiles.
 template <int HD>
 DEVICE void prefill(const Attention& a) {
-    extern __shared__ __align__(128) u8 shared[];
+    extern __shared__ __align__(1024) u8 shared[];
     const int BYTES = HD * BLOCK * 2, STAGE = 4 * BYTES;
     begin();
     int lane = threadIdx.x & 31, t = lane & 3, r = lane >> 2, warp = threadIdx.x >> 5;
@@ -411,19 +416,21 @@ DEVICE void prefill(const Attention& a) {
         if (most > BLOCK) score_blocks<HD, 2>(q, keys, r, t, score);
         else score_blocks<HD, 1>(q, keys, r, t, score);
         int seen[2] = {limit[0] - start, limit[1] - start};
-        float next_top[2], next_mass[2], keep[2], take[2];
-        if (start + CHUNK <= open) weigh<false>(score, seen, t, next_top, next_mass);
-        else weigh<true>(score, seen, t, next_top, next_mass);
+        float next_top[2], next_mass[4] = {0.0f, 0.0f, 0.0f, 0.0f}, keep[2], take[2];
+        if (start + CHUNK <= open) weigh<false>(score, seen, t, next_top, token_of);
+        else weigh<true>(score, seen, t, next_top, token_of);
+        Weights16 p[2];
+        p[0].pack(score[0], most, t);
+        p[1].pack(score[1], most - BLOCK, t);
+        p[0].add_mass(next_mass);
+        p[1].add_mass(next_mass);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             float merged;
             merge_factors(top[h], next_top[h], merged, keep[h], take[h]);
             top[h] = merged;
-            mass[h] = merge(mass[h], keep[h], next_mass[h], take[h]);
+            mass[h] = merge(mass[h], keep[h], next_mass[2 * h], take[h]);
         }
-        Weights16 p[2];
-        p[0].pack(score[0], most, t);
-        p[1].pack(score[1], most - BLOCK, t);
         if (most == CHUNK) gather_values<HD, 2, false>(p, values, r, t, keep, take, sum);
         else if (most > BLOCK) gather_values<HD, 2, true>(p, values, r, t, keep, take, sum);
         else gather_values<HD, 1, true>(p, values, r, t, keep, take, sum);

@@ -156,7 +156,7 @@ DEVICE const u8* row_at(const Gemm& g, const u8* first, const u8* second, int r,
     return first + min(r, g.rows - 1) * pitch;
 }
 
-DEVICE float gated(float gate, float up) { return gate / (1.0f + __expf(-gate)) * up; }
+DEVICE float gated(float gate, float up) { return __fdividef(gate, 1.0f + __expf(-gate)) * up; }
 
 // Stores what a lane has of 16 rows, `row` and `row + 8`, and of tokens 8 n + 2 t + {0, 1} from `token` on.
 template <bool PAIR, int NT>
@@ -342,21 +342,6 @@ DEVICE void gemm(const Gemm& g) {
 #define W_BYTES (256 * 128)
 #define MOST_STAGE (W_BYTES + MOST_TOKENS * 128)
 
-// Rows of 64 k, 128 bytes, swizzled, in groups of eight 1,024 bytes apart.
-DEVICE u64 descriptor(u32 at) { return (u64)((at & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62; }
-
-#define L16(a) "%" #a "0,%" #a "1,%" #a "2,%" #a "3,%" #a "4,%" #a "5,%" #a "6,%" #a "7,%" #a "8,%" #a "9"
-#define LIST_32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9," L16(1) "," L16(2) ",%30,%31"
-#define LIST_48 LIST_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
-#define LIST_64 LIST_48 ",%48,%49," L16(5) ",%60,%61,%62,%63"
-#define LIST_72 LIST_64 ",%64,%65,%66,%67,%68,%69,%70,%71"
-#define LIST_80 LIST_72 ",%72,%73,%74,%75,%76,%77,%78,%79"
-#define D4(C, i) C(d[i][0]), C(d[i][1]), C(d[i][2]), C(d[i][3])
-#define D_8(C) D4(C, 0), D4(C, 1), D4(C, 2), D4(C, 3), D4(C, 4), D4(C, 5), D4(C, 6), D4(C, 7)
-#define D_12(C) D_8(C), D4(C, 8), D4(C, 9), D4(C, 10), D4(C, 11)
-#define D_16(C) D_12(C), D4(C, 12), D4(C, 13), D4(C, 14), D4(C, 15)
-#define D_18(C) D_16(C), D4(C, 16), D4(C, 17)
-#define D_20(C) D_18(C), D4(C, 18), D4(C, 19)
 // d = a b, or d += a b, for NT times 8 tokens. A, B: the numbers of the last two operands.
 #define GROUP_MULTIPLY(NT, N, LIST, A, B)                                                                                        \
     DEVICE void group_multiply(float (&d)[NT][4], u64 a, u64 b) {                                                               \
@@ -371,8 +356,10 @@ DEVICE u64 descriptor(u32 at) { return (u64)((at & 0x3ffff) >> 4) | 1ull << 16 |
                      : "l"(a), "l"(b));                                                                                         \
     }
 GROUP_MULTIPLY(8, "64", LIST_32, "%32", "%33")
+GROUP_MULTIPLY(10, "80", LIST_40, "%40", "%41")
 GROUP_MULTIPLY(12, "96", LIST_48, "%48", "%49")
 GROUP_MULTIPLY(16, "128", LIST_64, "%64", "%65")
+GROUP_MULTIPLY(17, "136", LIST_68, "%68", "%69")
 GROUP_MULTIPLY(18, "144", LIST_72, "%72", "%73")
 GROUP_MULTIPLY(20, "160", LIST_80, "%80", "%81")
 
@@ -381,19 +368,8 @@ struct alignas(128) TensorMap {
     u64 opaque[16];
 };
 
-DEVICE void barrier_init(u32 barrier, int count) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory"); }
-
 DEVICE void barrier_expect(u32 barrier, int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-
-// Once this thread's asynchronous copies are done.
-DEVICE void barrier_arrive_copied(u32 barrier) { asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory"); }
-
-DEVICE void barrier_wait(u32 barrier, int parity) {
-    asm volatile(
-        "{ .reg .pred p; AGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @p bra DONE; bra AGAIN; DONE: }" ::"r"(barrier), "r"(parity)
-        : "memory");
 }
 
 // At the same barrier of a block of the cluster.
@@ -545,7 +521,7 @@ DEVICE void store_floats(const Gemm& g, const Place& p, const float (&sum)[2][NT
             for (int n = 0; n < 2; n++)
 #pragma unroll
                 for (int i = 0; i < 4; i++)
-                    *(float*)(stage + (n * 8 + 2 * t + (i & 1)) * PITCH + (of_group + m * 64 + r + (i >> 1) * 8) * 4) = sum[m][n_0 + n][i];
+                    *(float*)(stage + (n * 8 + 2 * t + (i & 1)) * PITCH + (of_group + m * 64 + r + (i >> 1) * 8) * 4) = sum[m][n_0 + n < NT ? n_0 + n : n_0][i];
         multipliers_sync();
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -565,6 +541,53 @@ DEVICE void store_floats(const Gemm& g, const Place& p, const float (&sum)[2][NT
     }
 }
 
+// To halves. What a warp has of some tokens goes through memory of its own, and from there to `out` in sectors of 32 bytes: no warp waits for
+// another.
+template <bool PAIR, int STAGES, int NT>
+DEVICE void store_halves(const Gemm& g, const Place& p, const float (&sum)[2][NT][4], u32 smem, const u8* shared, int warp, int lane) {
+    // Sixteen rows of a box are two units of 16 bytes.
+    const int BOXES = PAIR ? 1 : 2, UNITS = BOXES * 2, PITCH = UNITS * 16 + 16, TILES = 4 / BOXES;
+    const int at = STAGES * MOST_STAGE + STAGES * 16 + warp * TILES * 8 * PITCH;
+    int row_0 = PAIR ? p.row_0 / 2 + (warp >> 2) * 64 : p.row_0 + (warp >> 2) * 128, rows = PAIR ? g.rows / 2 : g.rows;
+    row_0 += (warp & 3) * 16;
+    // x + -0 is x, for 0 and -0 too.
+    float bias[BOXES][2];
+#pragma unroll
+    for (int m = 0; m < BOXES; m++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) bias[m][h] = !PAIR && g.bias ? g.bias[min(row_0 + m * 64 + (lane >> 2) + 8 * h, g.rows - 1)] : -0.0f;
+    u32 to = smem + at + ((lane >> 4) * 8 + (lane & 7)) * PITCH + (lane >> 3 & 1) * 16;
+    int token = lane / UNITS, unit = lane % UNITS, row = row_0 + unit / 2 * 64 + unit % 2 * 8;
+    const u8* from = shared + at + token * PITCH + unit * 16;
+    u16* out = (u16*)g.out + (u64)(p.first + token) * g.out_pitch + row;
+#pragma unroll
+    for (int n_0 = 0; n_0 < NT; n_0 += TILES) {
+        if (n_0 * 8 >= p.count) continue;
+        __syncwarp();
+#pragma unroll
+        for (int m = 0; m < BOXES; m++)
+#pragma unroll
+            for (int n = n_0; n < n_0 + TILES && n < NT; n += 2) {
+                u32 v[4];
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const int of = n + i / 2 < NT ? n + i / 2 : n, half = i % 2;
+                    const float *a = &sum[m][of][half * 2], *up = &sum[1][of][half * 2];
+                    if (PAIR) v[i] = pack_bf16(gated(a[0], up[0]), gated(a[1], up[1]));
+                    else if (g.how == HALF) v[i] = pack_f16(a[0] + bias[m][half], a[1] + bias[m][half]);
+                    else v[i] = pack_bf16(a[0] + bias[m][half], a[1] + bias[m][half]);
+                }
+                store_matrices(to + (n - n_0) * 8 * PITCH + m * 32, v[0], v[1], v[2], v[3]);
+            }
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < TILES * 8 * UNITS; i += 32) {
+            int further = n_0 * 8 + i / UNITS;
+            if (token + further < p.count && row < rows) *(uint4*)(out + (u64)further * g.out_pitch) = *(const uint4*)(from + i / UNITS * PITCH);
+        }
+    }
+}
+
 template <bool PAIR, int STAGES, int NT>
 DEVICE void multiply_of_cluster(const Gemm& g, const Place& p, u8* shared, int done) {
     int tid = threadIdx.x - 128, lane = tid & 31, warp = tid >> 5;
@@ -580,48 +603,11 @@ DEVICE void multiply_of_cluster(const Gemm& g, const Place& p, u8* shared, int d
     }
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
     if (lane < 2) barrier_arrive_at(empty_of<STAGES>(smem, done + steps - 1), lane);
-    int of_group = (warp >> 2) * 128 + (warp & 3) * 16, r = lane >> 2;
     if (!PAIR && g.how < ROUND) {
-        store_floats<STAGES, NT>(g, p, sum, shared, of_group, tid, lane);
+        store_floats<STAGES, NT>(g, p, sum, shared, (warp >> 2) * 128 + (warp & 3) * 16, tid, lane);
         return;
     }
-    // To halves, token by token in shared memory, and from there to `out` in whole lines, 32 tokens at a time.
-    const int COLUMNS = PAIR ? 128 : 256, PITCH = COLUMNS * 2 + 16, AT = STAGES * MOST_STAGE + STAGES * 16;
-    int row_0 = PAIR ? p.row_0 / 2 : p.row_0, rows = PAIR ? g.rows / 2 : g.rows;
-#pragma unroll
-    for (int n_0 = 0; n_0 < NT; n_0 += 4) {
-        if (n_0 * 8 >= p.count) continue;
-        multipliers_sync();
-#pragma unroll
-        for (int m = 0; m < (PAIR ? 1 : 2); m++) {
-            int row = PAIR ? (warp >> 2) * 64 + (warp & 3) * 16 : of_group + m * 64;
-            float bias[2] = {-0.0f, -0.0f};
-            if (!PAIR && g.bias) {
-#pragma unroll
-                for (int h = 0; h < 2; h++) bias[h] = g.bias[min(p.row_0 + row + r + 8 * h, g.rows - 1)];
-            }
-            u32 to = smem + AT + ((lane >> 4) * 8 + (lane & 7)) * PITCH + (row + (lane >> 3 & 1) * 8) * 2;
-#pragma unroll
-            for (int n = n_0; n < n_0 + 4 && n < NT; n += 2) {
-                u32 v[4];
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    const float *a = &sum[m][n + i / 2][i % 2 * 2], *up = &sum[1][n + i / 2][i % 2 * 2];
-                    if (PAIR) v[i] = pack_bf16(gated(a[0], up[0]), gated(a[1], up[1]));
-                    else if (g.how == HALF) v[i] = pack_f16(a[0] + bias[i % 2], a[1] + bias[i % 2]);
-                    else v[i] = pack_bf16(a[0] + bias[i % 2], a[1] + bias[i % 2]);
-                }
-                store_matrices(to + (n - n_0) * 8 * PITCH, v[0], v[1], v[2], v[3]);
-            }
-        }
-        multipliers_sync();
-        for (int i = tid; i < 32 * (COLUMNS / 8); i += 256) {
-            int token = i / (COLUMNS / 8), row = i % (COLUMNS / 8) * 8;
-            if (n_0 * 8 + token < p.count && row_0 + row < rows)
-                *(uint4*)((u16*)g.out + (u64)(p.first + n_0 * 8 + token) * g.out_pitch + row_0 + row) =
-                    *(const uint4*)(shared + AT + token * PITCH + row * 2);
-        }
-    }
+    store_halves<PAIR, STAGES, NT>(g, p, sum, smem, shared, warp, lane);
 }
 
 // Grid: two blocks for each cluster.
@@ -648,8 +634,10 @@ DEVICE void gemm_of_groups(const Gemm& g, const TensorMap* first, const TensorMa
         for (int item = blockIdx.x / 2; item < items.count; item += gridDim.x / 2, done += steps) {
             Place p = items.place(g, item, rank);
             if (p.count <= 64) multiply_of_cluster<PAIR, STAGES, 8>(g, p, shared, done);
+            else if (p.count <= 80) multiply_of_cluster<PAIR, STAGES, 10>(g, p, shared, done);
             else if (p.count <= 96) multiply_of_cluster<PAIR, STAGES, 12>(g, p, shared, done);
             else if (p.count <= 128) multiply_of_cluster<PAIR, STAGES, 16>(g, p, shared, done);
+            else if (p.count <= 136) multiply_of_cluster<PAIR, STAGES, 17>(g, p, shared, done);
             else if (p.count <= 144) multiply_of_cluster<PAIR, STAGES, 18>(g, p, shared, done);
             else multiply_of_cluster<PAIR, STAGES, 20>(g, p, shared, done);
         }

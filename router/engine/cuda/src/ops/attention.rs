@@ -3,28 +3,52 @@ use half::{bf16, f16};
 use super::{Kernel, Module, grid, int, launch, module, room};
 use crate::{BLOCK_TOKENS, CHUNK_TOKENS, CudaError, Device, View};
 
-pub(super) fn kernels() -> Module {
-    let mut module = module(
-        "attention.cu",
-        include_str!("../kernels/attention.cu"),
-        &["attention_decode_32", "attention_decode_64", "attention_decode_128", "attention_merge"],
-    );
-    let prefill = PREFILL.into_iter().zip([32, 64, 128]);
-    module.kernels.extend(prefill.map(|(name, head_dim)| Kernel {
-        name,
-        symbol: name,
-        shared: prefill_shared(head_dim),
-    }));
+const TEXT: &str = include_str!("../kernels/attention.cu");
+const ON_HOPPER: &str = concat!(
+    include_str!("../kernels/hopper.cuh"),
+    include_str!("../kernels/attention.cu"),
+    include_str!("../kernels/attention_hopper.cu")
+);
+
+/// `hopper`: with the kernels that only it runs.
+pub(super) fn kernels(hopper: bool) -> Module {
+    const DECODE: [&str; 4] =
+        ["attention_decode_32", "attention_decode_64", "attention_decode_128", "attention_merge"];
+    let mut module = module("attention.cu", if hopper { ON_HOPPER } else { TEXT }, &DECODE);
+    let kernels = PREFILL.iter().chain(PREFILL_ON_HOPPER.iter().filter(|_| hopper));
+    module.kernels.extend(kernels.map(|(_, kernel)| *kernel));
     module
 }
 
-const PREFILL: [&str; 3] = ["attention_prefill_32", "attention_prefill_64", "attention_prefill_128"];
-/// Warps of a block, and chunks of keys and values in its memory.
+/// Dimensions of a head, and their kernel.
+const PREFILL: [(usize, Kernel); 3] = [
+    (32, prefill("attention_prefill_32", 32)),
+    (64, prefill("attention_prefill_64", 64)),
+    (128, prefill("attention_prefill_128", 128)),
+];
+const PREFILL_ON_HOPPER: [(usize, Kernel); 2] = [
+    (64, prefill_on_hopper("attention_prefill_hopper_64", 64)),
+    (128, prefill_on_hopper("attention_prefill_hopper_128", 128)),
+];
+/// Warps of a block that have rows, and chunks of keys and values in its memory.
 const PREFILL_WARPS: usize = 8;
 const PREFILL_STAGES: usize = 3;
+const HOPPER_STAGES: usize = 4;
+/// On Hopper one warpgroup more fetches.
+const HOPPER_THREADS: u32 = 32 * PREFILL_WARPS as u32 + 128;
 
-const fn prefill_shared(head_dim: usize) -> u32 {
-    (PREFILL_STAGES * 2 * CHUNK_TOKENS * head_dim * 2) as u32
+const fn chunk_bytes(head_dim: usize) -> usize {
+    2 * CHUNK_TOKENS * head_dim * 2
+}
+
+const fn prefill(name: &'static str, head_dim: usize) -> Kernel {
+    Kernel { name, symbol: name, shared: (PREFILL_STAGES * chunk_bytes(head_dim)) as u32 }
+}
+
+/// Behind the stages lie the queries, and two barriers of 8 bytes a stage.
+const fn prefill_on_hopper(name: &'static str, head_dim: usize) -> Kernel {
+    let queries = PREFILL_WARPS * 16 * head_dim * 2;
+    Kernel { name, symbol: name, shared: (HOPPER_STAGES * (chunk_bytes(head_dim) + 16) + queries) as u32 }
 }
 
 /// Tokens `first .. first + count` of one sequence, in order of position: a block's share of prefill. `count` is at least 1 and at most
@@ -121,8 +145,12 @@ impl Attention<'_> {
             32 => Ok(of[0]),
             64 => Ok(of[1]),
             128 => Ok(of[2]),
-            other => Err(CudaError::Shape(format!("heads of {other} dimensions: 32, 64 or 128"))),
+            _ => Err(self.no_kernel()),
         }
+    }
+
+    fn no_kernel(&self) -> CudaError {
+        CudaError::Shape(format!("heads of {} dimensions: 32, 64 or 128", self.head_dim))
     }
 }
 
@@ -164,9 +192,15 @@ pub fn attention_prefill(
 ) -> Result<(), CudaError> {
     room("tiles of attention", tiles, count)?;
     let raw = Raw { tiles: tiles.address(), ..attention.raw()? };
-    let kernel = attention.kernel(PREFILL)?;
-    let (blocks, threads) = ((grid(attention.kv_heads), grid(count), 1), 32 * PREFILL_WARPS as u32);
-    launch!(device, kernel, blocks, threads, prefill_shared(attention.head_dim), raw)
+    let on_hopper = PREFILL_ON_HOPPER.iter().filter(|_| device.is_hopper());
+    let mut kernels = on_hopper
+        .map(|kernel| (kernel, HOPPER_THREADS))
+        .chain(PREFILL.iter().map(|kernel| (kernel, 32 * PREFILL_WARPS as u32)));
+    let ((_, kernel), threads) = kernels
+        .find(|((head_dim, _), _)| *head_dim == attention.head_dim)
+        .ok_or_else(|| attention.no_kernel())?;
+    let blocks = (grid(attention.kv_heads), grid(count), 1);
+    launch!(device, kernel.name, blocks, threads, kernel.shared, raw)
 }
 
 const _: () = assert!(CHUNK_TOKENS == 2 * BLOCK_TOKENS, "the kernel reads two blocks a chunk");

@@ -40,7 +40,7 @@ pub(crate) struct Module {
 
 pub(crate) fn modules(hopper: bool) -> Vec<Module> {
     let mut modules = product::modules(hopper);
-    modules.extend([attention::kernels(), rows::kernels(), route::kernels(), sample::kernels()]);
+    modules.extend([attention::kernels(hopper), rows::kernels(), route::kernels(), sample::kernels()]);
     modules
 }
 

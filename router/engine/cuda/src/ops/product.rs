@@ -8,6 +8,7 @@ use super::{
 use crate::{CudaError, Device, View, compile::Source, weights::Form};
 
 const TEXT: &str = include_str!("../kernels/gemm.cu");
+const ON_HOPPER: &str = concat!(include_str!("../kernels/hopper.cuh"), include_str!("../kernels/gemm.cu"));
 
 /// How many tokens of a matrix share a tile of a product, at most. Results do not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +184,7 @@ const fn index(form: Form) -> usize {
 /// `hopper`: with the kernels that only it runs.
 pub(super) fn modules(hopper: bool) -> Vec<Module> {
     // The stages of `NARROW` and so on.
-    const ON_HOPPER: &[&str] =
+    const DEFINES_ON_HOPPER: &[&str] =
         &["FORMAT_OF_MODULE=BF16", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3", "WARPGROUPS=4"];
     const DEFINES: [&[&str]; 3] = [
         &["FORMAT_OF_MODULE=BF16", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3"],
@@ -199,14 +200,14 @@ pub(super) fn modules(hopper: bool) -> Vec<Module> {
             let mut kernels: Vec<Kernel> = named
                 .map(|((name, symbol), variant)| Kernel { name, symbol, shared: variant.shared(form) })
                 .collect();
-            let mut defines = DEFINES[at];
+            let (mut text, mut defines) = (TEXT, DEFINES[at]);
             if hopper && form == Form::Bf16 {
-                defines = ON_HOPPER;
+                (text, defines) = (ON_HOPPER, DEFINES_ON_HOPPER);
                 let shared = MOST.shared(form) + MOST_BEHIND;
                 kernels.push(Kernel { name: "bf16_most", symbol: "gemm_most", shared });
                 kernels.push(Kernel { name: "bf16_gated_most", symbol: "gated_most", shared });
             }
-            Module { source: Source { file: "gemm.cu", text: TEXT, defines }, kernels }
+            Module { source: Source { file: "gemm.cu", text, defines }, kernels }
         })
         .collect()
 }
