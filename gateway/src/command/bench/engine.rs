@@ -27,6 +27,9 @@ pub struct Engine {
     /// Tokens to generate.
     #[arg(long, default_value_t = 64)]
     generate: usize,
+    /// Passes, of whose speeds the medians are reported.
+    #[arg(long, default_value_t = NonZeroUsize::MIN)]
+    repeats: NonZeroUsize,
     /// The most prompt tokens computed at once; what suits the device if left out.
     #[arg(long)]
     prefill_chunk: Option<NonZeroUsize>,
@@ -54,7 +57,7 @@ impl Engine {
                 .unwrap_or_else(|| LocalConfig::default_prefill_chunk(self.device)),
             spread: None,
         };
-        let report = bench_engine(&config, self.prompt, self.generate)?;
+        let report = bench_engine(&config, self.prompt, self.generate, self.repeats)?;
         println!("{}", serde_json::to_string(&report)?);
         Ok(())
     }

@@ -2,11 +2,11 @@
 """A tier under random arrivals, cancels, long and short prompts: does it leak, and does load change what it says?
 
     soak.py --url http://127.0.0.1:8080 --model small --prompts prompts.jsonl --metrics http://127.0.0.1:8080/metrics [--seconds 480] [--rate 60]
-            [--samples samples.jsonl]
+            [--samples samples.jsonl] [--pid PID]
 
 Open loop: requests arrive at --rate a second, greedy; a fifth is cancelled after a random time. Of those that end, some are kept and asked again
 alone afterwards: the text must be the same; --samples keeps their prompts, for a replay on the CPU (`greedy`, `compare_greedy.py`). GPU memory
-(nvidia-smi) and the tier's share of KV are read before and after.
+(nvidia-smi: of the process --pid every half minute, or of the GPU before and after) and the tier's share of KV are read.
 """
 
 import argparse
@@ -20,11 +20,20 @@ import time
 import aiohttp
 
 
-def gpu_memory():
+def gpu_memory(pid):
+    """MiB of the process, or of the GPU."""
     if not shutil.which("nvidia-smi"):
-        return []
-    out = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], capture_output=True, text=True)
-    return out.stdout.split()
+        return None
+    of_gpu, of_all = "--query-gpu=memory.used", "--query-compute-apps=pid,used_memory"
+    out = subprocess.run(["nvidia-smi", of_all if pid else of_gpu, "--format=csv,noheader,nounits"], capture_output=True, text=True)
+    rows = [line.split(", ") for line in out.stdout.splitlines()]
+    return next((row[-1] for row in rows if not pid or row[0] == str(pid)), None)
+
+
+async def watch_memory(pid, series):
+    while True:
+        series.append(await asyncio.to_thread(gpu_memory, pid))
+        await asyncio.sleep(30)
 
 
 async def kv_used(session, url):
@@ -57,6 +66,7 @@ async def main():
     parser.add_argument("--rate", type=float, default=60)
     parser.add_argument("--replay", type=int, default=50)
     parser.add_argument("--samples")
+    parser.add_argument("--pid", type=int)
     options = parser.parse_args()
     prompts = [json.loads(line)["prompt"] for line in open(options.prompts, encoding="utf-8")]
     chance = random.Random(7)
@@ -81,8 +91,8 @@ async def main():
     connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=120)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         await ask(session, options, prompts[0], 16)
-        before = gpu_memory()
-        begun = time.perf_counter()
+        memory, begun = [], time.perf_counter()
+        watch = asyncio.create_task(watch_memory(options.pid, memory))
         while time.perf_counter() - begun < options.seconds:
             task = asyncio.create_task(one(session))
             running.add(task)
@@ -90,7 +100,9 @@ async def main():
             await asyncio.sleep(chance.expovariate(options.rate))
         await asyncio.gather(*running)
         await asyncio.sleep(1)
-        after, state = gpu_memory(), await kv_used(session, options.metrics)
+        watch.cancel()
+        memory.append(gpu_memory(options.pid))
+        state = await kv_used(session, options.metrics)
         different = 0
         replayed = kept[:: max(1, len(kept) // options.replay)][: options.replay]
         for content, tokens, answer in replayed:
@@ -99,7 +111,7 @@ async def main():
         with open(options.samples, "w", encoding="utf-8") as file:
             for i, (content, tokens, answer) in enumerate(replayed):
                 file.write(json.dumps({"id": f"soak-{i}", "prompt": content, "tokens": tokens, "answer": answer}) + "\n")
-    print(json.dumps({"seconds": options.seconds, "rate": options.rate, **counts, "gpu_mib_before": before, "gpu_mib_after": after,
+    print(json.dumps({"seconds": options.seconds, "rate": options.rate, **counts, "gpu_mib": memory,
                       "metrics_after": state, "replayed_alone": len(replayed), "different": different}))
 
 

@@ -16,6 +16,7 @@ pub struct BenchReport {
     /// Of each sequence.
     pub prompt_tokens: usize,
     pub generated_tokens: usize,
+    pub repeats: usize,
     pub load_seconds: f64,
     /// All sequences together.
     pub prefill_tokens_per_second: f64,
@@ -25,7 +26,8 @@ pub struct BenchReport {
 }
 
 /// Loads the model on the calling thread and measures, after one unmeasured pass, the prefill of `prompt_tokens`
-/// tokens and then the decode of `generate_tokens`, of as many sequences at once as the configuration computes. The prompts
+/// tokens and then the decode of `generate_tokens`, of as many sequences at once as the configuration computes: the medians of
+/// `repeats` passes. The prompts
 /// differ, so that nothing is shared. Tokens are chosen greedily, where that is part of the backend, and then replaced by others. A
 /// `model_id` of `random:NAME` takes [`Checkpoint::random`] instead of a file.
 ///
@@ -35,6 +37,7 @@ pub fn bench_engine(
     config: &LocalConfig,
     prompt_tokens: usize,
     generate_tokens: usize,
+    repeats: NonZeroUsize,
 ) -> Result<BenchReport, EngineError> {
     let batch = config.max_sequences.get();
     let mut config = config.clone();
@@ -52,7 +55,11 @@ pub fn bench_engine(
 
     // Two steps: on a GPU the first of a size is recorded.
     run(&config, &mut backend, prompt_tokens.min(config.prefill_chunk.get()), 2)?;
-    let (prefill, decode) = run(&config, &mut backend, prompt_tokens, generate_tokens)?;
+    let passes = (0..repeats.get())
+        .map(|_| run(&config, &mut backend, prompt_tokens, generate_tokens))
+        .collect::<Result<Vec<_>, _>>()?;
+    let (prefill, decode): (Vec<_>, Vec<_>) = passes.into_iter().unzip();
+    let (prefill, decode) = (median(prefill), median(decode));
     Ok(BenchReport {
         model: config.model_id.clone(),
         device: config.device.to_string(),
@@ -60,11 +67,18 @@ pub fn bench_engine(
         batch,
         prompt_tokens,
         generated_tokens: generate_tokens,
+        repeats: repeats.get(),
         load_seconds,
         prefill_tokens_per_second: (batch * prompt_tokens) as f64 / prefill,
         decode_tokens_per_second: (batch * generate_tokens) as f64 / decode,
         resident_bytes: resident_bytes(),
     })
+}
+
+/// Of two in the middle, the larger.
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Seconds until every sequence has its first logits, and from there until each has `generate` more.

@@ -28,8 +28,8 @@ DEVICE void copy_async_8_of(u32 to, const void* from, int bytes) {
 
 template <int HD>
 struct Hopper {
-    // Of keys, and of values, of a chunk.
-    static const int BYTES = HD * CHUNK * 2, STAGE = 2 * BYTES;
+    // Of keys, and of values, of a chunk; behind these eight dimensions that are 1 for all tokens, whose weighted sum is the mass.
+    static const int BYTES = HD * CHUNK * 2, ONES = 8 * 128, STAGE = 2 * BYTES + ONES;
 
     u32 smem;
 
@@ -40,6 +40,14 @@ struct Hopper {
     DEVICE_MEMBER u32 full(int chunk) const { return queries(2) + chunk % HOPPER_STAGES * 8; }
     DEVICE_MEMBER u32 empty(int chunk) const { return full(chunk) + HOPPER_STAGES * 8; }
     DEVICE_MEMBER static int parity(int chunk) { return chunk / HOPPER_STAGES & 1; }
+
+    // A block's.
+    DEVICE_MEMBER void write_ones() const {
+        for (int s = 0; s < HOPPER_STAGES; s++)
+            for (int i = threadIdx.x * 4; i < ONES; i += blockDim.x * 4)
+                asm volatile("st.shared.b32 [%0], %1;" ::"r"(values(s) + BYTES + i), "r"(0x3c003c00) : "memory");
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    }
 
     // A warpgroup's: chunk after chunk up to token `end`. A thread's copies of a block are 1,024 bytes apart in memory.
     DEVICE_MEMBER void fetch(const Attention& a, const u32* table, int end, int kv_head) const {
@@ -91,8 +99,8 @@ struct Hopper {
 typedef const u32 (&OfLane)[4];
 #define OF_LANE "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
 GROUP_MULTIPLY_F16(scores, 8, "64", LIST_32, u64, "%32", "%33", "0, 0", "l"(a))
-GROUP_MULTIPLY_F16(values, 8, "64", LIST_32, OfLane, "{%32, %33, %34, %35}", "%36", "0", OF_LANE)
-GROUP_MULTIPLY_F16(values, 16, "128", LIST_64, OfLane, "{%64, %65, %66, %67}", "%68", "0", OF_LANE)
+GROUP_MULTIPLY_F16(values, 9, "72", LIST_36, OfLane, "{%36, %37, %38, %39}", "%40", "0", OF_LANE)
+GROUP_MULTIPLY_F16(values, 17, "136", LIST_68, OfLane, "{%68, %69, %70, %71}", "%72", "0", OF_LANE)
 
 DEVICE void groups_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void groups_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -136,9 +144,9 @@ DEVICE void queue_scores(u32 queries, u32 keys, float (&score)[8][4]) {
     groups_commit();
 }
 
-// Queues a chunk's weighted values.
+// Queues a chunk's weighted values, and the mass.
 template <int HD>
-DEVICE void queue_values(const u32 (&p)[4][4], u32 values, float (&next)[HD / 8][4]) {
+DEVICE void queue_values(const u32 (&p)[4][4], u32 values, float (&next)[HD / 8 + 1][4]) {
     groups_fence();
 #pragma unroll
     for (int k = 0; k < 4; k++) {
@@ -171,7 +179,7 @@ DEVICE void attend_groups(const Attention& a, const Hopper<HD>& at, uint4 tile, 
     int of_group = warpgroup * 4 * most_tokens, last = min((int)tile.y, of_group + 4 * most_tokens) - 1;
     int chunks = last < of_group ? 0 : a.positions[tile.x + last] / CHUNK + 1;
     float top[2] = {NEG_INF, NEG_INF}, mass[2] = {0.0f, 0.0f};
-    float sum[HD / 8][4], next[HD / 8][4], score[8][4];
+    float sum[HD / 8][4], next[HD / 8 + 1][4], score[8][4];
 #pragma unroll
     for (int n = 0; n < HD / 8; n++)
 #pragma unroll
@@ -189,7 +197,7 @@ DEVICE void attend_groups(const Attention& a, const Hopper<HD>& at, uint4 tile, 
         groups_wait<0>();
         settle(score);
         int start = chunk * CHUNK, seen[2] = {limit[0] - start, limit[1] - start};
-        float next_top[2], next_mass[4] = {0.0f, 0.0f, 0.0f, 0.0f}, keep[2], take[2];
+        float next_top[2], keep[2], take[2];
         float(&weights)[2][4][4] = reinterpret_cast<float(&)[2][4][4]>(score);
         if (start + CHUNK <= open) weigh<false>(weights, seen, t, next_top, token_of_groups);
         else weigh<true>(weights, seen, t, next_top, token_of_groups);
@@ -199,9 +207,6 @@ DEVICE void attend_groups(const Attention& a, const Hopper<HD>& at, uint4 tile, 
         for (int k = 0; k < 4; k++)
 #pragma unroll
             for (int i = 0; i < 4; i++) p[k][i] = pack_f16(score[2 * k + i / 2][i % 2 * 2], score[2 * k + i / 2][i % 2 * 2 + 1]);
-        const u32 ONES = 0x3c003c00;
-#pragma unroll
-        for (int k = 0; k < 4; k++) mma_f16(next_mass, p[k][0], p[k][1], p[k][2], p[k][3], ONES, ONES);
         queue_values<HD>(p, at.values(chunk), next);
         if (!is_last) {
             await(chunk + 1);
@@ -212,12 +217,13 @@ DEVICE void attend_groups(const Attention& a, const Hopper<HD>& at, uint4 tile, 
             float merged;
             merge_factors(top[h], next_top[h], merged, keep[h], take[h]);
             top[h] = merged;
-            mass[h] = merge(mass[h], keep[h], next_mass[2 * h], take[h]);
         }
         if (is_last) groups_wait<0>();
         else groups_wait<1>();
         settle(next);
         release(chunk);
+#pragma unroll
+        for (int h = 0; h < 2; h++) mass[h] = merge(mass[h], keep[h], next[HD / 8][2 * h], take[h]);
 #pragma unroll
         for (int n = 0; n < HD / 8; n++)
 #pragma unroll
@@ -254,6 +260,7 @@ DEVICE void prefill_hopper(const Attention& a) {
         for (int s = 0; s < HOPPER_STAGES; s++) barrier_init(at.full(s), 128), barrier_init(at.empty(s), 8);
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
+    at.write_ones();
     __syncthreads();
     begin();
     // The last tiles have the longest contexts: they begin first.

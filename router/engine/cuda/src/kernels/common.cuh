@@ -96,20 +96,26 @@ DEVICE void copy_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+DEVICE float added(float a, float b) { return a + b; }
+DEVICE float2 added(float2 a, float2 b) { return make_float2(a.x + b.x, a.y + b.y); }
+DEVICE float shuffled(float x, int o) { return __shfl_xor_sync(0xffffffff, x, o); }
+DEVICE float2 shuffled(float2 x, int o) { return make_float2(shuffled(x.x, o), shuffled(x.y, o)); }
+
 // Sum over the block, the same in all threads; the order of additions depends on the size of the block alone.
-// `scratch`: 33 floats. Barriers inside.
-DEVICE float block_sum(float x, float* scratch) {
-    for (int o = 16; o > 0; o >>= 1) x += __shfl_xor_sync(0xffffffff, x, o);
+// `scratch`: 33 of them. Barriers inside.
+template <typename T>
+DEVICE T block_sum(T x, T* scratch) {
+    for (int o = 16; o > 0; o >>= 1) x = added(x, shuffled(x, o));
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
     if (lane == 0) scratch[warp] = x;
     __syncthreads();
     if (warp == 0) {
-        float y = lane < warps ? scratch[lane] : 0.0f;
-        for (int o = 16; o > 0; o >>= 1) y += __shfl_xor_sync(0xffffffff, y, o);
+        T y = lane < warps ? scratch[lane] : T();
+        for (int o = 16; o > 0; o >>= 1) y = added(y, shuffled(y, o));
         if (lane == 0) scratch[32] = y;
     }
     __syncthreads();
-    float sum = scratch[32];
+    T sum = scratch[32];
     __syncthreads();
     return sum;
 }

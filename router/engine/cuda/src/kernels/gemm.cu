@@ -42,6 +42,8 @@ struct Gemm {
     // 1: adds to out instead of replacing it; 2: out is bf16, 3: f16.
     int how;
     int blocks_of_tile;
+    // Without tiles, of a cluster.
+    int cluster_tokens;
 };
 
 #define ADD 1
@@ -358,6 +360,7 @@ DEVICE void gemm(const Gemm& g) {
 GROUP_MULTIPLY(8, "64", LIST_32, "%32", "%33")
 GROUP_MULTIPLY(10, "80", LIST_40, "%40", "%41")
 GROUP_MULTIPLY(12, "96", LIST_48, "%48", "%49")
+GROUP_MULTIPLY(15, "120", LIST_60, "%60", "%61")
 GROUP_MULTIPLY(16, "128", LIST_64, "%64", "%65")
 GROUP_MULTIPLY(17, "136", LIST_68, "%68", "%69")
 GROUP_MULTIPLY(18, "144", LIST_72, "%72", "%73")
@@ -413,13 +416,13 @@ struct Items {
 
     DEVICE_MEMBER Items(const Gemm& g) {
         row_blocks = (g.rows + 255) / 256;
-        count = row_blocks * (g.tiles ? *g.tile_count : (g.tokens + 255) / 256);
+        count = row_blocks * (g.tiles ? *g.tile_count : (g.tokens + g.cluster_tokens - 1) / g.cluster_tokens);
     }
 
     // Each of two blocks has half of the tokens.
     DEVICE_MEMBER Place place(const Gemm& g, int item, int rank) const {
         Place p;
-        place_of(g, 256, g.tiles ? 2 * MOST_TOKENS : 256, item % row_blocks, item / row_blocks, p);
+        place_of(g, 256, g.tiles ? 2 * MOST_TOKENS : g.cluster_tokens, item % row_blocks, item / row_blocks, p);
         int half = ((p.count + 1) / 2 + 7) & ~7;
         p.first += rank * half;
         p.count = rank == 0 ? min(half, p.count) : max(p.count - half, 0);
@@ -504,16 +507,24 @@ DEVICE void store_floats(const Gemm& g, const Place& p, const float (&sum)[2][NT
     if (g.bias)
 #pragma unroll
         for (int i = 0; i < 4; i++) bias[i] = g.bias[min(p.row_0 + row + i, g.rows - 1)];
-#pragma unroll
-    for (int n_0 = 0; n_0 < NT; n_0 += 2) {
-        if (n_0 * 8 >= p.count) continue;
-        float4 before[4];
+    // What is there before is asked for a turn ahead, where there are registers for it.
+    const bool EARLY = NT <= 16;
+    float4 before[2][4];
+    auto look = [&](int n_0) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int token = n_0 * 8 + first + i * 4;
-            before[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (g.how == ADD && fours && in && token < p.count) before[i] = *(const float4*)(out + (u64)token * g.out_pitch);
+            float4& v = before[n_0 / 2 & 1][i];
+            v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            if (g.how == ADD && fours && in && token < p.count) v = *(const float4*)(out + (u64)token * g.out_pitch);
         }
+    };
+    if (EARLY) look(0);
+#pragma unroll
+    for (int n_0 = 0; n_0 < NT; n_0 += 2) {
+        if (n_0 * 8 >= p.count) continue;
+        if (!EARLY) look(n_0);
+        else if (n_0 + 2 < NT) look(n_0 + 2);
         multipliers_sync();
 #pragma unroll
         for (int m = 0; m < 2; m++)
@@ -530,8 +541,9 @@ DEVICE void store_floats(const Gemm& g, const Place& p, const float (&sum)[2][NT
             float4 v = *(const float4*)(stage + (first + i * 4) * PITCH + row * 4);
             v.x += bias[0], v.y += bias[1], v.z += bias[2], v.w += bias[3];
             float* to = out + (u64)token * g.out_pitch;
+            const float4& was = before[n_0 / 2 & 1][i];
             if (fours) {
-                if (g.how == ADD) v.x += before[i].x, v.y += before[i].y, v.z += before[i].z, v.w += before[i].w;
+                if (g.how == ADD) v.x += was.x, v.y += was.y, v.z += was.z, v.w += was.w;
                 *(float4*)to = v;
             } else {
                 float all[4] = {v.x, v.y, v.z, v.w};
@@ -636,6 +648,7 @@ DEVICE void gemm_of_groups(const Gemm& g, const TensorMap* first, const TensorMa
             if (p.count <= 64) multiply_of_cluster<PAIR, STAGES, 8>(g, p, shared, done);
             else if (p.count <= 80) multiply_of_cluster<PAIR, STAGES, 10>(g, p, shared, done);
             else if (p.count <= 96) multiply_of_cluster<PAIR, STAGES, 12>(g, p, shared, done);
+            else if (p.count <= 120) multiply_of_cluster<PAIR, STAGES, 15>(g, p, shared, done);
             else if (p.count <= 128) multiply_of_cluster<PAIR, STAGES, 16>(g, p, shared, done);
             else if (p.count <= 136) multiply_of_cluster<PAIR, STAGES, 17>(g, p, shared, done);
             else if (p.count <= 144) multiply_of_cluster<PAIR, STAGES, 18>(g, p, shared, done);

@@ -86,23 +86,35 @@ struct Rotate {
     float eps, scale;
 };
 
-DEVICE float2 two_f16(const u16* from) {
-    u32 v = *(const u32*)from;
-    return make_float2(f16_to_f32((u16)v), f16_to_f32((u16)(v >> 16)));
+#define TOGETHER 16
+
+DEVICE float2 two_f16(u32 v) { return make_float2(f16_to_f32((u16)v), f16_to_f32((u16)(v >> 16))); }
+
+// Pairs of dimensions of a head, from pair `pair` on.
+template <int PAIRS>
+DEVICE void split(const Rotate& a, const u16* x, int pair, int pairs, float (&u)[PAIRS], float (&v)[PAIRS]) {
+    static_assert(PAIRS == 4, "16 bytes");
+    if (a.interleaved) {
+        uint4 all = *(const uint4*)(x + 2 * pair);
+        u32 in[4] = {all.x, all.y, all.z, all.w};
+#pragma unroll
+        for (int i = 0; i < PAIRS; i++) {
+            float2 of = two_f16(in[i]);
+            u[i] = of.x, v[i] = of.y;
+        }
+    } else {
+        uint2 first = *(const uint2*)(x + pair), second = *(const uint2*)(x + pair + pairs);
+        float2 a_0 = two_f16(first.x), a_1 = two_f16(first.y), b_0 = two_f16(second.x), b_1 = two_f16(second.y);
+        u[0] = a_0.x, u[1] = a_0.y, u[2] = a_1.x, u[3] = a_1.y;
+        v[0] = b_0.x, v[1] = b_0.y, v[2] = b_1.x, v[3] = b_1.y;
+    }
 }
 
-DEVICE bool follows(const Rotate& a, u64 row, u64 next) {
-    return a.table_of[row] == a.table_of[next] && a.positions[row] + 1 == a.positions[next];
-}
-
-// Values lie token by token within a dimension. Eight rows whose slots are a whole eight write them in one store, each an eighth of the
-// dimensions; other rows write their own.
-DEVICE void append_values(const Rotate& a, u64 row, u64 block, int slot) {
-    const int TOGETHER = 8;
-    int at = slot % TOGETHER, lane = threadIdx.x & 31;
+// Values lie token by token within a dimension. Sixteen rows whose slots are a whole sixteen write them in sectors of 32 bytes, of which less is
+// slow to write, each row a sixteenth of the dimensions; other rows write their own. `whole`: this row and its fifteen are such.
+DEVICE void append_values(const Rotate& a, u64 row, u64 block, int slot, bool whole) {
+    int at = slot % TOGETHER;
     u64 base = row - at;
-    bool whole = row >= at && base + TOGETHER <= gridDim.x;
-    if (whole) whole = __all_sync(0xffffffff, lane >= TOGETHER - 1 || follows(a, base + lane, base + lane + 1));
     int width = a.kv_heads * a.head_dim, pitch = (a.heads + 2 * a.kv_heads) * a.head_dim;
     const u16* v = a.qkv + (a.heads + a.kv_heads) * a.head_dim;
     u16* to = a.values + block * width * BLOCK;
@@ -111,90 +123,115 @@ DEVICE void append_values(const Rotate& a, u64 row, u64 block, int slot) {
         return;
     }
     int share = width / TOGETHER;
-    for (int k = at * share + threadIdx.x; k < (at + 1) * share; k += blockDim.x) {
-        u32 x[TOGETHER];
+    // Two lanes have a dimension.
+    for (int j = threadIdx.x; j < share * 2; j += blockDim.x) {
+        int k = at * share + j / 2, half = j % 2 * 8;
+        u32 x[8];
 #pragma unroll
-        for (int i = 0; i < TOGETHER; i++) x[i] = v[(base + i) * pitch + k];
-        *(uint4*)(to + k * BLOCK + slot - at) = make_uint4(x[0] | x[1] << 16, x[2] | x[3] << 16, x[4] | x[5] << 16, x[6] | x[7] << 16);
+        for (int i = 0; i < 8; i++) x[i] = v[(base + half + i) * pitch + k];
+        *(uint4*)(to + k * BLOCK + slot - at + half) = make_uint4(x[0] | x[1] << 16, x[2] | x[3] << 16, x[4] | x[5] << 16, x[6] | x[7] << 16);
     }
+}
+
+DEVICE float squares_of(uint4 v) {
+    u32 in[4] = {v.x, v.y, v.z, v.w};
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 of = two_f16(in[i]);
+        sum += of.x * of.x + of.y * of.y;
+    }
+    return sum;
 }
 
 // Grid: rows. Keys and values of rows without a position go nowhere.
 extern "C" __global__ void __launch_bounds__(256) rotate(const __grid_constant__ Rotate a) {
     begin();
-    __shared__ float scratch[33];
+    __shared__ float2 scratch[33];
     u64 row = blockIdx.x;
-    int position = a.positions[row];
-    if (position < 0) return;
     int hd = a.head_dim, pairs = hd / 2;
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = blockDim.x >> 5;
+    // What several rows are asked for is asked for at once: of this row, and of the sixteen that may be written together.
+    int position = a.positions[row];
+    u32 table = a.table_of[row];
+    int at = position % TOGETHER;
+    u64 base = row - at, near = base + (lane & TOGETHER - 1);
+    bool whole = position >= 0 && row >= at && base + TOGETHER <= gridDim.x;
+    if (whole) whole = __all_sync(0xffffffff, a.table_of[near] == table && a.positions[near] == position - at + (lane & TOGETHER - 1));
     const u16* from = a.qkv + row * (u64)((a.heads + 2 * a.kv_heads) * hd);
     float whole_q = 1.0f, whole_k = 1.0f;
     if (a.q_norm && a.whole_norm) {
-        int begin = 0;
-        for (int part = 0; part < 2; part++) {
-            int width = (part == 0 ? a.heads : a.kv_heads) * hd;
-            float squares = 0.0f;
-            for (int k = threadIdx.x * 2; k < width; k += blockDim.x * 2) {
-                float2 x = two_f16(from + begin + k);
-                squares += x.x * x.x + x.y * x.y;
-            }
-            (part == 0 ? whole_q : whole_k) = rsqrtf(block_sum(squares, scratch) / width + a.eps);
-            begin += width;
+        float2 squares = make_float2(0.0f, 0.0f);
+        int of_queries = a.heads * hd, all = of_queries + a.kv_heads * hd;
+#pragma unroll 4
+        for (int k = threadIdx.x * 8; k < all; k += blockDim.x * 8) {
+            float more = squares_of(*(const uint4*)(from + k));
+            if (k < of_queries) squares.x += more;
+            else squares.y += more;
         }
+        squares = block_sum(squares, scratch);
+        whole_q = rsqrtf(squares.x / of_queries + a.eps);
+        whole_k = rsqrtf(squares.y / (a.kv_heads * hd) + a.eps);
     }
-    u64 block = a.tables[a.table_of[row] + position / BLOCK];
+    if (position < 0) return;
+    u64 block = a.tables[table + position / BLOCK];
     int slot = position % BLOCK;
     const float2* turns = a.turns + (u64)position * pairs;
-    // A lane has two pairs of dimensions that are side by side, a warp as many heads as it has lanes for.
-    int lanes = pairs / 2, per_warp = 32 / lanes, total = a.heads + a.kv_heads;
-    int pair = lane % lanes * 2;
-#pragma unroll 4
+    // A lane has four pairs of dimensions that are side by side, a warp as many heads as it has lanes for.
+    const int PAIRS = 4;
+    int lanes = pairs / PAIRS, per_warp = 32 / lanes, total = a.heads + a.kv_heads;
+    int pair = lane % lanes * PAIRS;
+    __align__(16) float2 turn[PAIRS];
+#pragma unroll
+    for (int i = 0; i < PAIRS; i += 2) *(float4*)(turn + i) = *(const float4*)(turns + pair + i);
+#pragma unroll 2
     for (int h_0 = warp * per_warp; h_0 < total; h_0 += warps * per_warp) {
         int h = min(h_0 + lane / lanes, total - 1);
         bool query = h < a.heads, real = h_0 + lane / lanes < total;
         int kv_head = h - a.heads;
         const u16* x = from + (u64)h * hd;
         const float* weight = query ? a.q_norm : a.k_norm;
-        float2 u, v;
-        if (a.interleaved) {
-            float2 a_pair = two_f16(x + 2 * pair), b_pair = two_f16(x + 2 * pair + 2);
-            u = make_float2(a_pair.x, b_pair.x), v = make_float2(a_pair.y, b_pair.y);
-        } else {
-            u = two_f16(x + pair), v = two_f16(x + pair + pairs);
-        }
+        float u[PAIRS], v[PAIRS];
+        split<PAIRS>(a, x, pair, pairs, u, v);
         if (weight) {
             float factor = query ? whole_q : whole_k;
             if (a.whole_norm) {
                 weight += (query ? h : kv_head) * hd;
             } else {
-                float squares = u.x * u.x + u.y * u.y + v.x * v.x + v.y * v.y;
+                float squares = 0.0f;
+#pragma unroll
+                for (int i = 0; i < PAIRS; i++) squares += u[i] * u[i] + v[i] * v[i];
                 for (int o = lanes / 2; o > 0; o >>= 1) squares += __shfl_xor_sync(0xffffffff, squares, o);
                 factor = rsqrtf(squares / hd + a.eps);
             }
-            float2 p, q;
-            if (a.interleaved) {
-                float4 all = *(const float4*)(weight + 2 * pair);
-                p = make_float2(all.x, all.z), q = make_float2(all.y, all.w);
-            } else {
-                p = *(const float2*)(weight + pair), q = *(const float2*)(weight + pair + pairs);
+            __align__(16) float p[2 * PAIRS];
+#pragma unroll
+            for (int i = 0; i < 2 * PAIRS; i += 4) {
+                int at = a.interleaved ? 2 * pair + i : pair + (i < PAIRS ? i : pairs + i - PAIRS);
+                *(float4*)(p + i) = *(const float4*)(weight + at);
             }
-            u.x *= factor * p.x, u.y *= factor * p.y, v.x *= factor * q.x, v.y *= factor * q.y;
+#pragma unroll
+            for (int i = 0; i < PAIRS; i++) {
+                u[i] *= factor * (a.interleaved ? p[2 * i] : p[i]);
+                v[i] *= factor * (a.interleaved ? p[2 * i + 1] : p[PAIRS + i]);
+            }
         }
-        float4 turn = *(const float4*)(turns + pair);
         float scale = query ? a.scale : 1.0f;
-        float p_0 = (u.x * turn.x - v.x * turn.y) * scale, q_0 = (u.x * turn.y + v.x * turn.x) * scale;
-        float p_1 = (u.y * turn.z - v.y * turn.w) * scale, q_1 = (u.y * turn.w + v.y * turn.z) * scale;
+#pragma unroll
+        for (int i = 0; i < PAIRS; i++) {
+            float p = (u[i] * turn[i].x - v[i] * turn[i].y) * scale, q = (u[i] * turn[i].y + v[i] * turn[i].x) * scale;
+            u[i] = p, v[i] = q;
+        }
         u16* out = query ? a.q + (row * a.heads + h) * hd : a.keys + ((block * a.kv_heads + kv_head) * BLOCK + slot) * hd;
         if (!real) continue;
         if (a.interleaved) {
-            *(uint2*)(out + 2 * pair) = make_uint2(pack_f16(p_0, q_0), pack_f16(p_1, q_1));
+            *(uint4*)(out + 2 * pair) = make_uint4(pack_f16(u[0], v[0]), pack_f16(u[1], v[1]), pack_f16(u[2], v[2]), pack_f16(u[3], v[3]));
         } else {
-            *(u32*)(out + pair) = pack_f16(p_0, p_1);
-            *(u32*)(out + pair + pairs) = pack_f16(q_0, q_1);
+            *(uint2*)(out + pair) = make_uint2(pack_f16(u[0], u[1]), pack_f16(u[2], u[3]));
+            *(uint2*)(out + pair + pairs) = make_uint2(pack_f16(v[0], v[1]), pack_f16(v[2], v[3]));
         }
     }
-    append_values(a, row, block, slot);
+    append_values(a, row, block, slot, whole);
 }
 
 struct Join {

@@ -45,10 +45,14 @@ const fn prefill(name: &'static str, head_dim: usize) -> Kernel {
     Kernel { name, symbol: name, shared: (PREFILL_STAGES * chunk_bytes(head_dim)) as u32 }
 }
 
-/// Behind the stages lie the queries, and two barriers of 8 bytes a stage.
+/// Behind a stage's keys and values lie eight rows of 64 ones, behind the stages the queries, and two barriers of 8 bytes a stage.
 const fn prefill_on_hopper(name: &'static str, head_dim: usize) -> Kernel {
     let queries = PREFILL_WARPS * 16 * head_dim * 2;
-    Kernel { name, symbol: name, shared: (HOPPER_STAGES * (chunk_bytes(head_dim) + 16) + queries) as u32 }
+    Kernel {
+        name,
+        symbol: name,
+        shared: (HOPPER_STAGES * (chunk_bytes(head_dim) + 1024 + 16) + queries) as u32,
+    }
 }
 
 /// Tokens `first .. first + count` of one sequence, in order of position: a block's share of prefill. `count` is at least 1 and at most

@@ -112,6 +112,7 @@ struct Raw {
     x_pitch: i32,
     how: i32,
     blocks_of_tile: i32,
+    cluster_tokens: i32,
 }
 
 /// What else than to replace a product does with its outcome, as the kernels know it.
@@ -135,8 +136,8 @@ const SOME: Variant = Variant { rows: 64, tokens: 64, threads: 128, stages: 6 };
 const MANY: Variant = Variant { rows: 128, tokens: 128, threads: 128, stages: 3 };
 /// Instead of `MANY` for bf16 on Hopper: one of two blocks that share a tile.
 const MOST: Variant = Variant { rows: 256, tokens: 160, threads: 384, stages: 4 };
-/// Tokens of two blocks without tiles: what fills the GPU best at a few thousand tokens.
-const MOST_DENSE: usize = 256;
+/// Tokens of two blocks without tiles.
+const MOST_DENSE: [usize; 6] = [128, 160, 192, 240, 256, 320];
 /// Bytes behind its stages: of barriers, and of the outcome of 32 tokens.
 const MOST_BEHIND: u32 = 64 + 32 * (256 * 2 + 16);
 const VARIANTS: [Variant; 5] = [NARROW, FEW, SLIM, SOME, MANY];
@@ -210,6 +211,16 @@ pub(super) fn modules(hopper: bool) -> Vec<Module> {
             Module { source: Source { file: "gemm.cu", text, defines }, kernels }
         })
         .collect()
+}
+
+/// Of a product without tiles: as few rounds of all clusters as possible, as short as possible. Writing the outcome of a block takes about
+/// as long as the products of 40 tokens (measured on an H100).
+fn cluster_tokens(rows: usize, tokens: usize, clusters: usize) -> usize {
+    let time = |size: usize| {
+        let items = rows.div_ceil(MOST.rows) * tokens.div_ceil(size);
+        items.div_ceil(clusters.max(1)) * (size / 2 + 40)
+    };
+    MOST_DENSE.into_iter().min_by_key(|size| time(*size)).unwrap_or(2 * MOST.tokens)
 }
 
 /// # Errors
@@ -311,11 +322,13 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
         x_pitch: int(inputs),
         how,
         blocks_of_tile: int(blocks_of_tile),
+        cluster_tokens: int(cluster_tokens(rows, tokens, processors / 2)),
     };
     let row_blocks = grid(rows.div_ceil(variant.rows));
     if let Some(map) = maps {
         let shared = variant.shared(form) + MOST_BEHIND;
-        let token_tiles = if tiles.is_some() { token_tiles } else { tokens.div_ceil(MOST_DENSE) };
+        let token_tiles =
+            if tiles.is_some() { token_tiles } else { tokens.div_ceil(raw.cluster_tokens as usize) };
         let clusters = (row_blocks * grid(token_tiles)).min(device.multiprocessors() / 2);
         let blocks = (2 * clusters, 1, 1);
         return match second.and_then(Matrix::map) {
