@@ -74,9 +74,10 @@ impl Device {
         unsafe { result::ctx::set_current(context) }.tried("enter the GPU")?;
         let stream =
             result::stream::create(result::stream::StreamKind::NonBlocking).tried("make a stream")?;
-        let hopper = (major, minor) == (9, 0);
-        // For finding out whether a fault comes of it.
-        let overlaps = hopper && std::env::var_os("REPRISE_CUDA_NO_OVERLAP").is_none();
+        // For finding out whether a fault comes of it, and to check on Hopper what other GPUs run.
+        let without = |what| std::env::var_os(what).is_some();
+        let hopper = (major, minor) == (9, 0) && !without("REPRISE_CUDA_NO_HOPPER");
+        let overlaps = hopper && !without("REPRISE_CUDA_NO_OVERLAP");
         let kernels = HashMap::new();
         let mut opened = Self { ordinal, name, context, stream, multiprocessors, hopper, overlaps, kernels };
         // What only Hopper has is named by an architecture of its own.

@@ -8,7 +8,11 @@ use super::{
 use crate::{CudaError, Device, View, compile::Source, weights::Form};
 
 const TEXT: &str = include_str!("../kernels/gemm.cu");
-const ON_HOPPER: &str = concat!(include_str!("../kernels/hopper.cuh"), include_str!("../kernels/gemm.cu"));
+const ON_HOPPER: &str = concat!(
+    include_str!("../kernels/hopper.cuh"),
+    include_str!("../kernels/gemm.cu"),
+    include_str!("../kernels/gemm_hopper.cu")
+);
 
 /// How many tokens of a matrix share a tile of a product, at most. Results do not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,8 +189,6 @@ const fn index(form: Form) -> usize {
 /// `hopper`: with the kernels that only it runs.
 pub(super) fn modules(hopper: bool) -> Vec<Module> {
     // The stages of `NARROW` and so on.
-    const DEFINES_ON_HOPPER: &[&str] =
-        &["FORMAT_OF_MODULE=BF16", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3", "WARPGROUPS=4"];
     const DEFINES: [&[&str]; 3] = [
         &["FORMAT_OF_MODULE=BF16", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3"],
         &["FORMAT_OF_MODULE=Q4", "NARROW=16", "FEW=10", "SLIM=8", "SOME=6", "MANY=3"],
@@ -201,14 +203,14 @@ pub(super) fn modules(hopper: bool) -> Vec<Module> {
             let mut kernels: Vec<Kernel> = named
                 .map(|((name, symbol), variant)| Kernel { name, symbol, shared: variant.shared(form) })
                 .collect();
-            let (mut text, mut defines) = (TEXT, DEFINES[at]);
+            let mut text = TEXT;
             if hopper && form == Form::Bf16 {
-                (text, defines) = (ON_HOPPER, DEFINES_ON_HOPPER);
+                text = ON_HOPPER;
                 let shared = MOST.shared(form) + MOST_BEHIND;
                 kernels.push(Kernel { name: "bf16_most", symbol: "gemm_most", shared });
                 kernels.push(Kernel { name: "bf16_gated_most", symbol: "gated_most", shared });
             }
-            Module { source: Source { file: "gemm.cu", text, defines }, kernels }
+            Module { source: Source { file: "gemm.cu", text, defines: DEFINES[at] }, kernels }
         })
         .collect()
 }
