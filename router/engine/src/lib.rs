@@ -27,7 +27,10 @@ mod text;
 mod tier;
 mod worker;
 
-pub use bench::{BenchReport, ExpertParallel, ExpertParallelError, bench_engine, bench_expert_parallel};
+pub use bench::{
+    BenchReport, Checked, ExpertParallel, ExpertParallelBench, ExpertParallelError, Variant, bench_engine,
+    check_expert_parallel,
+};
 pub use config::{LocalConfig, Spread};
 pub use device::DeviceKind;
 pub use error::EngineError;

@@ -1,26 +1,33 @@
+mod cells;
+mod check;
+mod devices;
+
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use reprise_engine::{Arrivals, ExpertParallel, Lengths, Roles, ScheduleKind, bench_expert_parallel};
+use reprise_engine::{Arrivals, ExpertParallel, ExpertParallelBench, Lengths, Roles, Variant};
+
+use devices::Devices;
 
 #[derive(Debug, clap::Args)]
 pub struct ExpertParallelArgs {
     /// Schedules, one after the other under the same load: lockstep, pingpong, mtfs, flfs, defrag, roofline,
-    /// adaptive.
+    /// adaptive. With copies of hot experts: `lockstep+2`.
     #[arg(long = "scheduler", value_delimiter = ',', default_value = "lockstep,defrag,adaptive")]
-    schedules: Vec<ScheduleKind>,
-    /// CPU threads, each a device; or simulated devices.
-    #[arg(long, default_value_t = 2)]
-    devices: u16,
+    variants: Vec<Variant>,
+    /// So many CPU threads, each a device, or simulated devices; or their names, as in `cpu,cpu`, `cuda:0,cuda:1` or, for streams of one GPU,
+    /// `cuda:0,cuda:0`; GPUs in a binary with the feature `cuda`.
+    #[arg(long, default_value = "2")]
+    devices: Devices,
     /// The first so many devices have attention, the others experts; left out: all have both.
     #[arg(long)]
     attention: Option<u16>,
-    /// Devices are streams of so many GPUs, by turns, instead of threads of the CPU; in a binary with the feature `cuda`.
-    #[arg(long)]
-    gpus: Option<u16>,
     /// A GGUF file, a folder of safetensors, or random weights in a known shape. With `--simulate` also `mixtral-8x7b`, `olmoe-1b-7b` or
     /// `qwen3-30b-a3b` on H100s. Left out: random weights of `--experts` and `--top-k`.
     #[arg(long)]
     model: Option<String>,
+    /// Fewer layers than a shape has.
+    #[arg(long)]
+    layers: Option<u16>,
     #[arg(long, default_value_t = 8)]
     experts: u16,
     /// Experts of each token.
@@ -42,7 +49,7 @@ pub struct ExpertParallelArgs {
     /// Copies of the hottest experts of a layer.
     #[arg(long, default_value_t = 0)]
     replicas: usize,
-    /// tiny, short, medium or long.
+    /// tiny, short, medium, long or decode.
     #[arg(long, default_value = "short")]
     workload: Lengths,
     /// Requests a second, Poisson arrivals. Left out: as many sequences at any time as fit.
@@ -54,8 +61,17 @@ pub struct ExpertParallelArgs {
     /// The most prompt tokens in flight on each device with attention.
     #[arg(long, default_value = "64")]
     prefill_chunk: NonZeroUsize,
+    /// All schedules run so often, each time in another order.
+    #[arg(long, default_value = "1")]
+    repeats: NonZeroUsize,
     #[arg(long, default_value_t = 2.0)]
     warm_up_seconds: f64,
+    /// Of the adaptive schedule, which first finds its pace; as the others if left out.
+    #[arg(long)]
+    adaptive_warm_up_seconds: Option<f64>,
+    /// How long the adaptive schedule looks at a pace.
+    #[arg(long, default_value_t = 0.4)]
+    control_window_seconds: f64,
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
     /// Predicted times instead of computing: of the model as measured here, or of H100s.
@@ -73,14 +89,40 @@ pub struct ExpertParallelArgs {
     /// One JSON object on standard output; there is no other form.
     #[arg(long = "json")]
     _json: bool,
+    /// Lines of a name and the arguments of one measurement, from standard input; for each one JSON object, on a line. A model that the
+    /// last line had too stays loaded.
+    #[arg(long, exclusive = true)]
+    cells: bool,
+    /// Instead of measuring: does every schedule on these devices compute what one device does, bit for bit, and is nothing left behind? Of
+    /// each model, `random:NAME` or a file. One line for each check.
+    #[arg(long, value_name = "MODEL")]
+    check: Vec<String>,
 }
 
 impl ExpertParallelArgs {
     pub fn run(self) -> anyhow::Result<()> {
-        let times = [self.warm_up_seconds, self.seconds];
+        if self.cells {
+            return cells::run();
+        }
+        if !self.check.is_empty() {
+            return check::run(&self.check, &self.devices.0);
+        }
+        let report = ExpertParallelBench::default().run(&self.options()?)?;
+        println!("{report}");
+        Ok(())
+    }
+
+    fn options(self) -> anyhow::Result<ExpertParallel> {
+        anyhow::ensure!(!self.cells && self.check.is_empty(), "a cell of cells or of checks");
+        let adaptive_warm_up = self.adaptive_warm_up_seconds.unwrap_or(self.warm_up_seconds);
+        let times = [self.warm_up_seconds, adaptive_warm_up, self.seconds];
         anyhow::ensure!(
             times.iter().all(|time| (0.0..1e6).contains(time)) && self.seconds > 0.0,
-            "--seconds must be above 0, --warm-up-seconds at least 0"
+            "--seconds must be above 0, --warm-up-seconds and --adaptive-warm-up-seconds at least 0"
+        );
+        anyhow::ensure!(
+            (0.001..60.0).contains(&self.control_window_seconds),
+            "--control-window-seconds must be in [0.001, 60)"
         );
         anyhow::ensure!(
             self.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()),
@@ -91,7 +133,7 @@ impl ExpertParallelArgs {
             "--skew must be in [0, 100)"
         );
         let roles = self.attention.map_or(Roles::Shared, |attention| Roles::Disjoint { attention });
-        let attention = usize::from(self.attention.unwrap_or(self.devices));
+        let attention = self.attention.map_or(self.devices.0.len(), usize::from);
         let closed = Arrivals::Closed(self.batch.get() * attention);
         let (model, top_k) = match self.model {
             Some(model) => (model, self.top_k),
@@ -100,12 +142,12 @@ impl ExpertParallelArgs {
         if let Some(folder) = &self.out {
             std::fs::create_dir_all(folder)?;
         }
-        let report = bench_expert_parallel(&ExpertParallel {
-            schedules: self.schedules,
-            devices: self.devices,
+        Ok(ExpertParallel {
+            variants: self.variants,
+            devices: self.devices.0,
             roles,
-            gpus: self.gpus,
             model,
+            layers: self.layers,
             top_k,
             skew: self.skew,
             text: self.text,
@@ -116,15 +158,17 @@ impl ExpertParallelArgs {
             arrivals: self.rate.map_or(closed, Arrivals::Poisson),
             batch: self.batch,
             prefill_chunk: self.prefill_chunk,
+            kv_blocks: None,
+            repeats: self.repeats,
+            adaptive_warm_up: Duration::from_secs_f64(adaptive_warm_up),
+            control_window: Duration::from_secs_f64(self.control_window_seconds),
             warm_up: Duration::from_secs_f64(self.warm_up_seconds),
             measured: Duration::from_secs_f64(self.seconds),
             simulate: self.simulate,
             profile: self.profile,
             out: self.out,
             details: self.details,
-        })?;
-        println!("{report}");
-        Ok(())
+        })
     }
 }
 

@@ -1,7 +1,15 @@
 //! A GPU with its kernels and the one stream that all work of a worker goes through, in order.
 #![expect(unsafe_code, reason = "calls of the driver")]
 
-use std::{collections::HashMap, ffi::CString, ffi::c_void, fmt, ptr, sync::Arc};
+use std::{
+    collections::HashMap,
+    ffi::{CString, c_void},
+    fmt, ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use cudarc::driver::{result, sys};
 
@@ -17,6 +25,8 @@ pub struct Device {
     hopper: bool,
     /// Whether kernels begin before the last has ended.
     overlaps: bool,
+    /// The next kernel waits for an event of another stream: its start is not to overlap with anything.
+    held: AtomicBool,
     kernels: HashMap<&'static str, sys::CUfunction>,
 }
 
@@ -79,7 +89,9 @@ impl Device {
         let hopper = (major, minor) == (9, 0) && !without("REPRISE_CUDA_NO_HOPPER");
         let overlaps = hopper && !without("REPRISE_CUDA_NO_OVERLAP");
         let kernels = HashMap::new();
-        let mut opened = Self { ordinal, name, context, stream, multiprocessors, hopper, overlaps, kernels };
+        let held = AtomicBool::new(false);
+        let mut opened =
+            Self { ordinal, name, context, stream, multiprocessors, hopper, overlaps, held, kernels };
         // What only Hopper has is named by an architecture of its own.
         opened.load(&format!("sm_{major}{minor}{}", if hopper { "a" } else { "" }))?;
         Ok(Arc::new(opened))
@@ -100,7 +112,18 @@ impl Device {
             result::stream::create(result::stream::StreamKind::NonBlocking).tried("make a stream")?;
         let (name, kernels) = (self.name.clone(), self.kernels.clone());
         let Self { ordinal, multiprocessors, hopper, overlaps, .. } = *self;
-        Ok(Arc::new(Self { ordinal, name, context, stream, multiprocessors, hopper, overlaps, kernels }))
+        let held = AtomicBool::new(false);
+        Ok(Arc::new(Self {
+            ordinal,
+            name,
+            context,
+            stream,
+            multiprocessors,
+            hopper,
+            overlaps,
+            held,
+            kernels,
+        }))
     }
 
     fn load(&mut self, architecture: &str) -> Result<(), CudaError> {
@@ -173,11 +196,41 @@ impl Device {
     /// # Errors
     /// Something of it failed.
     pub fn synchronize(&self) -> Result<(), CudaError> {
+        self.enter()?;
         // SAFETY: the stream lives as long as the device.
         unsafe { result::stream::synchronize(self.stream) }.tried("wait for the device")
     }
 
-    /// Calls of the driver need a thread's current context.
+    /// Whether kernels on this GPU can write memory of the other's; from now on they may.
+    ///
+    /// # Errors
+    /// A device failed.
+    pub fn reach(&self, other: &Self) -> Result<bool, CudaError> {
+        if self.ordinal == other.ordinal {
+            return Ok(true);
+        }
+        let number =
+            |ordinal: usize| result::device::get(i32::try_from(ordinal).unwrap_or(-1)).tried("find the GPU");
+        let (here, there) = (number(self.ordinal)?, number(other.ordinal)?);
+        let mut can = 0;
+        // SAFETY: both devices were found.
+        unsafe { sys::cuDeviceCanAccessPeer(&raw mut can, here, there) }.result().tried("ask for the way")?;
+        if can == 0 {
+            return Ok(false);
+        }
+        self.enter()?;
+        // SAFETY: the other's context lives as long as it does, and is left open with the process.
+        match unsafe { sys::cuCtxEnablePeerAccess(other.context, 0) } {
+            sys::CUresult::CUDA_SUCCESS | sys::CUresult::CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED => Ok(true),
+            // Then copies go through the host.
+            sys::CUresult::CUDA_ERROR_TOO_MANY_PEERS | sys::CUresult::CUDA_ERROR_PEER_ACCESS_UNSUPPORTED => {
+                Ok(false)
+            }
+            error => error.result().tried("open the way to another GPU").map(|()| true),
+        }
+    }
+
+    /// Calls of the driver need a thread's current context: memory of another GPU that was let go of may have changed it.
     pub(crate) fn enter(&self) -> Result<(), CudaError> {
         // SAFETY: the context lives as long as the device.
         unsafe { result::ctx::set_current(self.context) }.tried("enter the GPU")
@@ -185,6 +238,11 @@ impl Device {
 
     pub(crate) const fn context(&self) -> sys::CUcontext {
         self.context
+    }
+
+    /// An event of another stream was put before what is launched next.
+    pub(crate) fn held(&self) {
+        self.held.store(true, Relaxed);
     }
 
     pub(crate) const fn stream(&self) -> sys::CUstream {
@@ -207,6 +265,7 @@ impl Device {
         }
         let function = self.kernels.get(kernel).copied();
         let Some(function) = function else { return Err(CudaError::Shape(format!("no kernel {kernel}"))) };
+        self.enter()?;
         // On Hopper a kernel may begin before the last has ended; all of ours wait for it themselves (`await_previous`).
         let overlap = sys::CUlaunchAttribute {
             id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
@@ -224,7 +283,7 @@ impl Device {
             sharedMemBytes: shared,
             hStream: self.stream,
             attrs: attributes.as_mut_ptr(),
-            numAttrs: u32::from(self.overlaps),
+            numAttrs: u32::from(self.overlaps && !self.held.swap(false, Relaxed)),
         };
         // SAFETY: of the caller; configuration and attributes live until it returns.
         unsafe {
@@ -244,53 +303,6 @@ impl Drop for Device {
                 // SAFETY: retained once in `open`.
                 let _ = unsafe { result::primary_ctx::release(device) };
             }
-        }
-    }
-}
-
-/// Time on the device between two moments of its stream.
-#[derive(Debug)]
-pub struct Timer<'a> {
-    device: &'a Device,
-    begin: sys::CUevent,
-    end: sys::CUevent,
-}
-
-impl<'a> Timer<'a> {
-    /// Starts now, behind all that was launched.
-    ///
-    /// # Errors
-    /// The device failed.
-    pub fn start(device: &'a Device) -> Result<Self, CudaError> {
-        device.enter()?;
-        let event = || result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).tried("make an event");
-        let timer = Self { device, begin: event()?, end: event()? };
-        // SAFETY: event and stream live.
-        unsafe { result::event::record(timer.begin, device.stream) }.tried("record an event")?;
-        Ok(timer)
-    }
-
-    /// Seconds since the start, once all that was launched is done.
-    ///
-    /// # Errors
-    /// The device failed.
-    pub fn stop(self) -> Result<f64, CudaError> {
-        // SAFETY: events and stream live.
-        unsafe {
-            result::event::record(self.end, self.device.stream).tried("record an event")?;
-            result::event::synchronize(self.end).tried("wait for an event")?;
-            let milliseconds = result::event::elapsed(self.begin, self.end).tried("read an event")?;
-            Ok(f64::from(milliseconds) / 1e3)
-        }
-    }
-}
-
-impl Drop for Timer<'_> {
-    fn drop(&mut self) {
-        // SAFETY: made in `start`.
-        unsafe {
-            let _ = result::event::destroy(self.begin);
-            let _ = result::event::destroy(self.end);
         }
     }
 }

@@ -54,6 +54,7 @@ impl LaunchGraph {
     /// # Errors
     /// The device failed.
     pub fn launch(&self) -> Result<(), CudaError> {
+        self.device.enter()?;
         // SAFETY: both live.
         unsafe { result::graph::launch(self.instance, self.device.stream()) }.tried("repeat a record")
     }

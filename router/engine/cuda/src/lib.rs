@@ -12,19 +12,23 @@
 mod compile;
 mod device;
 mod error;
+mod event;
 mod ggml;
 mod graph;
 mod memory;
 pub mod ops;
 pub mod reference;
+mod sheet;
 mod transfer;
 pub mod weights;
 
-pub use device::{Device, Timer};
+pub use device::Device;
 pub use error::CudaError;
+pub use event::{Event, Timer};
 pub use graph::LaunchGraph;
 pub use memory::{Buffer, Pinned, Plain, View};
-pub use transfer::{Outbox, Transfer};
+pub use sheet::Sheets;
+pub use transfer::{Outbox, Transfer, WayTimes};
 
 /// Tokens of a KV block.
 pub const BLOCK_TOKENS: usize = 32;

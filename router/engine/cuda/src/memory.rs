@@ -20,7 +20,7 @@ impl Plain for f16 {}
 impl Plain for [f32; 2] {}
 impl Plain for [u32; 4] {}
 
-/// `len` numbers on the device. Zero at first.
+/// `len` numbers on the device.
 #[derive(Debug)]
 pub struct Buffer<T> {
     device: Arc<Device>,
@@ -46,9 +46,25 @@ impl<T> Clone for View<'_, T> {
 impl<T> Copy for View<'_, T> {}
 
 impl<T: Plain> Buffer<T> {
+    /// Zero at first.
+    ///
     /// # Errors
     /// There is no room.
     pub fn new(device: &Arc<Device>, len: usize) -> Result<Self, CudaError> {
+        let buffer = Self::unset(device, len)?;
+        if buffer.bytes() > 0 {
+            // SAFETY: within the allocation.
+            unsafe { result::memset_d8_async(buffer.address, 0, buffer.bytes(), device.stream()) }
+                .tried("clear memory")?;
+        }
+        Ok(buffer)
+    }
+
+    /// Any numbers at first: for memory that another device writes, which would not wait for this one to clear it.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn unset(device: &Arc<Device>, len: usize) -> Result<Self, CudaError> {
         let bytes = len * size_of::<T>();
         device.enter()?;
         // SAFETY: the address is used within its length, and freed once.
@@ -56,12 +72,7 @@ impl<T: Plain> Buffer<T> {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => CudaError::OutOfMemory { bytes },
             _ => CudaError::Driver { what: "allocate", source: error },
         })?;
-        let buffer = Self { device: Arc::clone(device), address, len, of: PhantomData };
-        if bytes > 0 {
-            // SAFETY: within the allocation.
-            unsafe { result::memset_d8_async(address, 0, bytes, device.stream()) }.tried("clear memory")?;
-        }
-        Ok(buffer)
+        Ok(Self { device: Arc::clone(device), address, len, of: PhantomData })
     }
 
     /// # Errors
@@ -186,8 +197,26 @@ impl<'a, T: Plain> View<'a, T> {
         if count > from.len {
             return Err(CudaError::Shape(format!("{count} numbers of {}", from.len)));
         }
+        device.enter()?;
         // SAFETY: both sides have so many numbers; the pinned memory is freed after a synchronisation only.
         unsafe { result::memcpy_htod_async(self.address, &from.as_slice()[..count], device.stream()) }
+            .tried("copy to the device")
+    }
+
+    /// As [`Self::upload_pinned`], of the numbers from `begin` on that fill this.
+    pub(crate) fn upload_from(
+        self,
+        device: &Device,
+        from: &Pinned<T>,
+        begin: usize,
+    ) -> Result<(), CudaError> {
+        let numbers = from.as_slice().get(begin..begin + self.len);
+        let Some(numbers) = numbers else {
+            return Err(CudaError::Shape(format!("{} numbers from {begin} of {}", self.len, from.len)));
+        };
+        device.enter()?;
+        // SAFETY: both sides have so many numbers; the caller leaves them alone until the device is done.
+        unsafe { result::memcpy_htod_async(self.address, numbers, device.stream()) }
             .tried("copy to the device")
     }
 
@@ -199,6 +228,7 @@ impl<'a, T: Plain> View<'a, T> {
         if to.len < self.len {
             return Err(CudaError::Shape(format!("{} numbers into room for {}", self.len, to.len)));
         }
+        device.enter()?;
         // SAFETY: both sides have so many numbers; the pinned memory is freed after a synchronisation only.
         unsafe {
             result::memcpy_dtoh_async(&mut to.as_mut_slice()[..self.len], self.address, device.stream())

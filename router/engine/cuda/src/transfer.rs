@@ -1,61 +1,164 @@
-//! Numbers that one worker's device hands to another's: over memory that both see on one GPU, copied from GPU to GPU else.
+//! Numbers that one worker's device hands to another's, without the host waiting on either side.
+//!
+//! The sender writes into memory of the receiver: its kernel stores over NVLink or PCIe where the driver lets it, and while both
+//! compute; else it writes its own memory and the driver copies, through the host if need be. An event says when all of it is written,
+//! which the receiver's stream waits for; another, when it is read, which the sender's stream waits for before it writes there again.
+//! On one GPU all of this is the same, with memory that both see.
 #![expect(unsafe_code, reason = "calls of the driver")]
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    cell::Cell,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use cudarc::driver::result;
 
-use crate::{Buffer, CudaError, Device, View, error::Tried};
+use crate::{Buffer, CudaError, Device, Event, View, error::Tried};
 
 /// Smallest buffer, in numbers.
 const LEAST: usize = 4096;
 
-/// A device's buffers for what it sends. They come back when the receiver is done with them: allocating waits for the whole GPU.
+/// A device's ways to others, each with its buffers. They come back when the receiver is done with them: allocating waits for the
+/// whole GPU.
 #[derive(Debug)]
 pub struct Outbox {
     device: Arc<Device>,
-    free: Arc<Mutex<Vec<Buffer<f32>>>>,
+    ways: Vec<Way>,
+    times: Cell<WayTimes>,
 }
 
-/// Numbers on their way. All of them are written before it is sent.
+/// What writing to other devices took, by the sender's own clock; of what was seen, which the latest are not.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct WayTimes {
+    pub transfers: u64,
+    pub seconds: f64,
+}
+
+#[derive(Debug)]
+struct Way {
+    to: Arc<Device>,
+    /// The sender's kernels write there.
+    direct: bool,
+    free: Arc<Mutex<Vec<Place>>>,
+}
+
+/// Memory of the receiver, and what is known of its use.
+#[derive(Debug)]
+struct Place {
+    there: Buffer<f32>,
+    /// Of the sender, where it cannot write there.
+    here: Option<Buffer<f32>>,
+    /// Of the sender's stream.
+    begun: Event,
+    written: Event,
+    /// Of the receiver's.
+    read: Event,
+}
+
+/// Numbers on their way.
 #[derive(Debug)]
 pub struct Transfer {
     /// None only while it is dropped.
-    buffer: Option<Buffer<f32>>,
+    place: Option<Place>,
     len: usize,
-    from: Arc<Device>,
-    free: Arc<Mutex<Vec<Buffer<f32>>>>,
+    free: Arc<Mutex<Vec<Place>>>,
 }
 
 impl Outbox {
+    /// With a way to its own device alone.
     #[must_use]
     pub fn new(device: &Arc<Device>) -> Self {
-        Self { device: Arc::clone(device), free: Arc::default() }
+        let own = Way { to: Arc::clone(device), direct: true, free: Arc::default() };
+        Self { device: Arc::clone(device), ways: vec![own], times: Cell::default() }
     }
 
-    /// Room for so many numbers, which `write` fills on the device's stream.
+    /// Ways to these, by number, in place of those that there were.
     ///
     /// # Errors
-    /// There is no room, or those of `write`.
+    /// A device failed.
+    pub fn connect(&mut self, devices: &[Arc<Device>]) -> Result<(), CudaError> {
+        let way = |to: &Arc<Device>| {
+            let direct = self.device.reach(to)?;
+            Ok(Way { to: Arc::clone(to), direct, free: Arc::default() })
+        };
+        self.ways = devices.iter().map(way).collect::<Result<_, CudaError>>()?;
+        Ok(())
+    }
+
+    /// Whether this device's kernels write that one's memory; otherwise the driver copies.
+    #[must_use]
+    pub fn is_direct(&self, to: usize) -> bool {
+        self.ways.get(to).is_some_and(|way| way.direct)
+    }
+
+    #[must_use]
+    pub fn times(&self) -> WayTimes {
+        self.times.get()
+    }
+
+    /// So many numbers for the device `to`, which `write` fills on this device's stream.
+    ///
+    /// # Errors
+    /// There is no such way or no room, or those of `write`.
     pub fn send(
         &self,
+        to: usize,
         len: usize,
         write: impl FnOnce(View<'_, f32>) -> Result<(), CudaError>,
     ) -> Result<Transfer, CudaError> {
+        let none = || CudaError::Shape(format!("no way to device {to} of {}", self.ways.len()));
+        let way = self.ways.get(to).ok_or_else(none)?;
         let found = {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            let fits = free.iter().position(|buffer| buffer.len() >= len);
+            let mut free = way.free.lock().unwrap_or_else(PoisonError::into_inner);
+            let fits = free.iter().position(|place| place.there.len() >= len);
             fits.map(|at| free.swap_remove(at))
         };
-        let buffer = match found {
-            Some(buffer) => buffer,
-            None => Buffer::new(&self.device, len.next_power_of_two().max(LEAST))?,
+        let place = match found {
+            Some(place) => {
+                self.see(&place);
+                place.read.hold(&self.device)?;
+                place
+            }
+            None => self.place(way, len.next_power_of_two().max(LEAST))?,
         };
-        write(buffer.range(0..len)?)?;
-        // The receiver's stream knows nothing of this one.
-        self.device.synchronize()?;
-        let (from, free) = (Arc::clone(&self.device), Arc::clone(&self.free));
-        Ok(Transfer { buffer: Some(buffer), len, from, free })
+        let there = place.there.range(0..len)?;
+        place.begun.record()?;
+        match &place.here {
+            None => write(there)?,
+            Some(here) => {
+                let here = here.range(0..len)?;
+                write(here)?;
+                self.device.enter()?;
+                // SAFETY: both places have so many numbers, and stay until the copy is done.
+                unsafe {
+                    result::memcpy_peer_async(
+                        way.to.context(),
+                        there.address(),
+                        self.device.context(),
+                        here.address(),
+                        len * size_of::<f32>(),
+                        self.device.stream(),
+                    )
+                }
+                .tried("copy to another GPU")?;
+            }
+        }
+        place.written.record()?;
+        Ok(Transfer { place: Some(place), len, free: Arc::clone(&way.free) })
+    }
+
+    fn place(&self, way: &Way, len: usize) -> Result<Place, CudaError> {
+        let here = if way.direct { None } else { Some(Buffer::unset(&self.device, len)?) };
+        let event = || Event::new(&self.device);
+        let (begun, written, read) = (event()?, event()?, Event::new(&way.to)?);
+        Ok(Place { there: Buffer::unset(&way.to, len)?, here, begun, written, read })
+    }
+
+    fn see(&self, place: &Place) {
+        if let Some(seconds) = place.written.seconds_since(&place.begun) {
+            let WayTimes { transfers, seconds: before } = self.times.get();
+            self.times.set(WayTimes { transfers: transfers + 1, seconds: before + seconds });
+        }
     }
 }
 
@@ -70,47 +173,26 @@ impl Transfer {
         self.len == 0
     }
 
-    /// Has `read` launch what reads the numbers on `device`, and waits for it. `staging` is memory of that device for as many, used if they come
-    /// from another GPU.
+    /// Has `read` launch what reads the numbers on `device`, which is the one that they were sent to. Waits for nothing.
     ///
     /// # Errors
-    /// `staging` is too small, a device failed, or those of `read`.
+    /// A device failed, or those of `read`.
     pub fn take(
         &self,
         device: &Device,
-        staging: View<'_, f32>,
         read: impl FnOnce(View<'_, f32>) -> Result<(), CudaError>,
     ) -> Result<(), CudaError> {
-        let Some(buffer) = &self.buffer else { return Ok(()) };
-        let sent = buffer.range(0..self.len)?;
-        device.enter()?;
-        if device.ordinal() == self.from.ordinal() {
-            read(sent)?;
-        } else {
-            let here = staging.range(0..self.len)?;
-            let bytes = self.len * size_of::<f32>();
-            // SAFETY: both places have so many numbers, and stay until the device is done.
-            unsafe {
-                result::memcpy_peer_async(
-                    device.context(),
-                    here.address(),
-                    self.from.context(),
-                    sent.address(),
-                    bytes,
-                    device.stream(),
-                )
-            }
-            .tried("copy from another GPU")?;
-            read(here)?;
-        }
-        device.synchronize()
+        let Some(place) = &self.place else { return Ok(()) };
+        place.written.hold(device)?;
+        read(place.there.range(0..self.len)?)?;
+        place.read.record()
     }
 }
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        if let Some(place) = self.place.take() {
+            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(place);
         }
     }
 }

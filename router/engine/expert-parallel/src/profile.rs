@@ -1,6 +1,6 @@
 //! How long a device takes: what the simulator runs on, and the roofline schedule predicts with. Each says where it comes from.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use reprise_scheduler::schedule::{Cost, StageCosts};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,9 @@ pub struct Profile {
     #[serde(default)]
     pub worker: StageTime,
     pub link: Link,
+    /// What was measured, by stage: entries, and microseconds of a call for so many.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub points: BTreeMap<String, Vec<[f64; 2]>>,
 }
 
 /// A call for n entries takes `fixed_us + max(floor_us, n * each_us)`.
@@ -183,6 +186,7 @@ impl Profile {
                 pack_us: 0.0,
                 parcel_us: 0.0,
             },
+            points: BTreeMap::new(),
         }
     }
 

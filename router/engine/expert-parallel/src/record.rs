@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use reprise_scheduler::{Moment, Pace, Pipeline, Stage};
+use reprise_scheduler::{Moment, Pace, Pipeline, Stage, WayTimes};
 use serde::Serialize;
 
 /// Queues are looked at before every so many calls.
@@ -51,6 +51,9 @@ pub struct Record {
     oldest_seconds: f64,
     parcels: u64,
     vectors: u64,
+    way: WayCosts,
+    /// When its last call began and ended.
+    last: (Moment, Moment),
     keep_spans: bool,
     spans: Vec<Span>,
 }
@@ -61,6 +64,23 @@ struct Counts {
     entries: u64,
     largest: usize,
     seconds: f64,
+}
+
+/// What the ways to and from a device cost it. Times in seconds.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct WayCosts {
+    pub bytes_sent: u64,
+    /// The host's, for handing payloads over and for taking them in.
+    pub packing: f64,
+    pub unpacking: f64,
+    /// Payloads taken in.
+    pub taken: u64,
+    /// From being sent to being taken in, all of these together, and how much of that this device was computing.
+    pub under_way: f64,
+    pub hidden: f64,
+    /// Payloads that the device itself timed from the first number written to the last, since it began; not those of the CPU.
+    pub timed: u64,
+    pub writing: f64,
 }
 
 /// A kind of stage of one device.
@@ -88,6 +108,7 @@ pub struct DeviceReport {
     pub oldest_entry_ms: f64,
     pub parcels_sent: u64,
     pub vectors_sent: u64,
+    pub way: WayCosts,
 }
 
 impl Record {
@@ -119,6 +140,7 @@ impl Record {
         let seconds = end.since(begin.max(self.since)).as_secs_f64();
         self.busy_seconds += seconds;
         self.calls += 1;
+        self.last = (begin, end);
         self.until = self.until.max(end);
         let counts = self.stages.entry(without_group(stage)).or_default();
         counts.calls += 1;
@@ -133,6 +155,27 @@ impl Record {
     pub fn sent(&mut self, vectors: usize) {
         self.parcels += 1;
         self.vectors += vectors as u64;
+    }
+
+    /// A payload was handed over.
+    pub fn packed(&mut self, bytes: usize, time: Duration) {
+        self.way.bytes_sent += bytes as u64;
+        self.way.packing += time.as_secs_f64();
+    }
+
+    /// One was taken in, which was sent then, between these.
+    pub fn unpacked(&mut self, sent: Moment, begin: Moment, end: Moment) {
+        let (from, to) = self.last;
+        self.way.taken += 1;
+        self.way.under_way += begin.since(sent).as_secs_f64();
+        // Messages are looked for after each call: none waits for longer than the last.
+        self.way.hidden += to.min(begin).since(from.max(sent)).as_secs_f64();
+        self.way.unpacking += end.since(begin).as_secs_f64();
+    }
+
+    /// The device's own times.
+    pub fn timed(&mut self, times: WayTimes) {
+        (self.way.timed, self.way.writing) = (times.transfers, times.seconds);
     }
 
     /// Forgets all before.
@@ -191,6 +234,7 @@ impl Record {
             oldest_entry_ms: self.oldest_seconds * 1e3,
             parcels_sent: self.parcels,
             vectors_sent: self.vectors,
+            way: self.way,
         }
     }
 }

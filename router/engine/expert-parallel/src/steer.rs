@@ -1,8 +1,8 @@
 //! Gates that are told what to choose, for measurements only.
 
 use reprise_scheduler::{
-    AttentionRow, Backend, BackendError, Exchange, ExpertId, ModelLayout, PartWork, RemotePart, Row,
-    SubLayerId, placement::Loads,
+    AttentionRow, Backend, BackendError, DeviceId, Exchange, ExpertId, ModelLayout, PartWork, RemotePart,
+    Row, SubLayerId, WayTimes, placement::Loads,
 };
 
 use crate::{simulate::Gates, unit::key};
@@ -90,13 +90,22 @@ impl<D: Exchange> Backend for Steered<D> {
     fn logits(&mut self, rows: &[Row], logits: &mut Vec<f32>) -> Result<(), BackendError> {
         self.device.logits(rows, logits)
     }
+
+    fn greedy(&mut self, rows: &[Row], tokens: &mut Vec<Option<u32>>) -> Result<bool, BackendError> {
+        self.device.greedy(rows, tokens)
+    }
 }
 
 impl<D: Exchange> Exchange for Steered<D> {
     type Payload = D::Payload;
 
-    fn inputs(&mut self, sub_layer: SubLayerId, rows: &[Row]) -> Result<D::Payload, BackendError> {
-        self.device.inputs(sub_layer, rows)
+    fn inputs(
+        &mut self,
+        sub_layer: SubLayerId,
+        rows: &[Row],
+        to: DeviceId,
+    ) -> Result<D::Payload, BackendError> {
+        self.device.inputs(sub_layer, rows, to)
     }
 
     fn put_inputs(
@@ -108,8 +117,13 @@ impl<D: Exchange> Exchange for Steered<D> {
         self.device.put_inputs(sub_layer, rows, payload)
     }
 
-    fn parts(&mut self, sub_layer: SubLayerId, parts: &[RemotePart]) -> Result<D::Payload, BackendError> {
-        self.device.parts(sub_layer, parts)
+    fn parts(
+        &mut self,
+        sub_layer: SubLayerId,
+        parts: &[RemotePart],
+        to: DeviceId,
+    ) -> Result<D::Payload, BackendError> {
+        self.device.parts(sub_layer, parts, to)
     }
 
     fn put_parts(
@@ -119,5 +133,13 @@ impl<D: Exchange> Exchange for Steered<D> {
         payload: D::Payload,
     ) -> Result<(), BackendError> {
         self.device.put_parts(sub_layer, parts, payload)
+    }
+
+    fn vector_bytes(&self) -> usize {
+        self.device.vector_bytes()
+    }
+
+    fn way_times(&self) -> WayTimes {
+        self.device.way_times()
     }
 }

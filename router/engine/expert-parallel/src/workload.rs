@@ -17,16 +17,17 @@ pub struct Lengths {
 }
 
 /// By name.
-pub const LENGTHS: [Lengths; 4] = [
+pub const LENGTHS: [Lengths; 5] = [
     Lengths { name: "tiny", prompt_tokens: 16, generated_tokens: 32 },
     Lengths { name: "short", prompt_tokens: 64, generated_tokens: 64 },
     Lengths { name: "medium", prompt_tokens: 256, generated_tokens: 128 },
     Lengths { name: "long", prompt_tokens: 1024, generated_tokens: 256 },
+    Lengths { name: "decode", prompt_tokens: 8, generated_tokens: 256 },
 ];
 
 /// There are no such lengths.
 #[derive(Debug, Error)]
-#[error("no workload `{0}`: tiny, short, medium or long")]
+#[error("no workload `{0}`: tiny, short, medium, long or decode")]
 pub struct UnknownLengths(String);
 
 impl FromStr for Lengths {

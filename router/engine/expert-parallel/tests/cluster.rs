@@ -95,18 +95,27 @@ impl Backend for Fragile {
         self.call()?;
         self.fake.logits(rows, logits)
     }
+    fn greedy(&mut self, rows: &[Row], tokens: &mut Vec<Option<u32>>) -> Result<bool, BackendError> {
+        self.call()?;
+        self.fake.greedy(rows, tokens)
+    }
 }
 
 impl Exchange for Fragile {
     type Payload = FakePayload;
-    fn inputs(&mut self, at: SubLayerId, rows: &[Row]) -> Result<FakePayload, BackendError> {
-        self.fake.inputs(at, rows)
+    fn inputs(&mut self, at: SubLayerId, rows: &[Row], to: DeviceId) -> Result<FakePayload, BackendError> {
+        self.fake.inputs(at, rows, to)
     }
     fn put_inputs(&mut self, at: SubLayerId, rows: &[Row], payload: FakePayload) -> Result<(), BackendError> {
         self.fake.put_inputs(at, rows, payload)
     }
-    fn parts(&mut self, at: SubLayerId, parts: &[RemotePart]) -> Result<FakePayload, BackendError> {
-        self.fake.parts(at, parts)
+    fn parts(
+        &mut self,
+        at: SubLayerId,
+        parts: &[RemotePart],
+        to: DeviceId,
+    ) -> Result<FakePayload, BackendError> {
+        self.fake.parts(at, parts, to)
     }
     fn put_parts(
         &mut self,
@@ -115,6 +124,9 @@ impl Exchange for Fragile {
         payload: FakePayload,
     ) -> Result<(), BackendError> {
         self.fake.put_parts(at, parts, payload)
+    }
+    fn vector_bytes(&self) -> usize {
+        self.fake.vector_bytes()
     }
 }
 
@@ -129,6 +141,8 @@ struct Setting {
     /// Device, at which of its calls, and what.
     wrong: Option<(u16, u64, Wrong)>,
     replan: bool,
+    /// The devices choose tokens themselves.
+    greedy: bool,
 }
 
 impl Setting {
@@ -142,6 +156,7 @@ impl Setting {
             kv_blocks: 40,
             wrong: None,
             replan: false,
+            greedy: false,
         }
     }
 
@@ -199,6 +214,8 @@ impl Setting {
                 .replan
                 .then(|| -> reprise_expert_parallel::Replan { Box::new(move |alive| self.place(alive)) }),
             stall: Duration::from_secs(2),
+            spin: reprise_expert_parallel::transport::SPIN,
+            greedy: self.greedy,
             keep_spans: false,
         };
         Cluster::start(ids.iter().map(device).collect(), config, greedy).expect("starts")
@@ -315,12 +332,12 @@ proptest! {
     #[test]
     fn tokens_do_not_depend_on_devices_or_schedules(
         jobs in jobs(), devices in 2u16..5, disjoint in any::<bool>(), replicas in 0usize..3,
-        experts_per_group in 1u16..4, kv_blocks in 8usize..30,
+        experts_per_group in 1u16..4, kv_blocks in 8usize..30, greedy in any::<bool>(),
     ) {
         for schedule in ScheduleKind::ALL {
             let roles = if disjoint { Roles::Disjoint { attention: devices / 2 } } else { Roles::Shared };
             let setting = Setting {
-                devices, roles, experts_per_group, kv_blocks,
+                devices, roles, experts_per_group, kv_blocks, greedy,
                 replicas: if disjoint && devices < 4 { 0 } else { replicas },
                 ..Setting::shared(schedule)
             };

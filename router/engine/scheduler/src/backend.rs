@@ -136,6 +136,13 @@ pub trait Backend {
     /// Final norm and output head: `logits` becomes `[rows.len() * vocabulary]`, row by row.
     fn logits(&mut self, rows: &[Row], logits: &mut Vec<f32>) -> Result<(), BackendError>;
 
+    /// Instead of [`logits`](Self::logits), where only the largest is wanted: adds its token for each row, of equal ones the lowest, none
+    /// where no logit is a number above minus infinity. False, as by default: the backend leaves that to who reads the logits.
+    fn greedy(&mut self, rows: &[Row], tokens: &mut Vec<Option<u32>>) -> Result<bool, BackendError> {
+        let _ = (rows, tokens);
+        Ok(false)
+    }
+
     /// The whole model for some rows in one call, where the backend is faster so than sub-layer by sub-layer: experts need not be
     /// known to the host, and a greedy choice is all that comes back of a row's logits. False, as by default: it is not, and nothing
     /// was computed. Rows of one sequence stand side by side in ascending order of position; the arena is left alone.
@@ -181,6 +188,10 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn logits(&mut self, rows: &[Row], logits: &mut Vec<f32>) -> Result<(), BackendError> {
         (**self).logits(rows, logits)
+    }
+
+    fn greedy(&mut self, rows: &[Row], tokens: &mut Vec<Option<u32>>) -> Result<bool, BackendError> {
+        (**self).greedy(rows, tokens)
     }
 
     fn step(&mut self, rows: &[StepRow<'_>], heads: &mut Heads) -> Result<bool, BackendError> {

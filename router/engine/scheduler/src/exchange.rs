@@ -56,16 +56,21 @@ impl Parcel {
 /// A backend that computes its share of a model that is spread over devices.
 ///
 /// Rows are numbered through over all devices with attention: device of rank r owns rows `[r * R, (r + 1) * R)` of an arena of R rows for each,
-/// and has room for the rows of all others, so that a guest needs no place of its own to be found. On a GPU a payload is a buffer in device
-/// memory with the event that says when it is written.
+/// and has room for the rows of all others, so that a guest needs no place of its own to be found. On a GPU a payload is a buffer in
+/// the receiver's memory with the event that says when it is written.
 pub trait Exchange: Backend {
     type Payload: Send;
 
-    /// What experts see of these rows, as the gate left it.
+    /// What experts see of these rows, as the gate left it, for the device `to`.
     ///
     /// # Errors
     /// The device failed. All other calls alike.
-    fn inputs(&mut self, sub_layer: SubLayerId, rows: &[Row]) -> Result<Self::Payload, BackendError>;
+    fn inputs(
+        &mut self,
+        sub_layer: SubLayerId,
+        rows: &[Row],
+        to: DeviceId,
+    ) -> Result<Self::Payload, BackendError>;
 
     /// Keeps what another device sent of its rows.
     fn put_inputs(
@@ -75,8 +80,13 @@ pub trait Exchange: Backend {
         payload: Self::Payload,
     ) -> Result<(), BackendError>;
 
-    /// Parts that were computed.
-    fn parts(&mut self, sub_layer: SubLayerId, parts: &[RemotePart]) -> Result<Self::Payload, BackendError>;
+    /// Parts that were computed, for the device `to`.
+    fn parts(
+        &mut self,
+        sub_layer: SubLayerId,
+        parts: &[RemotePart],
+        to: DeviceId,
+    ) -> Result<Self::Payload, BackendError>;
 
     /// Keeps parts that another device computed, as if they had been computed here: each with its place in the payload. Others
     /// of the payload are void.
@@ -86,4 +96,19 @@ pub trait Exchange: Backend {
         parts: &[(usize, PartWork)],
         payload: Self::Payload,
     ) -> Result<(), BackendError>;
+
+    /// Bytes of a vector in a payload.
+    fn vector_bytes(&self) -> usize;
+
+    /// What its payloads took to be written, where the device itself can tell.
+    fn way_times(&self) -> WayTimes {
+        WayTimes::default()
+    }
+}
+
+/// Payloads that a device timed, and their seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct WayTimes {
+    pub transfers: u64,
+    pub seconds: f64,
 }

@@ -30,7 +30,7 @@ pub use backend::{
     SubLayerId, SubLayerKind,
 };
 pub use core::{ConfigError, Core, CoreConfig, Counts, Plan, PlannedRow, StartError};
-pub use exchange::{Exchange, Leg, Parcel, RemotePart};
+pub use exchange::{Exchange, Leg, Parcel, RemotePart, WayTimes};
 pub use executor::{BlockTables, Executor, Finished, Lane, Work};
 pub use pipeline::{Broken, Pipeline, Turn};
 pub use placement::{DeviceId, Placement};

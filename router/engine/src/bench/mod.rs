@@ -4,4 +4,6 @@ mod engine;
 mod expert_parallel;
 
 pub use engine::{BenchReport, bench_engine};
-pub use expert_parallel::{ExpertParallel, ExpertParallelError, bench_expert_parallel};
+pub use expert_parallel::{
+    Checked, ExpertParallel, ExpertParallelBench, ExpertParallelError, Variant, check_expert_parallel,
+};

@@ -89,13 +89,21 @@ impl Checkpoint {
         }
     }
 
-    /// A known shape with random weights in bf16: `olmoe-1b-7b`, `qwen3-30b-a3b`, `olmoe-tiny`, `qwen3-moe-tiny`. For measuring speed; what
+    /// A known shape with random weights in bf16: `mixtral-8x7b`, `olmoe-1b-7b`, `qwen3-30b-a3b`, and tiny ones. For measuring speed; what
     /// it generates means nothing.
     ///
     /// # Errors
     /// There is no such shape.
     pub fn random(name: &str) -> Result<Self, EngineError> {
-        let (config, tensors) = random::random(name)?;
+        Self::random_cut(name, None, None)
+    }
+
+    /// The same with fewer layers, and another number of experts of a token.
+    ///
+    /// # Errors
+    /// There is no such shape, or it has not so many.
+    pub fn random_cut(name: &str, layers: Option<usize>, top_k: Option<usize>) -> Result<Self, EngineError> {
+        let (config, tensors) = random::random(name, layers, top_k)?;
         Self::new(PathBuf::from(format!("random:{name}")), &config, Box::new(RandomWeights::new(tensors)))
     }
 

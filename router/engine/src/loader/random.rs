@@ -4,7 +4,7 @@ use reprise_kernels::rope::Pairing;
 
 use super::{
     config::{Config, Container, ExpertConfig},
-    families::Family,
+    families::{Family, QkNormExtent},
     names::{self, Outer, Part},
 };
 use crate::{
@@ -31,7 +31,7 @@ struct Shape {
 }
 
 /// As the released checkpoints' `config.json` have them, and a small one for tests.
-const SHAPES: [Shape; 4] = [
+const SHAPES: [Shape; 6] = [
     Shape {
         name: "olmoe-1b-7b",
         family: "olmoe",
@@ -61,6 +61,38 @@ const SHAPES: [Shape; 4] = [
         experts: 128,
         top_k: 8,
         width: 768,
+        renormalise: true,
+        rope_base: 1_000_000.0,
+    },
+    Shape {
+        name: "mixtral-8x7b",
+        family: "mixtral",
+        layers: 32,
+        hidden: 4096,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 128,
+        vocabulary: 32_000,
+        context_length: 32_768,
+        experts: 8,
+        top_k: 2,
+        width: 14_336,
+        renormalise: true,
+        rope_base: 1_000_000.0,
+    },
+    Shape {
+        name: "mixtral-tiny",
+        family: "mixtral",
+        layers: 3,
+        hidden: 256,
+        heads: 8,
+        kv_heads: 2,
+        head_dim: 32,
+        vocabulary: 512,
+        context_length: 512,
+        experts: 8,
+        top_k: 2,
+        width: 192,
         renormalise: true,
         rope_base: 1_000_000.0,
     },
@@ -129,15 +161,21 @@ fn mini(name: &str) -> Option<Shape> {
     fits.then(|| Shape { experts, top_k, width: MINI_WIDTH / experts, ..MINI })
 }
 
-/// The settings of a shape, and its tensors.
-pub(super) fn random(name: &str) -> Result<(Config, Tensors), EngineError> {
+/// The settings of a shape, and its tensors; with fewer layers and other experts of a token, if so wanted.
+pub(super) fn random(
+    name: &str,
+    layers: Option<usize>,
+    top_k: Option<usize>,
+) -> Result<(Config, Tensors), EngineError> {
     let unknown = || EngineError::Unsupported {
         what: "random shape",
         value: name.to_owned(),
-        supported: "olmoe-1b-7b, qwen3-30b-a3b, olmoe-tiny, qwen3-moe-tiny, olmoe-mini-ExK with E experts of which K are chosen",
+        supported: "mixtral-8x7b, olmoe-1b-7b, qwen3-30b-a3b, mixtral-tiny, olmoe-tiny, qwen3-moe-tiny, olmoe-mini-ExK with E experts of which \
+                    K are chosen",
     };
     let known = SHAPES.iter().find(|shape| shape.name == name).copied();
-    let shape = known.or_else(|| mini(name)).ok_or_else(unknown)?;
+    let known = known.or_else(|| mini(name)).ok_or_else(unknown)?;
+    let shape = known.cut(layers, top_k)?;
     let family = Family::by_name(shape.family).ok_or_else(unknown)?;
     let config = Config {
         container: Container::Folder,
@@ -173,12 +211,30 @@ pub(super) fn random(name: &str) -> Result<(Config, Tensors), EngineError> {
 }
 
 impl Shape {
+    fn cut(self, layers: Option<usize>, top_k: Option<usize>) -> Result<Self, EngineError> {
+        let within = |what: &'static str, wanted: Option<usize>, most: usize, own: usize| match wanted {
+            None => Ok(own),
+            Some(wanted) if (1..=most).contains(&wanted) => Ok(wanted),
+            Some(wanted) => Err(EngineError::Unsupported {
+                what,
+                value: wanted.to_string(),
+                supported: "at least 1, and no more than the shape has",
+            }),
+        };
+        let layers = within("number of layers", layers, self.layers, self.layers)?;
+        let top_k = within("number of experts of a token", top_k, self.experts, self.top_k)?;
+        Ok(Self { layers, top_k, ..self })
+    }
+
     fn tensors(&self, family: &'static Family) -> Tensors {
         let Self { hidden, vocabulary, width, .. } = *self;
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let folder = Container::Folder;
-        let whole = self.family == "olmoe";
-        let norms = if whole { (q, kv) } else { (self.head_dim, self.head_dim) };
+        let norms = match family.qk_norm {
+            QkNormExtent::None => None,
+            QkNormExtent::Head => Some((self.head_dim, self.head_dim)),
+            QkNormExtent::Projection => Some((q, kv)),
+        };
         let mut tensors = vec![
             (names::outer(folder, Outer::Embedding).to_owned(), vec![vocabulary, hidden]),
             (names::outer(folder, Outer::FinalNorm).to_owned(), vec![hidden]),
@@ -190,8 +246,6 @@ impl Shape {
                 (Part::Q, vec![q, hidden]),
                 (Part::K, vec![kv, hidden]),
                 (Part::V, vec![kv, hidden]),
-                (Part::QNorm, vec![norms.0]),
-                (Part::KNorm, vec![norms.1]),
                 (Part::AttentionOutput, vec![hidden, q]),
                 (Part::FeedForwardNorm, vec![hidden]),
                 (Part::ExpertGate, vec![self.experts, hidden]),
@@ -199,6 +253,9 @@ impl Shape {
             let name =
                 |part| format!("{}.weight", names::layer(folder, family.experts.as_ref(), layer, part));
             tensors.extend(parts.into_iter().map(|(part, shape)| (name(part), shape)));
+            if let Some((q, k)) = norms {
+                tensors.extend([(name(Part::QNorm), vec![q]), (name(Part::KNorm), vec![k])]);
+            }
             let Some(names_of) = &family.experts else { continue };
             for expert in 0..self.experts {
                 for (part, shape) in
@@ -224,12 +281,25 @@ mod tests {
 
     #[test]
     fn shapes_have_the_weights_of_the_released_models() {
-        for (name, billions) in [("olmoe-1b-7b", 6.92), ("qwen3-30b-a3b", 30.53)] {
+        for (name, billions) in [("olmoe-1b-7b", 6.92), ("qwen3-30b-a3b", 30.53), ("mixtral-8x7b", 46.70)] {
             let checkpoint = Checkpoint::random(name).expect("known");
             let found = weights(checkpoint.plan()) as f64 / 1e9;
             assert!((found - billions).abs() < 0.01, "{name}: {found}");
         }
         assert!(Checkpoint::random("gpt-5").is_err());
+    }
+
+    #[test]
+    fn shapes_can_have_fewer_layers_and_other_experts_of_a_token() {
+        let cut = Checkpoint::random_cut("mixtral-8x7b", Some(4), Some(1)).expect("known");
+        let gated = cut.plan().sub_layers.iter().filter_map(|layer| match layer {
+            crate::graph::SubLayer::Experts(layer) => Some(layer.top_k),
+            _ => None,
+        });
+        assert_eq!(gated.collect::<Vec<_>>(), [1; 4]);
+        for (layers, top_k) in [(0, 1), (33, 1), (4, 0), (4, 9)] {
+            assert!(Checkpoint::random_cut("mixtral-8x7b", Some(layers), Some(top_k)).is_err());
+        }
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub(super) fn start(
         placement,
         replan: None,
         stall: STALL,
+        spin: reprise_expert_parallel::transport::SPIN,
+        greedy: false,
         keep_spans: false,
     };
     let mut backends = vec![first];

@@ -50,6 +50,8 @@ fn cluster(
         placement: Greedy.place(&demand).expect("fits"),
         replan: None,
         stall: Duration::from_secs(5),
+        spin: reprise_expert_parallel::transport::SPIN,
+        greedy: false,
         keep_spans: false,
     };
     let requests: Requests = Arc::new(Mutex::new(HashMap::new()));

@@ -16,7 +16,7 @@ pub use join::{Join, SharedPart, join};
 pub use matrix::Matrix;
 pub use product::{Outcome, Product, TileSize, Tiles, multiply};
 pub use rotation::{Rotation, rotate};
-pub use route::{Grouping, Routing, group_parts, route};
+pub use route::{Grouping, Routing, choose, group_parts, route};
 pub use rows::{Embedding, Norm, embed, fill_random, gather_rows, rms_norm, scatter_rows, silu_mul};
 pub use sample::argmax;
 

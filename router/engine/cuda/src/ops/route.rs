@@ -59,12 +59,31 @@ struct RawGroup {
     tile: i32,
 }
 
+impl RawRoute {
+    fn new(routing: &Routing<'_>, count: View<'_, u32>, experts: usize, top_k: usize) -> Self {
+        Self {
+            logits: routing.logits.address(),
+            chosen: routing.chosen.address(),
+            weights: routing.weights.address(),
+            rows: count.address(),
+            experts: int(experts),
+            top_k: int(top_k),
+            renormalise: routing.renormalise.into(),
+        }
+    }
+}
+
+fn check_top_k(experts: usize, top_k: usize) -> Result<(), CudaError> {
+    if experts == 0 || experts > MAX_EXPERTS || top_k == 0 || top_k > MAX_TOP_K.min(experts) {
+        return Err(CudaError::Shape(format!("the top {top_k} of {experts} experts")));
+    }
+    Ok(())
+}
+
 impl Grouping<'_> {
     fn raw(&self, chosen: View<'_, u32>) -> Result<RawGroup, CudaError> {
         let Self { rows, experts, top_k, tiles, .. } = *self;
-        if experts == 0 || experts > MAX_EXPERTS || top_k == 0 || top_k > MAX_TOP_K.min(experts) {
-            return Err(CudaError::Shape(format!("the top {top_k} of {experts} experts")));
-        }
+        check_top_k(experts, top_k)?;
         room("chosen experts", chosen, rows * top_k)?;
         room("places of parts", self.part_of, rows * top_k)?;
         room("rows of parts", self.row_of, rows * top_k)?;
@@ -95,20 +114,31 @@ pub fn route(device: &Device, routing: &Routing<'_>, grouping: &Grouping<'_>) ->
     let group = grouping.raw(routing.chosen)?;
     room("logits of the gate", routing.logits, rows * experts)?;
     room("weights of experts", routing.weights, rows * top_k)?;
-    let choose = RawRoute {
-        logits: routing.logits.address(),
-        chosen: routing.chosen.address(),
-        weights: routing.weights.address(),
-        rows: grouping.count.address(),
-        experts: int(experts),
-        top_k: int(top_k),
-        renormalise: routing.renormalise.into(),
-    };
+    let choose = RawRoute::new(routing, grouping.count, experts, top_k);
     if rows <= FEW_ROWS {
         return launch!(device, "route_few", (1, 1, 1), 1024, 0, choose, group);
     }
     launch!(device, "top_k", (grid(rows.div_ceil(4)), 1, 1), 128, 0, choose)?;
     launch!(device, "group_parts", (1, 1, 1), 1024, 0, group)
+}
+
+/// Chooses experts; who groups the parts is the host. `count`: how many rows there are, at most `rows`.
+///
+/// # Errors
+/// Shapes do not fit, or the launch failed.
+pub fn choose(
+    device: &Device,
+    routing: &Routing<'_>,
+    count: View<'_, u32>,
+    [rows, experts, top_k]: [usize; 3],
+) -> Result<(), CudaError> {
+    check_top_k(experts, top_k)?;
+    room("logits of the gate", routing.logits, rows * experts)?;
+    room("chosen experts", routing.chosen, rows * top_k)?;
+    room("weights of experts", routing.weights, rows * top_k)?;
+    room("a count of rows", count, 1)?;
+    let raw = RawRoute::new(routing, count, experts, top_k);
+    launch!(device, "top_k", (grid(rows.div_ceil(4)), 1, 1), 128, 0, raw)
 }
 
 /// Groups parts whose experts are known.

@@ -45,6 +45,11 @@ pub struct ClusterConfig {
     pub replan: Option<Replan>,
     /// A device that has not moved for so long is lost. Longer than any call takes.
     pub stall: Duration,
+    /// How long an idle device looks for a message before its thread parks: longer where each has a core to itself
+    /// ([`SPIN`](crate::transport::SPIN) where not).
+    pub spin: Duration,
+    /// Tokens are the largest logits. Devices that can choose them do, and the others leave it to `choose`, which must agree.
+    pub greedy: bool,
     /// Calls are kept for a timeline.
     pub keep_spans: bool,
 }
@@ -142,7 +147,8 @@ impl<P: Send + 'static> Cluster<P> {
     where
         D: Exchange<Payload = P> + Send + 'static,
     {
-        let ClusterConfig { ticks, schedule, costs, control, placement, replan, stall, keep_spans } = config;
+        let ClusterConfig { ticks, schedule, costs, control, placement, replan, stall, .. } = config;
+        let ClusterConfig { spin, greedy, keep_spans, .. } = config;
         let (found, expected) = (devices.len(), placement.devices());
         if found < usize::from(expected) || found == 0 {
             return Err(ClusterError::Devices { found, expected });
@@ -160,7 +166,7 @@ impl<P: Send + 'static> Cluster<P> {
         let rows = attention * ticks.max_rows;
         // Each row in flight has at most as many parcels under way as parts, each way.
         let capacity = 4096 + 16 * rows;
-        let (transports, commands) = threads(u16::try_from(found).unwrap_or(u16::MAX), capacity);
+        let (transports, commands) = threads(u16::try_from(found).unwrap_or(u16::MAX), capacity, spin);
         let (sender, events) = sync_channel(1 << 16);
         let first = placement.attention().first().map_or(0, |device| usize::from(device.0));
         let layout = ModelLayout { rows, ..devices[first].layout().clone() };
@@ -180,6 +186,7 @@ impl<P: Send + 'static> Cluster<P> {
                 pulse: Arc::clone(&pulse),
                 events: sender.clone(),
                 begun,
+                greedy,
                 keep_spans,
             };
             let worker = Worker::new(setup, backend, transport)?;

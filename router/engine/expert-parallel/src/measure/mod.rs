@@ -2,7 +2,10 @@
 
 mod turn;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use reprise_scheduler::{
     AttentionRow, BackendError, BlockId, DeviceId, Exchange, ExpertId, PartWork, RemotePart, Row, SubLayerId,
@@ -12,7 +15,7 @@ use reprise_scheduler::{
 use crate::{
     cluster::RequestId,
     profile::{Link, Profile, StageTime},
-    transport::{Message, Transport, threads},
+    transport::{Message, SPIN, Transport, threads},
     worker::greedy,
 };
 
@@ -21,6 +24,8 @@ const REPEATS: usize = 15;
 /// Entries of small and large calls.
 const FEW: usize = 8;
 const MANY: usize = 64;
+/// Where a payload is said to go: it comes back at once.
+const HERE: DeviceId = DeviceId(0);
 /// Round trips of the link's measurement.
 const TRIPS: u32 = 400;
 
@@ -35,6 +40,20 @@ pub fn measure<D: Exchange>(
     name: String,
     provenance: String,
 ) -> Result<Profile, BackendError> {
+    measure_up_to(device, MANY, name, provenance)
+}
+
+/// As [`measure()`], with large calls of so many entries, for devices that many of them suit: what an entry costs is then taken from
+/// these alone, as in a roofline.
+///
+/// # Errors
+/// The device's.
+pub fn measure_up_to<D: Exchange>(
+    device: &mut D,
+    many: usize,
+    name: String,
+    provenance: String,
+) -> Result<Profile, BackendError> {
     let kinds = device.layout().sub_layers.clone();
     let all = |wanted: fn(&SubLayerKind) -> bool| -> Vec<SubLayerId> {
         (0..kinds.len()).filter(|at| wanted(&kinds[*at])).collect()
@@ -43,25 +62,31 @@ pub fn measure<D: Exchange>(
     let dense = all(|kind| *kind == SubLayerKind::DenseFeedForward);
     let gated = all(|kind| matches!(kind, SubLayerKind::Experts { .. }));
     let worker = turn::measure(device)?;
-    let mut bench = Bench { device };
-    let embed = bench.line(|bench, rows, _| bench.device.embed(rows, &vec![1; rows.len()]))?;
+    let mut bench = Bench { device, many, points: BTreeMap::new() };
+    let embed = bench.line("embed", |bench, rows, _| bench.device.embed(rows, &vec![1; rows.len()]))?;
     let (expert, gate, join_us, link) =
         if gated.is_empty() { Default::default() } else { bench.gated(&gated, &kinds)? };
     let call = expert.fixed_us;
     let (mut attention_time, mut context_us) = (StageTime::default(), 0.0);
     if !attention.is_empty() {
         let of = |round: usize| attention[round % attention.len()];
-        attention_time = bench.line(|bench, rows, round| bench.attend(of(round), rows, 0))?;
+        attention_time = bench.line("attention", |bench, rows, round| bench.attend(of(round), rows, 0))?;
         context_us = bench.context(&attention)?;
     }
     let feed_forward = if dense.is_empty() {
         StageTime::default()
     } else {
-        bench.line(|bench, rows, round| bench.device.feed_forward(dense[round % dense.len()], rows))?
+        bench.line("feed_forward", |bench, rows, round| {
+            bench.device.feed_forward(dense[round % dense.len()], rows)
+        })?
     };
-    let (mut logits, mut choose) = (Vec::new(), greedy());
+    let (mut logits, mut chosen, mut choose) = (Vec::new(), Vec::new(), greedy());
     let vocabulary = bench.device.layout().vocabulary;
-    let head = bench.line(|bench, rows, _| {
+    let head = bench.line("head", |bench, rows, _| {
+        chosen.clear();
+        if bench.device.greedy(rows, &mut chosen)? {
+            return Ok(());
+        }
         bench.device.logits(rows, &mut logits)?;
         // The choice belongs to the call.
         logits.chunks_exact_mut(vocabulary.max(1)).for_each(|of| {
@@ -69,25 +94,33 @@ pub fn measure<D: Exchange>(
         });
         Ok(())
     })?;
-    let split = |time: StageTime| time.with_fixed(call);
+    let Bench { points, .. } = bench;
+    let split = |time: StageTime, name: &str| {
+        let time = time.with_fixed(call);
+        if many > MANY { time.rooflined(points.get(name)) } else { time }
+    };
     Ok(Profile {
         name,
         provenance,
         embed,
-        attention: split(attention_time),
+        attention: split(attention_time, "attention"),
         context_us,
-        feed_forward: split(feed_forward),
-        gate: split(gate),
-        expert,
+        feed_forward: split(feed_forward, "feed_forward"),
+        gate: split(gate, "gate"),
+        expert: if many > MANY { expert.rooflined(points.get("expert")) } else { expert },
         join_us,
-        head: split(head),
+        head: split(head, "head"),
         worker,
         link,
+        points,
     })
 }
 
 struct Bench<'a, D> {
     device: &'a mut D,
+    many: usize,
+    /// Entries and microseconds, by stage.
+    points: BTreeMap<String, Vec<[f64; 2]>>,
 }
 
 type Outcome<T> = Result<T, BackendError>;
@@ -111,13 +144,24 @@ impl<D: Exchange> Bench<'_, D> {
     }
 
     /// A slope between few and many rows; what one row takes beyond its slope is the floor.
-    fn line(&mut self, mut call: impl FnMut(&mut Self, &[Row], usize) -> Outcome<()>) -> Outcome<StageTime> {
-        let (one, few, many) = (self.rows(1), self.rows(FEW), self.rows(MANY));
-        let one_us = self.median(|bench, round| call(bench, &one, round))?;
-        let few_us = self.median(|bench, round| call(bench, &few, round))?;
-        let many_us = self.median(|bench, round| call(bench, &many, round))?;
-        let each_us = ((many_us - few_us) / (many.len() - few.len()).max(1) as f64).max(0.0);
-        Ok(StageTime { fixed_us: 0.0, floor_us: one_us.max(few_us - few.len() as f64 * each_us), each_us })
+    fn line(
+        &mut self,
+        name: &str,
+        mut call: impl FnMut(&mut Self, &[Row], usize) -> Outcome<()>,
+    ) -> Outcome<StageTime> {
+        let mut points: Vec<[f64; 2]> = Vec::new();
+        for count in [1, FEW, MANY, self.many] {
+            let rows = self.rows(count);
+            let entries = rows.len() as f64;
+            if points.last().is_none_or(|[before, _]| *before < entries) {
+                points.push([entries, self.median(|bench, round| call(bench, &rows, round))?]);
+            }
+        }
+        let us = |at: usize| points.get(at.min(points.len() - 1)).copied().unwrap_or([1.0, 0.0]);
+        let ([_, one_us], [few, few_us], [many, many_us]) = (us(0), us(1), us(2));
+        let each_us = ((many_us - few_us) / (many - few).max(1.0)).max(0.0);
+        self.points.insert(name.to_owned(), points);
+        Ok(StageTime { fixed_us: 0.0, floor_us: one_us.max(few_us - few * each_us), each_us })
     }
 
     fn attend(&mut self, at: SubLayerId, rows: &[Row], position: u32) -> Outcome<()> {
@@ -162,12 +206,12 @@ impl<D: Exchange> Bench<'_, D> {
         };
         let nth = |i: usize| ExpertId::try_from(i % usize::from(experts)).unwrap_or(0);
         let mut chosen = Vec::new();
-        let gate = self.line(|bench, rows, round| {
+        let gate = self.line("gate", |bench, rows, round| {
             chosen.clear();
             bench.device.gate(of(round), rows, &mut chosen)
         })?;
         let part = |row: &Row, expert: ExpertId| PartWork { row: *row, slot: 0, expert };
-        let line = self.line(|bench, rows, round| {
+        let line = self.line("expert", |bench, rows, round| {
             let expert = nth(round);
             let parts: Vec<_> = rows.iter().map(|row| part(row, expert)).collect();
             bench.device.experts(of(round), &parts)
@@ -198,22 +242,32 @@ impl<D: Exchange> Bench<'_, D> {
             visit: Visit::default(),
         };
         let there_and_back = |bench: &mut Self, rows: &[Row], _: usize| {
-            let payload = bench.device.inputs(at, rows)?;
+            let payload = bench.device.inputs(at, rows, HERE)?;
             bench.device.put_inputs(at, rows, payload)?;
             let parts: Vec<_> = rows.iter().map(remote).collect();
-            let payload = bench.device.parts(at, &parts)?;
+            let payload = bench.device.parts(at, &parts, HERE)?;
             let placed: Vec<_> = parts.iter().map(|part| part.work).enumerate().collect();
-            bench.device.put_parts(at, &placed, payload)
+            bench.device.put_parts(at, &placed, payload)?;
+            // Payloads may be moved behind the host's back: a call that waits for all before.
+            bench.device.join(at, &rows[..1])
         };
-        let line = self.line(there_and_back)?;
+        let one = self.rows(1);
+        let waiting_us = self.median(|bench, _| bench.device.join(at, &one))?;
+        let line = self.line("link", there_and_back)?;
         // Two vectors, each packed and taken in.
         let pack_us = line.each_us / 4.0;
-        let parcel_us = (line.floor_us / 4.0 - pack_us).max(0.0);
+        let parcel_us = ((line.floor_us - waiting_us) / 4.0 - pack_us).max(0.0);
         Ok(Link { latency_us: round_trip_us() / 2.0, vector_us: 0.0, pack_us, parcel_us })
     }
 }
 
 impl StageTime {
+    /// What an entry costs where there are most of them, beyond what any call costs.
+    fn rooflined(self, points: Option<&Vec<[f64; 2]>>) -> Self {
+        let Some([entries, us]) = points.and_then(|points| points.last()) else { return self };
+        Self { each_us: ((us - self.fixed_us) / entries).max(0.0), ..self }
+    }
+
     fn with_fixed(self, fixed_us: f64) -> Self {
         let fixed_us = fixed_us.min(self.floor_us);
         Self { fixed_us, floor_us: self.floor_us - fixed_us, each_us: self.each_us }
@@ -222,7 +276,7 @@ impl StageTime {
 
 /// Of an empty message between two threads that look for it.
 fn round_trip_us() -> f64 {
-    let (mut ends, _commands) = threads::<()>(2, 4);
+    let (mut ends, _commands) = threads::<()>(2, 4, SPIN);
     let (Some(mut far), Some(mut near)) = (ends.pop(), ends.pop()) else { return 0.0 };
     let message = || Message::Notice {
         epoch: 0,

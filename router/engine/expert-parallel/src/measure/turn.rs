@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reprise_scheduler::{
     BackendError, CoreConfig, Exchange, Finished, Moment, NewSequence, Pipeline, Priority, ScheduleKind,
@@ -9,6 +9,8 @@ use crate::profile::StageTime;
 /// Sequences and calls that are looked at.
 const SEQUENCES: usize = 16;
 const CALLS: usize = 4000;
+/// Not for longer than this.
+const MOST: Duration = Duration::from_millis(700);
 
 /// What a worker itself takes for a call: choosing a queue, taking its rows out and moving them on. A line through calls of many sizes.
 pub(super) fn measure<D: Exchange>(device: &mut D) -> Result<StageTime, BackendError> {
@@ -24,7 +26,8 @@ pub(super) fn measure<D: Exchange>(device: &mut D) -> Result<StageTime, BackendE
     let max_new = room.saturating_sub(2 + layout.kv_block_tokens).max(1);
     let mut started = 0;
     let (mut out, mut outbox, mut samples) = (Finished::default(), Vec::new(), Vec::with_capacity(CALLS));
-    while samples.len() < CALLS {
+    let late = Instant::now() + MOST;
+    while samples.len() < CALLS && Instant::now() < late {
         while pipeline.core().len() < config.max_sequences {
             started += 1;
             let (priority, deadline) = (Priority::Interactive, None);

@@ -40,6 +40,7 @@ fn profile() -> Profile {
         head: time(3.0, 0.0, 0.0),
         worker: StageTime::default(),
         link: Link { latency_us: 7.0, vector_us: 0.5, ..Link::default() },
+        points: Default::default(),
     }
 }
 

@@ -4,18 +4,18 @@ mod threads;
 
 use std::time::Duration;
 
-use reprise_scheduler::{DeviceId, Notice, Parcel};
+use reprise_scheduler::{DeviceId, Moment, Notice, Parcel};
 use thiserror::Error;
 
-pub use threads::{ThreadTransport, threads};
+pub use threads::{SPIN, ThreadTransport, threads};
 
 use crate::cluster::Command;
 
 /// What comes to a device.
 #[derive(Debug)]
 pub enum Message<P> {
-    /// From another device, sent in this epoch. No payload: it is empty.
-    Parcel { epoch: u64, parcel: Parcel, payload: Option<P> },
+    /// From another device, sent in this epoch at this time since the cluster's start. No payload: it is empty.
+    Parcel { epoch: u64, sent: Moment, parcel: Parcel, payload: Option<P> },
     /// From another device in lock-step.
     Notice { epoch: u64, from: DeviceId, lane: u8, notice: Notice },
     /// From the cluster.

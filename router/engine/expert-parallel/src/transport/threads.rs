@@ -7,8 +7,9 @@ use reprise_scheduler::DeviceId;
 
 use super::{Closed, Message, Transport, Unreachable};
 
-/// How long a thread looks for a message before it parks: a wake-up costs some tens of microseconds, as a small call does.
-const SPIN: Duration = Duration::from_micros(40);
+/// How long a thread looks for a message before it parks, where cores are few: a wake-up costs some tens of microseconds, as a small call
+/// does.
+pub const SPIN: Duration = Duration::from_micros(40);
 
 /// Devices that are threads of one process: a payload is a buffer that changes hands.
 #[derive(Debug)]
@@ -16,18 +17,20 @@ pub struct ThreadTransport<P> {
     inbox: Receiver<Message<P>>,
     /// By device, this one's own included.
     outboxes: Vec<SyncSender<Message<P>>>,
+    spin: Duration,
 }
 
 /// Transports of so many devices, and the way to each for commands. An inbox holds `capacity` messages: more than can be under way of all
-/// rows in flight, so that a full one means that its device is stuck.
+/// rows in flight, so that a full one means that its device is stuck. Who waits looks for a message for as long as `spin` before it parks.
 #[must_use]
 pub fn threads<P: Send>(
     devices: u16,
     capacity: usize,
+    spin: Duration,
 ) -> (Vec<ThreadTransport<P>>, Vec<SyncSender<Message<P>>>) {
     let (outboxes, inboxes): (Vec<_>, Vec<_>) =
         (0..devices).map(|_| sync_channel::<Message<P>>(capacity.max(1))).unzip();
-    let transport = |inbox| ThreadTransport { inbox, outboxes: outboxes.clone() };
+    let transport = |inbox| ThreadTransport { inbox, outboxes: outboxes.clone(), spin };
     (inboxes.into_iter().map(transport).collect(), outboxes)
 }
 
@@ -48,7 +51,7 @@ impl<P: Send> Transport<P> for ThreadTransport<P> {
                 Err(TryRecvError::Empty) if wait.is_zero() => return Ok(None),
                 Err(TryRecvError::Empty) => {}
             }
-            if begun.get_or_insert_with(Instant::now).elapsed() > SPIN.min(wait) {
+            if begun.get_or_insert_with(Instant::now).elapsed() > self.spin.min(wait) {
                 break;
             }
             std::hint::spin_loop();

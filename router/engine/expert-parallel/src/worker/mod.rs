@@ -63,6 +63,7 @@ pub(crate) struct Setup {
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) events: SyncSender<Report>,
     pub(crate) begun: Instant,
+    pub(crate) greedy: bool,
     pub(crate) keep_spans: bool,
 }
 
@@ -128,7 +129,10 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.turns()));
         let pulse = Arc::clone(&self.setup.pulse);
         match outcome {
-            Ok(End::Stopped) => pulse.set(State::Ended),
+            Ok(End::Stopped) => {
+                self.record.timed(self.device.way_times());
+                pulse.set(State::Ended);
+            }
             Ok(End::Failed(error)) => {
                 tracing::error!(device = self.setup.me.0, %error, "a device failed");
                 pulse.fail(error.to_string());
@@ -166,8 +170,8 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
             wait = Duration::ZERO;
             self.take(message)?;
         }
-        let Self { sequences, pipeline, .. } = self;
-        sequences.start(pipeline);
+        let Self { sequences, pipeline, setup, .. } = self;
+        sequences.start(pipeline, setup.greedy);
         self.admit()?;
         let begin = self.now();
         self.record.look(&self.pipeline, begin);
@@ -218,14 +222,18 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
     }
 
     fn send(&mut self, parcel: Parcel) -> Result<(), End> {
+        let begin = self.now();
+        let (at, to) = (parcel.sub_layer, parcel.to);
         let payload = match parcel.leg {
             _ if parcel.vectors() == 0 => None,
-            Leg::Inputs => Some(self.device.inputs(parcel.sub_layer, &parcel.rows)?),
-            Leg::Results => Some(self.device.parts(parcel.sub_layer, &parcel.parts)?),
+            Leg::Inputs => Some(self.device.inputs(at, &parcel.rows, to)?),
+            Leg::Results => Some(self.device.parts(at, &parcel.parts, to)?),
         };
+        let sent = self.now();
         self.record.sent(parcel.vectors());
-        let to = parcel.to;
-        if let Err(error) = self.transport.send(to, Message::Parcel { epoch: self.epoch, parcel, payload }) {
+        self.record.packed(parcel.vectors() * self.device.vector_bytes(), sent.since(begin));
+        let message = Message::Parcel { epoch: self.epoch, sent, parcel, payload };
+        if let Err(error) = self.transport.send(to, message) {
             tracing::warn!(device = self.setup.me.0, %error, "a parcel is lost");
             self.setup.pulse.suspect(to);
         }
@@ -247,15 +255,16 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
             Ordering::Equal => {}
         }
         match message {
-            Message::Parcel { parcel, payload, .. } => {
+            Message::Parcel { sent, parcel, payload, .. } => {
                 let now = self.now();
                 let at = parcel.sub_layer;
                 let parts = self.pipeline.receive(&parcel, now);
                 match (parcel.leg, payload) {
-                    (_, None) => {}
+                    (_, None) => return Ok(()),
                     (Leg::Inputs, Some(payload)) => self.device.put_inputs(at, &parcel.rows, payload)?,
                     (Leg::Results, Some(payload)) => self.device.put_parts(at, &parts, payload)?,
                 }
+                self.record.unpacked(sent, now, self.now());
             }
             Message::Notice { from, lane, notice, .. } => self.pipeline.hear(from, lane, notice),
             Message::Command(command) => return self.obey(command),
@@ -293,6 +302,10 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         let at = setup.begun.elapsed();
         for (id, logits) in out.each_mut() {
             let report = sequences.next(id, pipeline, |request| (setup.choose)(request, logits));
+            deliver(setup, report.map(|outcome| Report { epoch: *epoch, at, outcome }));
+        }
+        for (id, token) in out.chosen.drain(..) {
+            let report = sequences.next(id, pipeline, |_| token);
             deliver(setup, report.map(|outcome| Report { epoch: *epoch, at, outcome }));
         }
     }

@@ -29,7 +29,7 @@ impl Sequences {
     }
 
     /// Starts those that there is room for, in order.
-    pub(super) fn start(&mut self, pipeline: &mut Pipeline) {
+    pub(super) fn start(&mut self, pipeline: &mut Pipeline, greedy: bool) {
         while let Some(start) = self.waiting.front() {
             let Start { priority, scope, tokens, .. } = start;
             if !pipeline.core().has_room(*priority, *scope, tokens) {
@@ -38,7 +38,7 @@ impl Sequences {
             let Some(Start { request, tokens, max_new, priority, scope }) = self.waiting.pop_front() else {
                 return;
             };
-            let new = NewSequence { tokens, max_new, priority, deadline: None, scope, greedy: false };
+            let new = NewSequence { tokens, max_new, priority, deadline: None, scope, greedy };
             // The cluster has seen that it fits.
             if let Ok(id) = pipeline.start(new) {
                 self.running.insert(id, Running { request, left: max_new });

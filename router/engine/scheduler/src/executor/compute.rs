@@ -18,7 +18,7 @@ pub(super) struct Task {
     /// What the gate chose.
     pub(super) experts: Vec<ExpertId>,
     pub(super) logits: Vec<f32>,
-    /// All of the model was computed, with these heads.
+    /// All of the model was computed, or all heads chose their tokens.
     pub(super) stepped: bool,
     heads: Heads,
     heads_of: Vec<Head>,
@@ -129,8 +129,22 @@ impl Executor {
                 }
             },
             Stage::Experts { sub_layer, .. } => backend.experts(sub_layer, &task.parts),
-            Stage::Head => backend.logits(&task.rows, &mut task.logits),
+            Stage::Head => self.head(backend, task),
         }
+    }
+
+    /// Tokens where all rows want only the largest logit and the backend finds it, else logits.
+    fn head<B: Backend + ?Sized>(&self, backend: &mut B, task: &mut Task) -> Result<(), BackendError> {
+        let chosen = &mut task.heads.greedy;
+        chosen.clear();
+        if self.states(&task.rows).all(|state| state.greedy) && backend.greedy(&task.rows, chosen)? {
+            if chosen.len() != task.rows.len() {
+                return Err(BackendError(format!("{} tokens for {} rows", chosen.len(), task.rows.len())));
+            }
+            task.stepped = true;
+            return Ok(());
+        }
+        backend.logits(&task.rows, &mut task.logits)
     }
 
     /// Chooses experts where there is no backend: `choose(sequence, position, experts)` adds those of one row.
@@ -183,6 +197,14 @@ impl Executor {
         task.heads_of.extend(rows.iter().map(|row| row.head));
         task.stepped = true;
         Ok(true)
+    }
+
+    /// Tokens that the backend chose of rows behind the last sub-layer.
+    pub(super) fn chosen(&mut self, task: &Task, finished: &mut Finished) {
+        for (row, token) in task.rows.iter().zip(&task.heads.greedy) {
+            finished.chosen.extend(self.arena.state(*row).map(|state| (state.sequence, *token)));
+            self.release(*row, finished);
+        }
     }
 
     pub(super) fn stepped(&mut self, task: &mut Task, finished: &mut Finished) {

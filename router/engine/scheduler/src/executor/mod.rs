@@ -281,6 +281,7 @@ impl Executor {
                 _ => self.advance(&task.rows, at + 1, now, finished),
             },
             Some(Stage::Experts { sub_layer, .. }) => self.results(sub_layer, &task, now, finished, outbox),
+            Some(Stage::Head) if task.stepped => self.chosen(&task, finished),
             Some(Stage::Head) => {
                 finished.logits.append(&mut task.logits);
                 for row in &task.rows {

@@ -310,6 +310,14 @@ impl Backend for Fake {
         Ok(())
     }
 
+    fn greedy(&mut self, rows: &[Row], tokens: &mut Vec<Option<u32>>) -> Result<bool, BackendError> {
+        let mut logits = Vec::new();
+        self.logits(rows, &mut logits)?;
+        let of_rows = logits.chunks_exact(self.layout.vocabulary);
+        tokens.extend(of_rows.map(|logits| Some(Self::best(logits))));
+        Ok(true)
+    }
+
     fn step(&mut self, rows: &[StepRow<'_>], heads: &mut Heads) -> Result<bool, BackendError> {
         if !self.steps {
             return Ok(false);
@@ -342,7 +350,12 @@ pub enum FakePayload {
 impl Exchange for Fake {
     type Payload = FakePayload;
 
-    fn inputs(&mut self, _: SubLayerId, rows: &[Row]) -> Result<FakePayload, BackendError> {
+    fn inputs(
+        &mut self,
+        _: SubLayerId,
+        rows: &[Row],
+        _: crate::DeviceId,
+    ) -> Result<FakePayload, BackendError> {
         let input = |row: &Row| {
             let State { hidden, experts, .. } = &self.rows[row.0 as usize];
             (*hidden, experts.clone())
@@ -359,7 +372,12 @@ impl Exchange for Fake {
         Ok(())
     }
 
-    fn parts(&mut self, _: SubLayerId, parts: &[RemotePart]) -> Result<FakePayload, BackendError> {
+    fn parts(
+        &mut self,
+        _: SubLayerId,
+        parts: &[RemotePart],
+        _: crate::DeviceId,
+    ) -> Result<FakePayload, BackendError> {
         let part = |part: &RemotePart| {
             let computed = self.rows[part.work.row.0 as usize].parts[usize::from(part.work.slot)];
             let Some(computed) = computed else { panic!("{part:?} is sent before it is computed") };
@@ -386,5 +404,9 @@ impl Exchange for Fake {
             assert!(before.is_none(), "{part:?} came twice");
         }
         Ok(())
+    }
+
+    fn vector_bytes(&self) -> usize {
+        size_of::<u64>()
     }
 }

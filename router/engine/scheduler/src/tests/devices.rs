@@ -180,8 +180,8 @@ impl Net {
         for parcel in parcels {
             let payload = match parcel.leg {
                 _ if parcel.vectors() == 0 => None,
-                Leg::Inputs => Some(fake.inputs(parcel.sub_layer, &parcel.rows).expect("gives")),
-                Leg::Results => Some(fake.parts(parcel.sub_layer, &parcel.parts).expect("gives")),
+                Leg::Inputs => Some(fake.inputs(parcel.sub_layer, &parcel.rows, parcel.to).expect("gives")),
+                Leg::Results => Some(fake.parts(parcel.sub_layer, &parcel.parts, parcel.to).expect("gives")),
             };
             let to = usize::from(parcel.to.0);
             self.ways.entry((device, to)).or_default().push_back(Message::Parcel(parcel, payload));

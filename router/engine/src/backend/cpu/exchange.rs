@@ -1,6 +1,6 @@
 //! Rows and parts between devices in main memory: a payload is a buffer that changes hands, `[vectors, hidden]`.
 
-use reprise_scheduler::{BackendError, Exchange, PartWork, RemotePart, Row, SubLayerId};
+use reprise_scheduler::{BackendError, DeviceId, Exchange, PartWork, RemotePart, Row, SubLayerId};
 
 use super::CpuBackend;
 
@@ -23,7 +23,7 @@ impl CpuBackend {
 impl Exchange for CpuBackend {
     type Payload = Vec<f32>;
 
-    fn inputs(&mut self, _: SubLayerId, rows: &[Row]) -> Result<Vec<f32>, BackendError> {
+    fn inputs(&mut self, _: SubLayerId, rows: &[Row], _: DeviceId) -> Result<Vec<f32>, BackendError> {
         Ok(self.collect(rows.iter().map(|row| self.arena.normed(*row))))
     }
 
@@ -35,7 +35,7 @@ impl Exchange for CpuBackend {
         Ok(())
     }
 
-    fn parts(&mut self, _: SubLayerId, parts: &[RemotePart]) -> Result<Vec<f32>, BackendError> {
+    fn parts(&mut self, _: SubLayerId, parts: &[RemotePart], _: DeviceId) -> Result<Vec<f32>, BackendError> {
         Ok(self.collect(parts.iter().map(|part| self.arena.part(part.work.row, part.work.slot))))
     }
 
@@ -52,5 +52,9 @@ impl Exchange for CpuBackend {
             self.arena.part_mut(part.row, part.slot).copy_from_slice(computed);
         }
         Ok(())
+    }
+
+    fn vector_bytes(&self) -> usize {
+        self.model.sizes.hidden * size_of::<f32>()
     }
 }

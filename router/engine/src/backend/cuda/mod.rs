@@ -8,11 +8,13 @@
 //! Both keep the contract of [`Backend`] bit for bit on one GPU (see `reprise_cuda`). Against the CPU, which rounds activations to 8 bits
 //! where weights are quantised, results are equal up to rounding: so is the text, up to ties.
 
+mod arena;
 mod exchange;
 mod inputs;
 mod load;
 mod memory;
 mod model;
+mod parts;
 mod pieces;
 mod sizes;
 mod step;
@@ -61,7 +63,7 @@ pub struct CudaBackend {
     turns: Buffer<[f32; 2]>,
     work: Work,
     inputs: Inputs,
-    arena: pieces::Arena,
+    arena: arena::Arena,
     outbox: Outbox,
 }
 
@@ -102,7 +104,13 @@ impl CudaBackend {
     /// # Errors
     /// There is no room, or the device failed.
     pub fn sibling(&self, options: &CudaOptions) -> Result<Self, EngineError> {
-        let layout = ModelLayout { rows: options.rows, kv_blocks: options.kv_blocks, ..self.layout.clone() };
+        let own = self.layout.context_length;
+        let layout = ModelLayout {
+            rows: options.rows,
+            kv_blocks: options.kv_blocks,
+            context_length: options.context_length.map_or(own, |most| most.min(own)),
+            ..self.layout.clone()
+        };
         // The weights were written on the other's stream.
         self.device.synchronize()?;
         Self::new(&self.device.sibling()?, Arc::clone(&self.model), layout, options)
@@ -117,7 +125,7 @@ impl CudaBackend {
         let turns = Buffer::from_slice(device, &turns(&model, layout.context_length))?;
         let work = Work::new(device, &model, &layout, options)?;
         let inputs = Inputs::new(device, &layout, options, model.sizes.heads / model.sizes.kv_heads)?;
-        let (graphs, arena, outbox) = (HashMap::new(), pieces::Arena::default(), Outbox::new(device));
+        let (graphs, arena, outbox) = (HashMap::new(), arena::Arena::default(), Outbox::new(device));
         let device = Arc::clone(device);
         Ok(Self { graphs, device, layout, model, turns, work, inputs, arena, outbox })
     }
@@ -181,6 +189,11 @@ impl Backend for CudaBackend {
 
     fn logits(&mut self, rows: &[Row], logits: &mut Vec<f32>) -> Result<(), BackendError> {
         self.logits_rows(rows, logits).map_err(|error| failed(&error))
+    }
+
+    fn greedy(&mut self, rows: &[Row], tokens: &mut Vec<Option<u32>>) -> Result<bool, BackendError> {
+        self.greedy_rows(rows, tokens).map_err(|error| failed(&error))?;
+        Ok(true)
     }
 
     fn step(&mut self, rows: &[StepRow<'_>], heads: &mut Heads) -> Result<bool, BackendError> {

@@ -1,15 +1,24 @@
 //! What computes in a measurement: devices that share a model.
 
-use std::{num::NonZeroUsize, path::Path};
+use std::{num::NonZeroUsize, path::Path, time::Duration};
 
+use reprise_expert_parallel::transport::SPIN;
 use reprise_kernels::attention::{BLOCK_TOKENS, KvFormat};
 use reprise_scheduler::{Backend, Exchange, ModelLayout, ScheduleKind, SubLayerKind};
+use serde_json::Value;
 
-use super::{ExpertParallel, ExpertParallelError};
+use super::{
+    ExpertParallel, ExpertParallelError,
+    real::{Known, run_on},
+};
 use crate::{
+    DeviceKind,
     backend::{CpuBackend, CpuOptions},
     loader::Checkpoint,
 };
+
+#[cfg(feature = "cuda")]
+mod streams;
 
 /// Makes devices of one model.
 pub(super) trait Machine {
@@ -17,7 +26,7 @@ pub(super) trait Machine {
 
     fn layout(&self) -> &ModelLayout;
 
-    /// The `index`-th device, with room for the rows that a schedule has in flight on all of them.
+    /// The `index`-th device alone, with room for the rows that a schedule has in flight on all of them.
     fn device(
         &self,
         options: &ExpertParallel,
@@ -25,8 +34,63 @@ pub(super) trait Machine {
         index: u16,
     ) -> Result<Self::Device, ExpertParallelError>;
 
+    /// All of them, with ways to each other.
+    fn devices(
+        &self,
+        options: &ExpertParallel,
+        schedule: ScheduleKind,
+    ) -> Result<Vec<Self::Device>, ExpertParallelError> {
+        (0..options.count()).map(|index| self.device(options, schedule, index)).collect()
+    }
+
     /// Of one device.
     fn name(&self) -> String;
+
+    /// Entries of the largest call that is measured alone.
+    fn many(&self) -> usize;
+
+    /// How long a thread looks for a message before it parks.
+    fn spin(&self) -> Duration;
+}
+
+/// Devices of one kind, and what is known of the model on them.
+pub(super) enum Loaded {
+    Threads(Box<Threads>, Known),
+    #[cfg(feature = "cuda")]
+    Streams(streams::Streams, Known),
+}
+
+impl Loaded {
+    pub(super) fn new(options: &ExpertParallel) -> Result<Self, ExpertParallelError> {
+        let on_cpu = options.devices.iter().filter(|device| **device == DeviceKind::Cpu).count();
+        if on_cpu == options.devices.len() && on_cpu > 0 {
+            return Ok(Self::Threads(Box::new(Threads::load(options)?), Known::default()));
+        }
+        if on_cpu > 0 || options.devices.is_empty() {
+            return Err(ExpertParallelError::Devices);
+        }
+        Self::on_gpus(options)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpus(options: &ExpertParallel) -> Result<Self, ExpertParallelError> {
+        Ok(Self::Streams(streams::Streams::load(options)?, Known::default()))
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn on_gpus(options: &ExpertParallel) -> Result<Self, ExpertParallelError> {
+        let value = options.devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let supported = "the CPU (this binary was built without the feature `cuda`)";
+        Err(crate::EngineError::Unsupported { what: "devices", value, supported }.into())
+    }
+
+    pub(super) fn run(&mut self, options: &ExpertParallel) -> Result<Value, ExpertParallelError> {
+        match self {
+            Self::Threads(threads, known) => run_on(options, &**threads, known),
+            #[cfg(feature = "cuda")]
+            Self::Streams(streams, known) => run_on(options, streams, known),
+        }
+    }
 }
 
 /// Threads of the CPU, each a device; weights are in memory once.
@@ -57,64 +121,32 @@ impl Machine for Threads {
     }
 
     fn name(&self) -> String {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        format!("one thread of a CPU of {cores} cores")
+        format!("one thread of a CPU of {} cores", cores())
+    }
+
+    fn many(&self) -> usize {
+        64
+    }
+
+    fn spin(&self) -> Duration {
+        SPIN
     }
 }
 
-/// Streams of GPUs, by turns: weights are on each GPU once.
-#[cfg(feature = "cuda")]
-pub(super) struct Streams(Vec<crate::backend::cuda::CudaBackend>);
-
-#[cfg(feature = "cuda")]
-impl Streams {
-    pub(super) fn load(options: &ExpertParallel, gpus: u16) -> Result<Self, ExpertParallelError> {
-        let load = |ordinal| {
-            let mut checkpoint = checkpoint(options)?;
-            let options = cuda_options(options, ScheduleKind::Lockstep, ordinal);
-            let never = || false;
-            let loaded =
-                crate::backend::cuda::CudaBackend::load(&mut checkpoint, &options, &mut |_| {}, &never)?;
-            Ok::<_, ExpertParallelError>(loaded)
-        };
-        Ok(Self((0..gpus.max(1)).map(load).collect::<Result<_, _>>()?))
-    }
-}
-
-#[cfg(feature = "cuda")]
-impl Machine for Streams {
-    type Device = crate::backend::cuda::CudaBackend;
-
-    fn layout(&self) -> &ModelLayout {
-        self.0[0].layout()
-    }
-
-    fn device(
-        &self,
-        options: &ExpertParallel,
-        schedule: ScheduleKind,
-        index: u16,
-    ) -> Result<Self::Device, ExpertParallelError> {
-        let ordinal = usize::from(index) % self.0.len();
-        let count = u16::try_from(ordinal).unwrap_or(0);
-        Ok(self.0[ordinal].sibling(&cuda_options(options, schedule, count))?)
-    }
-
-    fn name(&self) -> String {
-        format!("a stream of {} of {} GPUs", self.0[0].device().name(), self.0.len())
-    }
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// The checkpoint, if it is one of a mixture of experts.
 fn checkpoint(options: &ExpertParallel) -> Result<Checkpoint, ExpertParallelError> {
-    if options.top_k.is_some() {
-        return Err(ExpertParallelError::TopK(options.model.clone()));
+    let cut = |count: Option<u16>| count.map(usize::from);
+    match options.model.strip_prefix("random:") {
+        Some(shape) => Ok(Checkpoint::random_cut(shape, cut(options.layers), cut(options.top_k))?),
+        None if options.layers.is_some() || options.top_k.is_some() => {
+            Err(ExpertParallelError::Fixed(options.model.clone()))
+        }
+        None => Ok(Checkpoint::open(Path::new(&options.model))?),
     }
-    let checkpoint = match options.model.strip_prefix("random:") {
-        Some(shape) => Checkpoint::random(shape)?,
-        None => Checkpoint::open(Path::new(&options.model))?,
-    };
-    Ok(checkpoint)
 }
 
 /// All of it or nothing: a model without experts cannot be spread.
@@ -125,7 +157,7 @@ pub(super) fn gated(options: &ExpertParallel, layout: &ModelLayout) -> Result<()
 
 /// KV blocks of a device with attention.
 fn kv_blocks(options: &ExpertParallel) -> usize {
-    (options.longest().div_ceil(BLOCK_TOKENS) + 1) * options.batch.get()
+    options.kv_blocks.unwrap_or((options.longest().div_ceil(BLOCK_TOKENS) + 1) * options.batch.get())
 }
 
 fn cpu_options(options: &ExpertParallel, schedule: ScheduleKind) -> CpuOptions {
@@ -135,20 +167,5 @@ fn cpu_options(options: &ExpertParallel, schedule: ScheduleKind) -> CpuOptions {
         kv_blocks: kv_blocks(options),
         kv_format: KvFormat::F32,
         context_length: None,
-    }
-}
-
-#[cfg(feature = "cuda")]
-fn cuda_options(
-    options: &ExpertParallel,
-    schedule: ScheduleKind,
-    ordinal: u16,
-) -> crate::backend::cuda::CudaOptions {
-    crate::backend::cuda::CudaOptions {
-        ordinal: ordinal.into(),
-        rows: options.rows(schedule),
-        sequences: options.batch.get(),
-        kv_blocks: kv_blocks(options),
-        context_length: Some(options.longest().next_multiple_of(BLOCK_TOKENS)),
     }
 }

@@ -1,9 +1,15 @@
 //! Schedules side by side on a model that is spread over devices: CPU threads that compute, or the simulator.
 
+mod check;
+mod drive;
+mod frail;
+mod link;
 mod machine;
+mod natural;
 mod real;
 mod report;
 mod simulated;
+mod variant;
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
@@ -16,11 +22,16 @@ use reprise_expert_parallel::{
 use reprise_scheduler::{
     BackendError, ConfigError, DeviceId, ModelLayout, Placement, ScheduleKind,
     placement::{Demand, Greedy, Loads, PlacementError, Planner, Roles},
+    schedule::ControlConfig,
 };
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::EngineError;
+use crate::{DeviceKind, EngineError};
+
+pub use check::{Checked, check_expert_parallel};
+use machine::Loaded;
+pub use variant::Variant;
 
 /// Same gates, same requests, in every run.
 const SEED: u64 = 11;
@@ -28,31 +39,38 @@ const SEED: u64 = 11;
 /// What is measured.
 #[derive(Debug, Clone)]
 pub struct ExpertParallel {
-    pub schedules: Vec<ScheduleKind>,
-    pub devices: u16,
+    pub variants: Vec<Variant>,
+    /// All threads of the CPU, or all streams of GPUs; of one GPU several times where it is named so.
+    pub devices: Vec<DeviceKind>,
     pub roles: Roles,
-    /// Devices are streams of so many GPUs, by turns. None: each is a thread of the CPU.
-    pub gpus: Option<u16>,
     /// `random:NAME`, a file or a folder; in the simulator also a shape with the H100's rooflines: `mixtral-8x7b`, `olmoe-1b-7b`,
     /// `qwen3-30b-a3b`.
     pub model: String,
-    /// Experts of a row, where the shape leaves the choice.
+    /// Fewer layers than a shape has, and other experts of a row.
+    pub layers: Option<u16>,
     pub top_k: Option<u16>,
     /// Exponential loads: the least loaded expert has `exp(-skew)` of the most. None: the model's own gates, or even loads without a model.
     pub skew: Option<f64>,
     /// The model's own gates are asked about this text instead of drawn tokens; of a GGUF file's vocabulary.
     pub text: Option<PathBuf>,
     pub experts_per_group: u16,
-    /// Copies of hot groups per sub-layer.
+    /// Copies of hot groups per sub-layer, where a variant does not say.
     pub replicas: usize,
     pub lengths: Lengths,
     pub arrivals: Arrivals,
     /// Sequences at once on each device with attention.
     pub batch: NonZeroUsize,
     pub prefill_chunk: NonZeroUsize,
+    /// KV blocks of each device with attention; none: as many as the sequences need.
+    pub kv_blocks: Option<usize>,
+    /// All variants run so often, each time in another order.
+    pub repeats: NonZeroUsize,
     /// Left out, and measured; virtual time in the simulator.
     pub warm_up: Duration,
     pub measured: Duration,
+    /// Instead of `warm_up` for a schedule that first finds its pace, and how long it looks at one.
+    pub adaptive_warm_up: Duration,
+    pub control_window: Duration,
     pub simulate: bool,
     /// In the simulator: a device, and how many times as long as others it takes.
     pub straggler: Option<(u16, f64)>,
@@ -85,30 +103,100 @@ pub enum ExpertParallelError {
     Text { path: PathBuf, source: std::io::Error },
     #[error("a device can be slowed down in the simulator only")]
     Straggler,
+    #[error("devices must be all `cpu` or all `cuda:N`")]
+    Devices,
     #[error("{path}: {source}")]
     Write { path: PathBuf, source: std::io::Error },
     #[error("the model `{0}` has no experts")]
     Dense(String),
-    #[error("--top-k is part of the name of this model: {0}")]
-    TopK(String),
+    #[error("layers and experts of a token are those of the file: {0}")]
+    Fixed(String),
 }
 
-/// Runs every schedule under the same load, one after the other. One JSON object.
-///
-/// # Errors
-/// The model does not load, does not fit the devices, or a device failed.
-pub fn bench_expert_parallel(options: &ExpertParallel) -> Result<Value, ExpertParallelError> {
-    if options.simulate { simulated::run(options) } else { real::run(options) }
+/// Measures one load after the other; a model is loaded, and its times are measured, once for all loads on it that follow each other.
+#[derive(Default)]
+pub struct ExpertParallelBench {
+    loaded: Option<(Key, Loaded)>,
+}
+
+/// What a loaded model is told by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    model: String,
+    layers: Option<u16>,
+    top_k: Option<u16>,
+    devices: Vec<DeviceKind>,
+}
+
+impl ExpertParallelBench {
+    /// Runs every variant under the same load, one after the other. One JSON object.
+    ///
+    /// # Errors
+    /// The model does not load, does not fit the devices, or a device failed.
+    pub fn run(&mut self, options: &ExpertParallel) -> Result<Value, ExpertParallelError> {
+        if options.simulate {
+            return simulated::run(options);
+        }
+        if options.straggler.is_some() {
+            return Err(ExpertParallelError::Straggler);
+        }
+        let key = Key {
+            model: options.model.clone(),
+            layers: options.layers,
+            top_k: options.top_k,
+            devices: options.devices.clone(),
+        };
+        let loaded = match self.loaded.take() {
+            Some((known, loaded)) if known == key => loaded,
+            other => {
+                // Its memory first.
+                drop(other);
+                Loaded::new(options)?
+            }
+        };
+        // What a failure left behind is not used again.
+        let (_, loaded) = self.loaded.insert((key, loaded));
+        let outcome = loaded.run(options);
+        if outcome.is_err() {
+            self.loaded = None;
+        }
+        outcome
+    }
+}
+
+impl std::fmt::Debug for ExpertParallelBench {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExpertParallelBench")
+            .field("loaded", &self.loaded.as_ref().map(|(key, _)| key))
+            .finish()
+    }
 }
 
 impl ExpertParallel {
+    fn count(&self) -> u16 {
+        u16::try_from(self.devices.len()).unwrap_or(u16::MAX)
+    }
+
+    fn control(&self) -> ControlConfig {
+        let window = self.control_window;
+        let own = ControlConfig::default();
+        // A shorter look is of fewer tokens, and leaves less out.
+        let share = |time: Duration| time.mul_f64(window.as_secs_f64() / own.window.as_secs_f64());
+        let tokens = (own.tokens as f64 * window.as_secs_f64() / own.window.as_secs_f64()).ceil() as u64;
+        ControlConfig { window, settle: share(own.settle), tokens: tokens.max(1), ..own }
+    }
+
+    fn warm_up(&self, schedule: ScheduleKind) -> Duration {
+        if schedule == ScheduleKind::Adaptive { self.adaptive_warm_up } else { self.warm_up }
+    }
+
     fn workload(&self) -> Workload {
         Workload { lengths: self.lengths, arrivals: self.arrivals, seed: SEED }
     }
 
     fn attention(&self) -> usize {
         match self.roles {
-            Roles::Shared => usize::from(self.devices),
+            Roles::Shared => self.devices.len(),
             Roles::Disjoint { attention } => usize::from(attention),
         }
     }
@@ -133,14 +221,19 @@ impl ExpertParallel {
         (self.lengths.prompt_tokens + self.lengths.generated_tokens) * 3 / 2 + 2
     }
 
-    fn place(&self, layout: &ModelLayout, loads: &Loads) -> Result<Placement, PlacementError> {
-        let devices: Vec<_> = (0..self.devices).map(DeviceId).collect();
+    fn place(
+        &self,
+        layout: &ModelLayout,
+        loads: &Loads,
+        replicas: usize,
+    ) -> Result<Placement, PlacementError> {
+        let devices: Vec<_> = (0..self.count()).map(DeviceId).collect();
         Greedy.place(&Demand {
             layout,
             devices: &devices,
             roles: self.roles,
             experts_per_group: self.experts_per_group,
-            replicas: self.replicas,
+            replicas,
             loads,
         })
     }

@@ -7,21 +7,24 @@ use reprise_expert_parallel::{
     workload::Arrivals,
 };
 use reprise_scheduler::{
-    Moment, Pace, Placement, ScheduleKind,
+    Moment, Pace, Placement,
     placement::{Loads, Roles},
 };
 use serde_json::{Value, json};
 
-use super::{ExpertParallel, ExpertParallelError};
+use super::{ExpertParallel, ExpertParallelError, variant::Variant};
 
 /// Of a timeline's picture.
 const PICTURE: Duration = Duration::from_millis(10);
 
 /// What a schedule came to.
 pub(super) struct Run {
-    pub(super) schedule: ScheduleKind,
+    pub(super) variant: Variant,
+    pub(super) repeat: usize,
     pub(super) seconds: f64,
     pub(super) tokens: u64,
+    /// In each tenth of the measured time.
+    pub(super) tenths: [u64; 10],
     pub(super) requests: u64,
     /// Seconds.
     pub(super) gaps: Vec<f64>,
@@ -56,8 +59,11 @@ impl Run {
         };
         let idle: Vec<f64> = devices.iter().map(|device| device.idle_share).collect();
         let mut report = json!({
-            "scheduler": self.schedule.to_string(),
+            "scheduler": self.variant.to_string(),
+            "repeat": self.repeat,
+            "measured_s": self.seconds,
             "tokens_per_second": self.tokens as f64 / self.seconds,
+            "tokens_in_tenths": self.tenths,
             "requests_per_second": self.requests as f64 / self.seconds,
             "inter_token_ms": quantiles(&mut self.gaps),
             "first_token_ms": quantiles(&mut self.first),
@@ -77,7 +83,7 @@ impl Run {
 
     fn pictures(&self, options: &ExpertParallel) -> Result<(), ExpertParallelError> {
         let Some(folder) = &options.out else { return Ok(()) };
-        let title = format!("{}, {}, {} devices", options.model, self.schedule, options.devices);
+        let title = format!("{}, {}, {} devices", options.model, self.variant, options.count());
         // From the middle of what was kept.
         let spans = self.records.iter().flat_map(Record::spans);
         let (first, last) = spans.fold((Moment(Duration::MAX), Moment::default()), |(first, last), span| {
@@ -87,7 +93,7 @@ impl Run {
         let picture = svg(&self.records, &title, middle, PICTURE.as_secs_f64());
         let files = [("svg", picture), ("trace.json", trace_events(&self.records).to_string())];
         for (ending, text) in files {
-            let path = folder.join(format!("{}.{ending}", self.schedule));
+            let path = folder.join(format!("{}.{ending}", self.variant));
             std::fs::write(&path, text).map_err(|source| ExpertParallelError::Write { path, source })?;
         }
         Ok(())
@@ -97,13 +103,14 @@ impl Run {
 /// All runs with what they have in common.
 pub(super) fn whole(
     options: &ExpertParallel,
+    device: &str,
     runs: Vec<Run>,
     placement: &Placement,
     loads: &Loads,
     profile: &Profile,
 ) -> Result<Value, ExpertParallelError> {
     let (roles, attention) = match options.roles {
-        Roles::Shared => ("shared", options.devices),
+        Roles::Shared => ("shared", options.count()),
         Roles::Disjoint { attention } => ("disjoint", attention),
     };
     let arrivals = match options.arrivals {
@@ -118,7 +125,11 @@ pub(super) fn whole(
     Ok(json!({
         "model": options.model,
         "simulated": options.simulate,
-        "devices": options.devices,
+        "layers": options.layers,
+        "top_k": options.top_k,
+        "devices": options.count(),
+        "device_names": options.devices.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "device": device,
         "roles": roles,
         "attention_devices": attention,
         "experts_per_group": options.experts_per_group,

@@ -2,14 +2,13 @@ use reprise_expert_parallel::{
     profile::{Hardware, Profile, SHAPES, Shape},
     simulate::{Config, Gates, simulate},
 };
-use reprise_scheduler::{
-    DeviceId, ModelLayout, ScheduleKind, SubLayerKind, placement::Loads, schedule::ControlConfig,
-};
+use reprise_scheduler::{DeviceId, ModelLayout, ScheduleKind, SubLayerKind, placement::Loads};
 use serde_json::Value;
 
 use super::{
     ExpertParallel, ExpertParallelError, SEED,
     machine::{Machine, Threads, gated},
+    natural::natural_loads,
     real,
     report::{Run, whole},
 };
@@ -22,7 +21,9 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
     let shape = SHAPES.iter().find(|shape| shape.name == options.model);
     let (layout, profile, natural) = match shape {
         Some(shape) => {
-            let shape = Shape { top_k: options.top_k.unwrap_or(shape.top_k), ..*shape };
+            let top_k = options.top_k.unwrap_or(shape.top_k);
+            let layers = options.layers.map_or(shape.layers, usize::from);
+            let shape = Shape { top_k, layers, ..*shape };
             let layout = layout(options, &shape);
             let even = Loads::even(&layout);
             (layout, Profile::roofline(&shape, &Hardware::H100), even)
@@ -30,7 +31,7 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
         None => {
             let machine = Threads::load(options)?;
             gated(options, machine.layout())?;
-            let natural = real::natural_loads(options, &machine)?;
+            let natural = natural_loads(options, &machine)?;
             let profile = match &options.profile {
                 Some(path) => Profile::read(path)?,
                 None => real::measured(options, &machine)?,
@@ -43,27 +44,31 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
         None => profile,
     };
     let loads = options.skewed(&layout).unwrap_or(natural);
-    let placement = options.place(&layout, &loads)?;
     let mut runs = Vec::new();
-    for schedule in &options.schedules {
+    for variant in &options.variants {
+        let schedule = variant.schedule;
+        let replicas = variant.replicas.unwrap_or(options.replicas);
+        let placement = options.place(&layout, &loads, replicas)?;
         let outcome = simulate(Config {
-            layout: ModelLayout { rows: options.rows(*schedule), ..layout.clone() },
+            layout: ModelLayout { rows: options.rows(schedule), ..layout.clone() },
             ticks: options.ticks(),
-            schedule: *schedule,
-            control: ControlConfig::default(),
-            placement: placement.clone(),
+            schedule,
+            control: options.control(),
+            placement,
             profile: profile.clone(),
             gates: Gates::new(&layout, &loads, SEED),
             straggler: options.straggler.map(|(device, times)| (DeviceId(device), times)),
             workload: options.workload(),
-            warm_up: options.warm_up,
+            warm_up: options.warm_up(schedule),
             measured: options.measured,
             keep_spans: options.out.is_some(),
         })?;
         runs.push(Run {
-            schedule: *schedule,
+            variant: *variant,
+            repeat: 0,
             seconds: options.measured.as_secs_f64(),
             tokens: outcome.tokens,
+            tenths: [0; 10],
             requests: outcome.requests,
             gaps: outcome.gaps,
             first: outcome.first,
@@ -72,7 +77,8 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
             paces: outcome.paces,
         });
     }
-    whole(options, runs, &placement, &loads, &profile)
+    let placement = options.place(&layout, &loads, options.replicas)?;
+    whole(options, &profile.name, runs, &placement, &loads, &profile)
 }
 
 fn layout(options: &ExpertParallel, shape: &Shape) -> ModelLayout {

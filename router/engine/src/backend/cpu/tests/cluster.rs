@@ -114,6 +114,8 @@ fn cluster(
         placement: Greedy.place(&demand).expect("fits"),
         replan: None,
         stall: Duration::from_secs(20),
+        spin: reprise_expert_parallel::transport::SPIN,
+        greedy: false,
         keep_spans: false,
     };
     let all: Arc<Mutex<HashMap<RequestId, Steps>>> = Arc::default();

@@ -1,0 +1,80 @@
+"""Which loads are measured on two GPUs, the most important first."""
+
+# Layers that leave room for KV beside all experts on each GPU. Of OLMoE's shape all.
+MIXTRAL_LAYERS = 8
+# Loads of the experts: even, or falling by exp(-3) from the most to the least loaded, as was measured of random gates; both are drawn.
+GATES = {"even": "--skew 0", "skewed": "--skew 3"}
+LOADS = {"decode": "--workload decode --prefill-chunk 64", "mixed": "--workload medium --prefill-chunk 256"}
+# Lock-step with copies of hot experts has a place only where both devices have experts.
+APART = "lockstep,pingpong,defrag,roofline,adaptive"
+TIMES = "--warm-up-seconds 0.1 --seconds 0.3 --adaptive-warm-up-seconds 1 --control-window-seconds 0.05 --repeats 2"
+SMALL_TIMES = "--warm-up-seconds 0.1 --seconds 0.3 --adaptive-warm-up-seconds 0.5 --control-window-seconds 0.05 --repeats 2"
+# Of an average cell, loading left aside.
+SECONDS = 9
+
+
+def shared(copies):
+    return f"lockstep,lockstep+{copies},pingpong,defrag,roofline,adaptive"
+
+
+def cell(name, model, gates, load, apart, sequences, devices, copies, picture=False):
+    """`sequences` on all devices together."""
+    schedules = APART if apart else shared(copies)
+    roles = "--attention 1 " if apart else ""
+    batch = sequences if apart else max(1, sequences // 2)
+    flags = (f"--model {model} --devices {devices} {roles}{gates} {load} --batch {batch} --scheduler {schedules} {TIMES} --details --json")
+    return {"name": name, "flags": " ".join(flags.split()), "seconds": SECONDS, "picture": picture, "sequences": sequences}
+
+
+def of_model(name, model, devices, copies, loads=LOADS, gates=GATES, sequences=128, pictures=()):
+    for load, load_flags in loads.items():
+        for gate, gate_flags in gates.items():
+            for apart in [False, True]:
+                place = "1+1" if apart else "shared"
+                whole = f"{name}-{place}-{gate}-{load}-{sequences}"
+                yield cell(whole, model, gate_flags, load_flags, apart, sequences, devices, copies, (place, gate, load) in pictures)
+
+
+def cells(devices, made, small=False):
+    if small:
+        return small_cells(devices)
+    mixtral = f"random:mixtral-8x7b --layers {MIXTRAL_LAYERS}"
+    olmoe = "random:olmoe-1b-7b"
+    # Name, model, copies of hot experts.
+    models = {
+        "mixtral-top1": (f"{mixtral} --top-k 1", devices, 2), "mixtral-top2": (f"{mixtral} --top-k 2", devices, 2),
+        "olmoe-top1": (f"{olmoe} --top-k 1", devices, 8), "olmoe-top2": (f"{olmoe} --top-k 2", devices, 8), "olmoe-top8": (olmoe, devices, 8),
+    }
+    pictures = {"mixtral-top1": {("shared", "skewed", "decode"), ("1+1", "skewed", "mixed")}, "olmoe-top1": {("shared", "skewed", "decode")}}
+    decode, mixed = ({name: LOADS[name]} for name in ["decode", "mixed"])
+    skewed, even = ({name: GATES[name]} for name in ["skewed", "even"])
+    three = {name: f"--workload {name} --prefill-chunk 256" for name in ["short", "long"]}
+
+    def of(name, **rest):
+        return of_model(name, *models[name], pictures=pictures.get(name, ()), **rest)
+
+    # Coarse experts, one of them a token: what the paper is about. Its three workloads (mixed is its medium one).
+    wanted = [*of("mixtral-top1", gates=skewed), *of("mixtral-top1", loads=decode, gates=even), *of("mixtral-top1", loads=three, gates=skewed)]
+    # The real model; its own gates.
+    for top_k, path in made.items():
+        wanted += of_model(f"smollm2-4x{top_k}", str(path), devices, 1, gates={"natural": ""}, sequences=64)
+    for name in ["olmoe-top1", "mixtral-top2", "olmoe-top2"]:
+        wanted += [*of(name, gates=skewed), *of(name, loads=decode, gates=even)]
+    # Over load.
+    for name in ["olmoe-top2", "mixtral-top1", "mixtral-top2", "olmoe-top1"]:
+        for sequences in [16, 512]:
+            wanted += of(name, loads=decode, gates=skewed, sequences=sequences)
+    # The shape's own eight experts a token; what is left.
+    wanted += of("olmoe-top8", loads=decode, gates={**GATES, "natural": ""})
+    for name in models:
+        wanted += of(name, loads=mixed, gates=even)
+    return wanted
+
+
+def small_cells(devices):
+    model = "random:olmoe-mini-8x1"
+    found = list(of_model("mini-top1", model, devices, 2, gates={"skewed": GATES["skewed"]}, sequences=16,
+                          pictures={("shared", "skewed", "decode")}))
+    for one in found:
+        one["flags"] = one["flags"].replace(TIMES, SMALL_TIMES)
+    return found
