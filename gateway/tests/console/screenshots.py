@@ -74,7 +74,7 @@ def shoot(browser, gateway: Reprise, folder: pathlib.Path, name: str, width: int
     page.locator("#live[data-state=live]").wait_for()
     page.wait_for_function("() => document.querySelector('#tiles .value small')?.textContent === '/s'")
     if why:
-        page.locator("#requests-body tr", has_text="examples").locator("button").first.click()
+        page.locator("#requests-body tr", has_text="examples").filter(has_text="small").locator("button").first.click()
         page.locator("#why .shown").first.wait_for()
     if at:
         page.evaluate("at => document.querySelector(at).scrollIntoView()", at)
