@@ -53,17 +53,29 @@ python_env() {
     printf '%s\n' "$folder"
 }
 
-# debian_tool PACKAGE PATH: the folder of an unpacked Debian package that holds PATH (nothing is installed or started).
+# debian_tool PACKAGE PATH [WITH...]: the folder of an unpacked Debian package that holds PATH (nothing is installed or
+# started), together with WITH and what any of them need that this machine lacks.
 debian_tool() {
-    local folder=$REPRISE_TOOLS/debian-$1 scratch
-    if [ ! -x "$folder/$2" ]; then
+    local folder=$REPRISE_TOOLS/debian-$1 path=$2 scratch package
+    if [ ! -x "$folder/$path" ]; then
         have apt-get || return 1
+        set -- "$1" "${@:3}"
         scratch=$(mktemp -d)
         # A new machine may have no package lists yet; only root can fetch them.
-        (cd "$scratch" && { apt-get -qq download "$1" 2>/dev/null || { apt-get -qq update && apt-get -qq download "$1"; }; }) >&2 || return 1
+        (cd "$scratch" && { debian_download "$@" 2>/dev/null || { apt-get -qq update && debian_download "$@"; }; }) >&2 || return 1
         mkdir -p "$folder"
-        dpkg -x "$scratch"/"$1"_*.deb "$folder"
+        for package in "$scratch"/*.deb; do dpkg -x "$package" "$folder"; done
         rm -rf "$scratch"
     fi
     printf '%s\n' "$folder"
+}
+
+# One package comes alone; several come with what they need.
+debian_download() {
+    local names=("$1")
+    if [ $# -gt 1 ]; then
+        names=()
+        while read -r _ name _; do names+=("$name"); done < <(apt-get -qq install --simulate --no-install-recommends "$@" | grep '^Inst ')
+    fi
+    [ ${#names[@]} -gt 0 ] && apt-get -qq download "${names[@]}"
 }

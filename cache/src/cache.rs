@@ -210,9 +210,7 @@ impl Cache {
         if partitions.iter().map(|partition| partition.bytes()).sum::<usize>() <= config.byte_budget {
             return Ok(Maintenance::default());
         }
-        let grace_ms = i64::try_from(config.grace.as_millis()).unwrap_or(i64::MAX);
-        let newcomer =
-            |created_ms: i64| Some(now_ms.saturating_sub(created_ms)).filter(|age| *age < grace_ms);
+        let newcomer = |created_ms: i64| config.age_in_grace(created_ms, now_ms);
         let (mut items, mut owners) = (Vec::new(), Vec::new());
         for (at, partition) in partitions.iter().enumerate() {
             for example in partition.examples.read().values() {
@@ -233,8 +231,7 @@ impl Cache {
             }
         }
         let budget = config.byte_budget as f64;
-        let grace_bytes = (budget * config.grace_share) as usize;
-        let kept = eviction::keep(&items, (budget * EVICTION_TARGET) as usize, grace_bytes);
+        let kept = eviction::keep(&items, (budget * EVICTION_TARGET) as usize, config.grace_bytes());
         let mut done = Maintenance::default();
         let victims = owners.into_iter().zip(&items).zip(kept).filter(|(_, kept)| !kept);
         for (((at, owned), item), _) in victims {

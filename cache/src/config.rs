@@ -29,6 +29,19 @@ pub struct CacheConfig {
     pub index: IndexConfig,
 }
 
+impl CacheConfig {
+    /// Of the budget, for entries in their grace.
+    pub(crate) fn grace_bytes(&self) -> usize {
+        (self.byte_budget as f64 * self.grace_share) as usize
+    }
+
+    /// Its age in milliseconds, while its youth keeps an entry from eviction.
+    pub(crate) fn age_in_grace(&self, created_at_ms: i64, now_ms: i64) -> Option<i64> {
+        let grace_ms = i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX);
+        Some(now_ms.saturating_sub(created_at_ms)).filter(|age| *age < grace_ms)
+    }
+}
+
 impl Default for CacheConfig {
     fn default() -> Self {
         Self {

@@ -14,24 +14,31 @@ pub struct Item {
     pub newcomer: Option<i64>,
 }
 
-/// For each item, whether it stays. Newcomers stay first, the newest before the others, up to `grace_bytes` of the
-/// budget; what is left is the knapsack's.
+/// For each item, whether it stays. Newcomers stay first ([`protected`]); what is left of the budget is the knapsack's.
 #[must_use]
 pub fn keep(items: &[Item], budget: usize, grace_bytes: usize) -> Vec<bool> {
-    let mut kept = vec![false; items.len()];
-    let mut room = budget;
+    let mut kept = protected(items, grace_bytes.min(budget));
+    let taken: usize = items.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(item, _)| item.bytes).sum();
+    fill(items, budget - taken, &mut kept);
+    kept
+}
+
+/// For each item, whether it is a newcomer that stays whatever its value: the newest before the others, as far as so many
+/// bytes hold them.
+#[must_use]
+pub fn protected(items: &[Item], grace_bytes: usize) -> Vec<bool> {
+    let mut protected = vec![false; items.len()];
+    let mut room = grace_bytes;
     let mut newcomers: Vec<(i64, usize)> =
         items.iter().enumerate().filter_map(|(i, item)| Some((item.newcomer?, i))).collect();
     newcomers.sort_unstable();
     for (_, i) in newcomers {
-        let left_of_grace = grace_bytes.min(budget).saturating_sub(budget - room);
-        if items[i].bytes <= left_of_grace {
-            kept[i] = true;
+        if items[i].bytes <= room {
+            protected[i] = true;
             room -= items[i].bytes;
         }
     }
-    fill(items, room, &mut kept);
-    kept
+    protected
 }
 
 /// Greedy by density over what is not kept yet.

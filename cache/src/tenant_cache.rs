@@ -1,9 +1,10 @@
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     CacheError, Candidate, Example, ExampleId, Fingerprint, Instructions, Outcome, Refusal, StoreError,
     TenantId, UnitVector, Write,
     cache::Shared,
+    eviction::{self, Item},
     partition::{ExampleRecord, Partition},
     scrub,
     store::codec,
@@ -36,6 +37,8 @@ pub enum Order {
     /// Newest first.
     #[default]
     Recent,
+    /// What eviction takes first: least value for its bytes; newcomers in their grace come last.
+    Eviction,
 }
 
 /// Part of a listing.
@@ -84,12 +87,31 @@ impl TenantCache {
     /// At most `limit` examples in the given order, behind `after`. An `after` that has gone begins at the top.
     #[must_use]
     pub fn list(&self, order: Order, limit: usize, after: Option<ExampleId>, now_ms: i64) -> Page {
+        self.find("", order, limit, after, now_ms)
+    }
+
+    /// The same of the examples that hold `text` in request, answer or source, in whatever case; an empty one is in all.
+    #[must_use]
+    pub fn find(
+        &self,
+        text: &str,
+        order: Order,
+        limit: usize,
+        after: Option<ExampleId>,
+        now_ms: i64,
+    ) -> Page {
+        let text = text.to_lowercase();
+        let holds = |part: &str| part.to_lowercase().contains(&text);
         let mut all: Vec<Arc<Example>> = self.partition.examples.read().values().cloned().collect();
+        all.retain(|it| text.is_empty() || holds(&it.request) || holds(&it.answer) || holds(&it.source));
         let config = &self.shared.config;
+        let safe = if order == Order::Eviction { self.newcomers(now_ms) } else { HashSet::new() };
         let rank = |example: &Example| match order {
             Order::Gain => example.replay_gain,
             Order::Value => example.value_at(config, now_ms),
             Order::Recent => example.updated_at_ms as f64,
+            Order::Eviction if safe.contains(&example.id) => f64::NEG_INFINITY,
+            Order::Eviction => -example.value_at(config, now_ms) / example.bytes.max(1) as f64,
         };
         all.sort_by(|a, b| rank(b).total_cmp(&rank(a)).then(b.id.cmp(&a.id)));
         let begin = after
@@ -97,6 +119,22 @@ impl TenantCache {
             .map_or(0, |position| position + 1);
         let has_more = all.len() - begin > limit;
         Page { examples: all.into_iter().skip(begin).take(limit).collect(), has_more }
+    }
+
+    /// Those that their grace keeps from eviction. Other tenants' newcomers share that part of the budget and are not looked
+    /// at: with many of them, fewer of these are safe.
+    fn newcomers(&self, now_ms: i64) -> HashSet<ExampleId> {
+        let config = &self.shared.config;
+        let examples = self.partition.examples.read();
+        let (ids, items): (Vec<ExampleId>, Vec<Item>) = examples
+            .values()
+            .map(|example| {
+                let newcomer = config.age_in_grace(example.created_at_ms, now_ms);
+                (example.id, Item { value: 0.0, bytes: example.bytes, newcomer })
+            })
+            .unzip();
+        let safe = eviction::protected(&items, config.grace_bytes());
+        ids.into_iter().zip(safe).filter(|(_, safe)| *safe).map(|(id, _)| id).collect()
     }
 
     /// What replay should ask again: greatest gain first, at most `limit`, none that had `max_replays` already (the

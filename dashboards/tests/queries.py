@@ -30,7 +30,7 @@ class Query:
 def of_dashboards(job: str, interval: str) -> list[Query]:
     """All panel targets and variables, with the dashboard's own variables filled in."""
     found = []
-    for path in sorted(FOLDER.glob("*.json")):
+    for path in sorted(FOLDER.glob("grafana/*.json")):
         board = json.loads(path.read_text())
         for panel in board["panels"]:
             for target in panel.get("targets", []):

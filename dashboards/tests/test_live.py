@@ -6,16 +6,9 @@ caught, the test would prove nothing.
 
 from __future__ import annotations
 
-import json
-import math
-import pathlib
-import subprocess
-import urllib.parse
-import urllib.request
-
 import pytest
-import yaml
-from queries import FOLDER, Query, of_dashboards, of_rules
+from prometheus import Prometheus
+from queries import Query, of_dashboards, of_rules
 from reprise_process import SMALL, Reprise, eventually, free_port
 
 # Scraped every second, so that the ranges of a dashboard fill quickly.
@@ -28,70 +21,16 @@ model = "nobody"
 cost = 1.0
 context_length = 8192
 """
+# Its devices and experts are there to be seen.
+SPREAD_TIER = """
+[[tiers]]
+name = "spread"
+model = "smollm2-135m-instruct-moe-4x2-q4_1"
+devices = ["cpu", "cpu"]
+max_sequences = 4
+cost = 0.5
+"""
 ROUTER = '[router]\npolicy = "small-examples"\ndefault_tier = "small"\ndeadline_ms = {deadline}\n'
-
-
-class Prometheus:
-    def __init__(self, home: pathlib.Path, targets: list[int]) -> None:
-        config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
-        config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-        config["rule_files"] = [str(FOLDER / file) for file in config["rule_files"]]
-        for job in config["scrape_configs"]:
-            job.pop("file_sd_configs")
-            job["static_configs"] = [{"targets": [f"127.0.0.1:{port}" for port in targets]}]
-        (home / "prometheus.yml").write_text(yaml.safe_dump(config))
-        self.port, self.home = free_port(), home
-
-    def __enter__(self) -> Prometheus:
-        self.log = (self.home / "prometheus.log").open("wb")
-        self.process = subprocess.Popen(
-            ["prometheus", f"--config.file={self.home}/prometheus.yml", f"--storage.tsdb.path={self.home}/tsdb",
-             f"--web.listen-address=127.0.0.1:{self.port}"],
-            stdout=self.log, stderr=self.log,
-        )
-        eventually("Prometheus is ready", self._ready)
-        return self
-
-    def __exit__(self, *_failure) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=60)
-        self.log.close()
-
-    def _ready(self) -> bool:
-        assert self.process.poll() is None, (self.home / "prometheus.log").read_text()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=5) as response:
-                return response.status == 200
-        except OSError:
-            return False
-
-    def get(self, path: str, **query: str):
-        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        try:
-            with urllib.request.urlopen(url, timeout=60) as response:
-                return json.load(response)["data"]
-        except urllib.error.HTTPError as error:
-            return {"error": error.read().decode()}
-
-    def names(self) -> set[str]:
-        return set(self.get("label/__name__/values"))
-
-    def problem(self, query: Query, names: set[str]) -> str | None:
-        """Why this query would show nothing; None if it shows something."""
-        metrics = query.metrics()
-        if not metrics:
-            return "it names no metric"
-        if unknown := sorted(metrics - names):
-            return f"unknown metrics: {', '.join(unknown)}"
-        data = self.get("query", query=query.expr)
-        if "error" in data:
-            return data["error"]
-        values = [sample["value"][1] for sample in data["result"]] if data["resultType"] == "vector" else [data["result"][1]]
-        if not values:
-            return "no data"
-        if all(math.isnan(float(value)) for value in values):
-            return "only NaN"
-        return None
 
 
 def traffic(gateway: Reprise, round_number: int) -> None:
@@ -116,7 +55,8 @@ def traffic(gateway: Reprise, round_number: int) -> None:
 def prometheus(tmp_path_factory):
     dead = DEAD_TIER.format(port=free_port())
     # The second gateway's deadline has passed before it began, so its requests go straight to the default tier.
-    configs = [ROUTER.format(deadline=deadline) + SMALL + dead for deadline in ("20000", "0.001")]
+    configs = [ROUTER.format(deadline=deadline) + SMALL + tiers for deadline, tiers in
+               (("20000", SPREAD_TIER + dead), ("0.001", dead))]
     with (
         Reprise(tmp_path_factory.mktemp("patient"), configs[0]) as patient,
         Reprise(tmp_path_factory.mktemp("hasty"), configs[1]) as hasty,
@@ -126,6 +66,7 @@ def prometheus(tmp_path_factory):
         for round_number in (1, 2):
             for gateway in (patient, hasty):
                 traffic(gateway, round_number)
+            assert patient.chat(f"Count to {round_number + 9}.", model="spread")[0] == 200
             scraped = len(_scrapes(running))
             eventually("two more scrapes", lambda seen=scraped: len(_scrapes(running)) >= seen + 2)
         yield running

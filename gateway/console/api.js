@@ -64,13 +64,14 @@ export async function call(method, path, body) {
 
 export const get = (path) => call("GET", path);
 
-/** Server-sent events over fetch, as EventSource cannot carry a key. Yields the data of each event. */
+/** Server-sent events over fetch, as EventSource cannot carry a key. Yields name and data of each event. */
 export async function* events(path, init = {}, onOpen = () => {}) {
   const response = await send(path, init);
   onOpen(response);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   let data = [];
+  let name = "message";
   try {
     for (;;) {
       const { value, done } = await reader.read();
@@ -79,10 +80,12 @@ export async function* events(path, init = {}, onOpen = () => {}) {
       rest = lines.pop();
       for (const raw of lines) {
         const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
-        if (line.startsWith("data:")) data.push(line.slice(line[5] === " " ? 6 : 5));
+        if (line.startsWith("event:")) name = line.slice(6).trim();
+        else if (line.startsWith("data:")) data.push(line.slice(line[5] === " " ? 6 : 5));
         else if (line === "" && data.length) {
-          yield data.join("\n");
+          yield { name, data: data.join("\n") };
           data = [];
+          name = "message";
         }
       }
     }

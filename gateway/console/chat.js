@@ -72,7 +72,7 @@ async function turn(side, model, text, signal) {
         if (value !== null) chips.append(h("span", { class: `tag ${value === "HIT" ? "c-hit" : ""}` }, `${name.replace("-ms", "")} ${name.endsWith("-ms") ? ms(Number(value)) : value}`));
       }
     };
-    for await (const data of events("/v1/chat/completions", init, onOpen)) {
+    for await (const { data } of events("/v1/chat/completions", init, onOpen)) {
       if (data === "[DONE]") break;
       const chunk = JSON.parse(data);
       if (chunk.error) throw new Error(chunk.error.message);

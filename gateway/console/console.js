@@ -43,6 +43,7 @@ async function overview() {
   policies(state.router);
   chat.knowModels(names);
   examples.knowTenants(state.tenants ?? []);
+  examples.knowSize(state.cache);
   if (state.cache && cacheWas === null) examples.load();
   cacheWas = state.cache;
   return state;
@@ -104,9 +105,9 @@ async function follow() {
       requests.load(page.data);
       if (first) fitWindow();
       plots();
-      for await (const data of events("/admin/v1/events", {}, () => live("live", "live"))) {
-        const record = JSON.parse(data);
-        if (record.request_id) requests.add(record);
+      for await (const { name, data } of events("/admin/v1/events", {}, () => live("live", "live"))) {
+        requests.happened(name, JSON.parse(data));
+        if (name === "remembered") examples.remembered();
       }
       live("wait", "reconnecting");
     } catch (error) {
@@ -140,8 +141,11 @@ function begin() {
   $("window").onchange = plots;
   new ResizeObserver(plots).observe($("rate-plot"));
   document.addEventListener("visibilitychange", refresh);
-  for (const part of [requests, why, examples, chat]) part.start();
+  requests.begin();
+  for (const part of [why, examples, chat]) part.start();
   refresh().then(() => {
+    // The second look makes the rates.
+    setTimeout(refresh, 1000);
     examples.load();
     replay.load();
     follow();

@@ -1,14 +1,19 @@
-// What the cache remembers of a tenant: read, order, find among the loaded rows, delete.
+// What the cache remembers of a tenant: read, order, find, delete, and what would be evicted next.
 
 import { call, get } from "./api.js";
 import { $, ask, empty, h, say } from "./dom.js";
-import { ago, bytes, count, fixed, plural } from "./format.js";
+import { ago, bytes, count, fixed, percent, plural } from "./format.js";
 
 const PAGE = 50;
 let loaded = [];
 let hasMore = false;
 let turn = 0;
 let touched = false;
+let searching;
+/** A pause in typing. */
+const TYPED_MS = 250;
+/** However many are remembered, the list is not read more often. */
+const AGAIN_MS = 1500;
 
 const tenant = () => $("examples-tenant").value.trim() || "default";
 const query = (path, extra = "") => `/admin/v1/examples${path}?tenant=${encodeURIComponent(tenant())}${extra}`;
@@ -17,7 +22,7 @@ export async function load(more = false) {
   const mine = (turn += 1);
   const after = more && loaded.length ? `&after=${encodeURIComponent(loaded.at(-1).id)}` : "";
   try {
-    const page = await get(query("", `&order=${$("examples-order").value}&limit=${PAGE}${after}`));
+    const page = await get(query("", `&order=${$("examples-order").value}&limit=${PAGE}${find() ? `&find=${encodeURIComponent(find())}` : ""}${after}`));
     if (mine !== turn) return;
     loaded = more ? [...loaded, ...page.data] : page.data;
     hasMore = page.has_more;
@@ -27,14 +32,15 @@ export async function load(more = false) {
   }
 }
 
+const find = () => $("examples-find").value.trim();
+
 function draw() {
-  const find = $("examples-find").value.trim().toLowerCase();
-  const list = loaded.filter((e) => !find || `${e.request}\n${e.answer}\n${e.source_tier}`.toLowerCase().includes(find));
+  const next = $("examples-order").value === "eviction";
   $("examples-more").hidden = !hasMore;
   $("examples-note").textContent = loaded.length
-    ? `${find ? `${count(list.length)} of ` : ""}${count(loaded.length)}${hasMore ? "+" : ""} loaded` : "";
-  if (list.length) $("examples-list").replaceChildren(...list.map((example) => item(example, find)));
-  else if (loaded.length) $("examples-list").replaceChildren(empty("No loaded example holds this text."));
+    ? `${count(loaded.length)}${hasMore ? "+" : ""} ${find() ? "found" : "loaded"}` : "";
+  if (loaded.length) $("examples-list").replaceChildren(...loaded.map((example, at) => item(example, find().toLowerCase(), next ? at + 1 : null)));
+  else if (find()) $("examples-list").replaceChildren(empty(`No example of tenant ${tenant()} holds this text.`));
   else $("examples-list").replaceChildren(empty(`Nothing is remembered for tenant ${tenant()} yet. Answers are kept as they are given; known good pairs can be imported:`, curl()));
 }
 
@@ -55,8 +61,9 @@ function marked(text, find) {
   return [...parts, text.slice(from)];
 }
 
-function item(example, find) {
+function item(example, find, place) {
   const facts = [
+    place && `goes ${place === 1 ? "first" : `as number ${place}`}`,
     `by ${example.source_tier}`,
     `quality ${example.quality === null || example.quality === undefined ? "not measured" : fixed(example.quality)}`,
     `used ${count(example.uses)}×`,
@@ -89,6 +96,22 @@ async function remove(example) {
   }
 }
 
+/** Something was remembered: the newest are shown, unless somebody is reading or looking for something. */
+export function remembered() {
+  const list = $("examples-list");
+  const busy = list.scrollTop > 0 || list.contains(document.activeElement) || $("ask").open || list.querySelector("details[open]");
+  if (busy || find() || $("examples-order").value !== "recent") return;
+  clearTimeout(searching);
+  searching = setTimeout(load, AGAIN_MS);
+}
+
+/** How full the cache is: eviction begins when it is full. */
+export function knowSize(cache) {
+  const budget = cache?.byte_budget ?? 0;
+  $("examples-size").textContent = budget > 0
+    ? `${bytes(cache.bytes)} of ${bytes(budget)} (${percent(cache.bytes / budget, 1)}); eviction begins when it is full` : "";
+}
+
 /** Until another tenant is typed, one that has something is shown. */
 export function knowTenants(names) {
   const input = $("examples-tenant");
@@ -105,5 +128,8 @@ export function start() {
   $("examples-order").onchange = () => load();
   $("examples-reload").onclick = () => load();
   $("examples-more").onclick = () => load(true);
-  $("examples-find").oninput = draw;
+  $("examples-find").oninput = () => {
+    clearTimeout(searching);
+    searching = setTimeout(load, TYPED_MS);
+  };
 }

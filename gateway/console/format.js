@@ -19,6 +19,18 @@ export function ms(value) {
   return `${Math.floor(value / 60_000)} min ${Math.round((value % 60_000) / 1000)} s`;
 }
 
+export function rate(perSecond) {
+  if (!known(perSecond)) return DASH;
+  return perSecond < 10 ? perSecond.toFixed(perSecond < 0.1 && perSecond > 0 ? 2 : 1) : count(Math.round(perSecond));
+}
+
+/** In whatever currency the prices are. */
+export function money(value) {
+  if (!known(value)) return DASH;
+  if (value > 0 && value < 0.01) return value.toPrecision(2);
+  return value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+}
+
 export const percent = (value, digits = 0) => (known(value) ? `${(100 * value).toFixed(digits)}%` : DASH);
 export const fixed = (value, digits = 2) => (known(value) ? value.toFixed(digits) : DASH);
 

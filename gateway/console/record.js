@@ -27,8 +27,15 @@ export function flat(record) {
     ttft: timings.ttft_ms,
     total: timings.total_ms,
     failed: record.error ?? null,
+    admitted: record.admitted ?? null,
+    state: "ended",
   };
 }
+
+/** Of a request that has just come. */
+export const begun = ({ request_id: id, created, tenant }) => ({
+  id, at: Date.parse(created), tenant, tier: null, cache: "", examples: 0, similarity: null, failed: null, admitted: null, state: "sent",
+});
 
 /** What the plots colour a request by. */
 export function kind(row) {

@@ -28,11 +28,14 @@ export async function explain(id, from) {
 }
 
 function close() {
+  // The line that it was opened from may have been drawn anew meanwhile.
+  const line = () => $("requests-body").querySelector(`tr[data-id="${CSS.escape(current)}"] button`);
+  const back = opener?.isConnected ? opener : line();
   current = null;
   markRow();
   $("why").hidden = true;
   document.body.classList.remove("explaining");
-  opener?.focus?.();
+  back?.focus();
 }
 
 function markRow() {
@@ -59,7 +62,8 @@ function draw(record) {
       h("p", { class: "lead" }, lead(row, record)),
       record.error && h("p", { class: "c-bad" }, record.error),
       h("p", { class: "meta" }, `${clock(row.at)}, tenant ${row.tenant}, policy ${decision?.policy ?? "–"}, `, h("code", {}, row.id)),
-      record.usage && h("p", { class: "meta" }, usage(record))),
+      record.usage && h("p", { class: "meta" }, usage(record)),
+      record.admitted && h("p", { class: "meta" }, "Remembered as example ", h("code", {}, record.admitted))),
     section("Arms", ...arms(record, row)),
     section(record.examples?.length ? `Examples shown to the model (${record.examples.length})` : "Examples", ...examples(record)),
     section("Where the time went", ...stages(record.timings ?? {})));

@@ -125,6 +125,13 @@ impl Charge {
         );
     }
 
+    /// What these tokens cost at a tier by the prices in force.
+    #[must_use]
+    pub fn price(&self, tier: &str, prompt_tokens: u32, completion_tokens: u32) -> f64 {
+        let price = price_of(&self.state.config(), tier);
+        price.of(prompt_tokens.into(), completion_tokens.into()).units()
+    }
+
     /// Answered from what was there.
     pub fn hit(&mut self) {
         self.settle(None, 0, 0, Outcome::Hit);

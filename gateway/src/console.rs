@@ -26,7 +26,7 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 16] = [
+const ASSETS: [Asset; 17] = [
     asset!("/", HTML, "index.html"),
     asset!("/console.css", CSS, "console.css"),
     asset!("/console.js", JS, "console.js"),
@@ -36,6 +36,7 @@ const ASSETS: [Asset; 16] = [
     asset!("/console/dom.js", JS, "dom.js"),
     asset!("/console/examples.js", JS, "examples.js"),
     asset!("/console/format.js", JS, "format.js"),
+    asset!("/console/heat.js", JS, "heat.js"),
     asset!("/console/plot.js", JS, "plot.js"),
     asset!("/console/record.js", JS, "record.js"),
     asset!("/console/replay.js", JS, "replay.js"),

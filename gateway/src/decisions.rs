@@ -101,7 +101,30 @@ pub struct Timings {
     pub total_ms: f64,
 }
 
-/// Records that a reader of [`DecisionLog::subscribe`] may lag behind before it loses the oldest.
+/// What becomes of a request, as it happens.
+#[derive(Debug, Clone)]
+pub enum News {
+    Begun {
+        request_id: Arc<str>,
+        created: Timestamp,
+        tenant: TenantId,
+        endpoint: &'static str,
+    },
+    /// A tier says its first words.
+    Answering {
+        request_id: Arc<str>,
+        tier: Arc<str>,
+        examples: usize,
+    },
+    Ended(Arc<DecisionRecord>),
+    /// Its answer was offered to the cache; `None`: not taken as an example.
+    Remembered {
+        request_id: Arc<str>,
+        example: Option<ExampleId>,
+    },
+}
+
+/// News that a reader of [`DecisionLog::subscribe`] may lag behind before it loses the oldest.
 const NEWS: usize = 64;
 
 /// The newest records, by request id.
@@ -109,7 +132,7 @@ const NEWS: usize = 64;
 pub struct DecisionLog {
     capacity: usize,
     ring: Mutex<Ring>,
-    news: broadcast::Sender<Arc<DecisionRecord>>,
+    news: broadcast::Sender<News>,
 }
 
 #[derive(Debug, Default)]
@@ -152,8 +175,7 @@ impl DecisionLog {
     pub fn add(&self, record: DecisionRecord) {
         let id = Arc::clone(&record.request_id);
         let record = Arc::new(record);
-        // Nobody listening is no error.
-        let _ = self.news.send(Arc::clone(&record));
+        self.tell(|| News::Ended(Arc::clone(&record)));
         let mut ring = self.ring.lock();
         if ring.records.insert(Arc::clone(&id), record).is_some() {
             return;
@@ -178,9 +200,17 @@ impl DecisionLog {
         ring.order.iter().rev().take(limit).filter_map(|id| ring.records.get(id).cloned()).collect()
     }
 
-    /// Every record from now on, as it is added.
+    /// To those who listen; where nobody does it costs nothing.
+    pub fn tell(&self, news: impl FnOnce() -> News) {
+        if self.news.receiver_count() > 0 {
+            // Whoever listened may have gone just now.
+            let _ = self.news.send(news());
+        }
+    }
+
+    /// All news from now on.
     #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<DecisionRecord>> {
+    pub fn subscribe(&self) -> broadcast::Receiver<News> {
         self.news.subscribe()
     }
 

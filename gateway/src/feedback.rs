@@ -135,6 +135,12 @@ fn teach(state: &AppState, record: &DecisionRecord, quality: f32) {
     let (Some(decision), Some(arm)) = (&record.decision, &record.arm) else { return };
     let experience = Experience { arm: arm.clone(), ..decision.experience(f64::from(quality)) };
     state.router.learn(&experience);
+    let examples = if arm.examples { "true" } else { "false" };
+    state
+        .metrics
+        .answer_quality
+        .with_label_values(&[&*arm.tier, examples, "feedback"])
+        .observe(f64::from(quality));
 }
 
 fn credit(state: &AppState, record: &DecisionRecord, quality: f32, tenant: &TenantCache) {

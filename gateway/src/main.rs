@@ -19,6 +19,7 @@ mod metrics;
 mod process;
 mod responses;
 mod state;
+mod telemetry;
 
 use std::process::ExitCode;
 

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::decisions::DecisionLog;
 use crate::metrics::Metrics;
 use crate::responses::ResponseStore;
+use crate::telemetry::Telemetry;
 
 /// How handlers get at it.
 pub type SharedState = Arc<AppState>;
@@ -42,6 +43,8 @@ pub struct AppState {
     /// What clients of the Responses API may come back to.
     pub responses: ResponseStore,
     pub metrics: Metrics,
+    /// Traces; nothing where it is off.
+    pub telemetry: Telemetry,
     /// Requests that may be under way at once.
     pub slots: Arc<Semaphore>,
     /// Searches that may run at once on blocking threads.

@@ -1,4 +1,4 @@
-use reprise_cache::{ExampleChange, ExampleId, Order, Outcome};
+use reprise_cache::{CacheConfig, ExampleChange, ExampleId, Order, Outcome};
 
 use crate::support::*;
 
@@ -71,4 +71,46 @@ fn a_poorly_rated_example_gains_while_it_is_missed() {
         ExampleChange { answer: Some("right".into()), quality: Some(1.0), ..ExampleChange::default() };
     let mended = ana.update(poor, &better, 2).unwrap();
     assert_eq!((mended.replay_gain, mended.missed), (0.0, 0));
+}
+
+#[test]
+fn what_is_listed_as_evicted_next_is_what_eviction_takes() {
+    let later = 2 * i64::try_from(config().grace.as_millis()).unwrap();
+    let fill = |byte_budget| {
+        let cache = in_memory(CacheConfig { byte_budget, grace_share: 0.5, ..config() });
+        let ana = cache.tenant(&tenant("ana"));
+        for seed in 0..10 {
+            let id = inserted(ana.admit(&new(seed, &format!("r {seed}"), "a", None), 0).unwrap());
+            for _ in 0..(seed * 7) % 10 {
+                ana.credit(&[id], &Outcome { quality: Some(1.0), cost: 1.0, offloaded: true }, 1);
+            }
+        }
+        (cache, ana)
+    };
+    let all = fill(usize::MAX).0.stats().bytes;
+    let (cache, ana) = fill(all / 2);
+    let young = inserted(ana.admit(&new(99, "young", "a", None), later).unwrap());
+    let order = |cache: &reprise_cache::TenantCache| -> Vec<ExampleId> {
+        cache.list(Order::Eviction, 20, None, later).examples.iter().map(|example| example.id).collect()
+    };
+    let before = order(&ana);
+    assert_eq!((before.len(), before.last()), (11, Some(&young)), "who is young goes last");
+    let evicted = cache.maintain(later).unwrap().evicted_examples;
+    assert!((1..10).contains(&evicted), "{evicted}");
+    assert_eq!(order(&ana), before[evicted..]);
+}
+
+#[test]
+fn a_text_is_found_in_whatever_case() {
+    let cache = in_memory(config());
+    let ana = cache.tenant(&tenant("ana"));
+    for (seed, request, answer) in [
+        (1, "Capital of France?", "Paris."),
+        (2, "Capital of Italy?", "Rome."),
+        (3, "Paris Hilton?", "An heiress."),
+    ] {
+        ana.admit(&new(seed, request, answer, None), 0).unwrap();
+    }
+    let found = |text: &str| ana.find(text, Order::Recent, 10, None, 9).examples.len();
+    assert_eq!((found(""), found("paris"), found("CAPITAL"), found("madrid")), (3, 2, 2, 0));
 }

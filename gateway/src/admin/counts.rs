@@ -1,8 +1,8 @@
 //! The counters of the metrics as the console's overview shows them: since the start of the process.
 
-use prometheus::IntCounterVec;
 use prometheus::core::Collector;
 use prometheus::proto::LabelPair;
+use prometheus::{CounterVec, HistogramVec, IntCounterVec};
 use serde::Serialize;
 
 use crate::metrics::Metrics;
@@ -29,6 +29,12 @@ pub struct Counts {
     completion_tokens: u64,
     /// The part of the prompt tokens that examples made.
     example_tokens: u64,
+    /// In the currency of the tiers' prices.
+    money_spent: f64,
+    money_saved: f64,
+    /// Answers whose quality was measured; its mean, in [0, 1].
+    measured: u64,
+    mean_quality: Option<f64>,
 }
 
 impl Counts {
@@ -37,6 +43,7 @@ impl Counts {
         let tokens = |kind| sum(&metrics.tokens, |labels| labels.get("kind") == kind);
         let chat = |labels: &Labels<'_>| labels.get("endpoint") == "chat";
         let (routed, offloaded) = (sum(&metrics.router_decisions, |_| true), metrics.offloaded.get());
+        let (measured, quality) = observed(&metrics.answer_quality);
         Self {
             total: sum(&metrics.requests, chat),
             errors: sum(&metrics.requests, |labels| chat(labels) && is_error(labels.get("status"))),
@@ -51,6 +58,10 @@ impl Counts {
             prompt_tokens: tokens("prompt"),
             completion_tokens: tokens("completion"),
             example_tokens: tokens("example"),
+            money_spent: money(&metrics.money_spent),
+            money_saved: money(&metrics.money_saved),
+            measured,
+            mean_quality: (measured > 0).then(|| quality / measured as f64),
         }
     }
 }
@@ -73,6 +84,18 @@ fn sum(counters: &IntCounterVec, fits: impl Fn(&Labels<'_>) -> bool) -> u64 {
     fitting.map(|metric| metric.get_counter().get_value() as u64).sum()
 }
 
+fn money(counters: &CounterVec) -> f64 {
+    let families = counters.collect();
+    families.iter().flat_map(|family| family.get_metric()).map(|one| one.get_counter().get_value()).sum()
+}
+
+/// How often, and the sum of it.
+fn observed(histograms: &HistogramVec) -> (u64, f64) {
+    let families = histograms.collect();
+    let all = families.iter().flat_map(|family| family.get_metric()).map(|one| one.get_histogram());
+    all.fold((0, 0.0), |(count, sum), one| (count + one.get_sample_count(), sum + one.get_sample_sum()))
+}
+
 fn is_error(status: &str) -> bool {
     status.parse::<u16>().is_ok_and(|status| status >= 400)
 }
@@ -91,9 +114,17 @@ mod tests {
         metrics.router_decisions.with_label_values(&["bandit", "small", "true"]).inc_by(3);
         metrics.router_decisions.with_label_values(&["bandit", "large", "false"]).inc();
         metrics.offloaded.inc_by(3);
+        for quality in [0.5, 1.0] {
+            metrics.answer_quality.with_label_values(&["small", "true", "feedback"]).observe(quality);
+        }
+        metrics.money_spent.with_label_values(&["small"]).inc_by(0.25);
+        metrics.money_saved.with_label_values(&["hit"]).inc_by(1.0);
+        metrics.money_saved.with_label_values(&["offload"]).inc_by(0.5);
         let counts = Counts::of(&metrics);
         assert_eq!((counts.total, counts.errors, counts.hit, counts.miss), (5, 2, 3, 0));
         assert_eq!((counts.routed, counts.offload_share), (4, Some(0.75)));
+        assert_eq!((counts.measured, counts.mean_quality), (2, Some(0.75)));
+        assert_eq!((counts.money_spent, counts.money_saved), (0.25, 1.5));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use jiff::Timestamp;
-use reprise_cache::TenantId;
+use reprise_cache::{ExampleId, TenantId};
 use reprise_router::PolicyKind;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,8 @@ pub struct Summary {
     straight: bool,
     timings: Timings,
     rating: Option<f32>,
+    /// The example that the answer became.
+    admitted: Option<ExampleId>,
 }
 
 pub async fn list(State(admin): State<Admin>, Params(page): Params<Page>) -> Json<Decisions> {
@@ -78,6 +80,7 @@ impl Summary {
             straight: record.straight,
             timings: record.timings,
             rating: record.rating,
+            admitted: record.admitted,
         }
     }
 }

@@ -23,6 +23,9 @@ pub struct Wanted {
     tenant: String,
     #[serde(default)]
     order: OrderName,
+    /// Only what holds this in request, answer or source, in whatever case.
+    #[serde(default)]
+    find: String,
     #[serde(default)]
     limit: Option<usize>,
     /// The last id of the page before.
@@ -30,7 +33,7 @@ pub struct Wanted {
     after: Option<String>,
 }
 
-/// Largest or newest first.
+/// Largest or newest first, or what eviction would take first.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum OrderName {
@@ -38,6 +41,7 @@ enum OrderName {
     Value,
     #[default]
     Recent,
+    Eviction,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,12 +91,13 @@ pub async fn list(
         OrderName::Gain => Order::Gain,
         OrderName::Value => Order::Value,
         OrderName::Recent => Order::Recent,
+        OrderName::Eviction => Order::Eviction,
     };
     let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     admin
         .blocking(move |admin| {
             let Some(cache) = known(admin, &tenant)? else { return Ok(Json(Examples::default())) };
-            let page = cache.list(order, limit, after, now_ms());
+            let page = cache.find(&wanted.find, order, limit, after, now_ms());
             let data = page.examples.iter().map(|example| ExampleView::from(&**example)).collect();
             Ok(Json(Examples { data, has_more: page.has_more }))
         })

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use reprise_router::{Pool, Router};
-use reprise_tier::{Pressure, SharedTier, TierInfo, TierState};
+use reprise_tier::{DeviceLoad, Pressure, SharedTier, TierInfo, TierState};
 use serde::Serialize;
 
 use super::Admin;
@@ -25,6 +25,9 @@ struct TierReport {
     #[serde(flatten)]
     state: TierState,
     pressure: Pressure,
+    /// Of a tier whose model is spread over devices, each of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    devices: Vec<DeviceLoad>,
 }
 
 pub async fn show(State(admin): State<Admin>) -> Json<PoolReport> {
@@ -41,5 +44,10 @@ pub fn report(pool: &Pool, router: &Router) -> PoolReport {
 }
 
 fn tier(tier: &SharedTier) -> TierReport {
-    TierReport { info: tier.info().clone(), state: tier.state(), pressure: tier.pressure() }
+    TierReport {
+        info: tier.info().clone(),
+        state: tier.state(),
+        pressure: tier.pressure(),
+        devices: tier.devices(),
+    }
 }

@@ -118,6 +118,7 @@ impl Fixture {
             settling: Settling::settled(),
             decisions: DecisionLog::new(8),
             responses: crate::responses::ResponseStore::new(&config.data_dir),
+            telemetry: crate::telemetry::Telemetry::default(),
             metrics: Metrics::new().unwrap(),
             slots: Arc::new(Semaphore::new(1)),
             searches: Arc::new(Semaphore::new(1)),

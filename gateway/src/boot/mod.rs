@@ -36,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::process;
 use crate::responses::ResponseStore;
 use crate::state::{AppState, Settling, SharedState};
+use crate::telemetry::Telemetry;
 
 pub use embedder::load as load_embedder;
 pub use local::engine_config;
@@ -71,6 +72,7 @@ pub async fn serve(config: Config, source: Option<Source>) -> anyhow::Result<()>
     let serving = tokio::spawn(http::serve(listener, app, state.clone()));
     shutdown::signal().await?;
     shutdown::drain(&state, serving).await;
+    state.telemetry.close().await;
     drop(data_dir);
     Ok(())
 }
@@ -101,6 +103,7 @@ fn state(config: Config) -> anyhow::Result<(SharedState, Vec<tiers::Waiting>)> {
         settling,
         decisions: DecisionLog::new(DECISIONS),
         responses: ResponseStore::new(&config.data_dir),
+        telemetry: Telemetry::start(config.telemetry.as_ref(), &metrics),
         metrics,
         slots: Arc::new(Semaphore::new(config.server.max_concurrent_requests)),
         searches: Arc::new(Semaphore::new(2 * cores)),

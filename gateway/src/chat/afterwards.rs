@@ -4,6 +4,7 @@
 //! would only put off the loss and hold its memory.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use reprise_cache::selection::Chosen;
 use reprise_cache::{
@@ -20,7 +21,9 @@ use super::recall::embedded_text;
 use super::route::Plan;
 use super::shadow::Shadow;
 use super::trail::Trail;
+use crate::decisions::News;
 use crate::state::{Memory, SharedState, now_ms};
+use crate::telemetry::Later;
 
 /// What an answer may teach, put together before it is known.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub struct Lesson {
     shadow: Option<Shadow>,
     /// Those who asked the same wait for it.
     flight: Option<Flight>,
+    /// Where the request is recorded.
+    trace: Option<Later>,
 }
 
 /// An answer that is whole.
@@ -85,6 +90,7 @@ impl Lesson {
             pinned: ask.pinned.is_some(),
             shadow: Shadow::wanted(trail, ask, directives),
             flight,
+            trace: trail.later(),
         }
     }
 
@@ -165,7 +171,13 @@ impl Lesson {
 
     async fn admit(self, memory: Memory, answer: Whole) {
         let metrics = &self.state.metrics;
-        let counted = |result: &str| metrics.cache_admissions.with_label_values(&[result]).inc();
+        let begun = Instant::now();
+        let counted = |result: &str| {
+            metrics.cache_admissions.with_label_values(&[result]).inc();
+            if let Some(trace) = &self.trace {
+                trace.admitted(begun, begun.elapsed(), result);
+            }
+        };
         let Some(request) = self.question else { return };
         let embedding = match self.embedding {
             Some(embedding) => embedding,
@@ -185,7 +197,7 @@ impl Lesson {
             source: answer.tier,
             quality: None,
         };
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let (cache, tenant) = (memory.cache, self.tenant);
         let admitted = spawn_blocking(move || cache.tenant(&tenant).admit(&example, now_ms())).await;
         metrics.stage_duration.with_label_values(&["admit"]).observe(begun.elapsed().as_secs_f64());
@@ -212,5 +224,7 @@ impl Lesson {
         if let Some(id) = id {
             self.state.decisions.update(&self.request_id, |record| record.admitted = Some(id));
         }
+        let request_id = self.request_id;
+        self.state.decisions.tell(|| News::Remembered { request_id, example: id });
     }
 }

@@ -53,7 +53,7 @@ pub fn find(
     let key = ExactKey { tenant: cache.tenant(&trail.caller.tenant), fingerprint };
     let reuse = directives.read && directives.reuse;
     let stored = if reuse { key.tenant.exact(&fingerprint, directives.max_age, now_ms()) } else { None };
-    trail.time(Stage::Exact, begun.elapsed());
+    trail.time(Stage::Exact, begun, begun.elapsed());
     if directives.read {
         trail.cache(CacheStatus::Miss);
     }

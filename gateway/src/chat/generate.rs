@@ -99,11 +99,17 @@ impl<'a> Attempts<'a> {
 
     async fn attempt(&self, trail: &mut Trail, attempt: Attempt) -> Result<Running, TierError> {
         trail.wait_begins();
+        if let Some(tier) = trail.state.pool.tier(attempt.tier).cloned() {
+            trail.attempt(tier.info());
+        }
         if !attempt.pause.is_zero() {
             tokio::time::sleep(attempt.pause).await;
         }
         let first = self.guarded(trail, attempt).await;
         trail.wait_ends();
+        if let Err(error) = &first {
+            trail.attempt_failed(tier_error_label(error), &error.to_string());
+        }
         first
     }
 
@@ -199,6 +205,7 @@ impl<'a> Attempts<'a> {
             scope: scope_of(&trail.caller.tenant),
             text: None,
             body: Some(ask.body.clone()),
+            traceparent: trail.traceparent(),
         }
     }
 

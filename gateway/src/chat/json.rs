@@ -49,6 +49,7 @@ pub async fn answer(
                 return Ok((body, finish));
             }
             Err(error) => {
+                trail.attempt_failed(tier_error_label(&error), &error.to_string());
                 tracing::warn!(request = %trail.id(), kind = tier_error_label(&error), "an answer broke off");
                 if !attempts.broke_off(trail, &running, &error) {
                     return Err(ApiError::from(&error));

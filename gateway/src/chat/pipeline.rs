@@ -63,7 +63,8 @@ pub async fn run(
     let body = json_body(headers, body, &trail.state.config().server).await?;
     let begun = Instant::now();
     let (mut ask, dialect) = parse(trail, headers, body, looks_up, read).await?;
-    trail.time(Stage::Parse, begun.elapsed());
+    trail.time(Stage::Parse, begun, begun.elapsed());
+    trail.asked(&ask);
     if let Some(tiers) = trail.caller.tiers() {
         ask.restrict(tiers, &trail.state.pool)?;
     }
@@ -133,7 +134,7 @@ async fn parse(
 }
 
 fn repeat(trail: &mut Trail, ask: &Ask, dialect: Box<dyn Dialect>, stored: &StoredAnswer) -> Reply {
-    trail.reused(&stored.tier, &stored.model, 1.0, stored.completion_tokens);
+    trail.reused(&stored.tier, &stored.model, 1.0, stored_usage(stored));
     Reply::Stored {
         usage: stored_usage(stored),
         text: stored.text.clone(),
@@ -148,7 +149,7 @@ fn reuse(trail: &mut Trail, ask: &Ask, dialect: Box<dyn Dialect>, nearest: &Chos
     let source = nearest.example.source.as_str();
     let model =
         trail.state.pool.get(source).map_or(source, |(_, tier)| tier.info().model.as_str()).to_owned();
-    trail.reused(source, &model, nearest.similarity, 0);
+    trail.reused(source, &model, nearest.similarity, Usage::default());
     Reply::Stored {
         text: nearest.example.answer.clone(),
         usage: Usage::default(),

@@ -57,7 +57,7 @@ pub async fn recall(
     let Some(question) = ask.question().filter(|_| ask.takes_examples()) else { return Ok(None) };
     let begun = Instant::now();
     let embedding = memory.embedder.embed(&embedded_text(question)).await?;
-    trail.time(Stage::Embed, begun.elapsed());
+    trail.time(Stage::Embed, begun, begun.elapsed());
     let slot = Arc::clone(&trail.state.searches).acquire_owned().await.map_err(|_| RecallError::Died)?;
     let shown_to = shown_to(trail, ask);
     let search = Search {
@@ -76,8 +76,8 @@ pub async fn recall(
         found
     });
     let (recalled, times) = found.await.map_err(|_| RecallError::Died)?;
-    trail.time(Stage::Retrieve, times.retrieve);
-    trail.time(Stage::Select, times.select);
+    trail.time(Stage::Retrieve, times.begun, times.retrieve);
+    trail.time(Stage::Select, times.begun + times.retrieve, times.select);
     trail.recalled(&recalled);
     Ok(Some(recalled))
 }
@@ -108,6 +108,7 @@ struct Search {
 }
 
 struct Times {
+    begun: Instant,
     retrieve: Duration,
     select: Duration,
 }
@@ -140,7 +141,7 @@ impl Search {
             utility: first.similarity,
             tokens: 0,
         });
-        let times = Times { retrieve, select: begun.elapsed().saturating_sub(retrieve) };
+        let times = Times { begun, retrieve, select: begun.elapsed().saturating_sub(retrieve) };
         let recalled = Recalled {
             embedding: self.embedding,
             bytes: self.bytes,

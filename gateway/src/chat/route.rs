@@ -46,7 +46,7 @@ pub async fn plan(
     };
     let begun = Instant::now();
     let decided = decide(trail, ask, directives, recalled.as_ref());
-    trail.time(Stage::Route, begun.elapsed());
+    trail.time(Stage::Route, begun, begun.elapsed());
     let decision = decided?;
     let mut plan = Plan { tier: decision.arm.tier, ..Plan::default() };
     if let Some(recalled) = recalled {

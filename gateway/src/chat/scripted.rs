@@ -242,6 +242,7 @@ impl Stage {
             settling: Settling::settled(),
             decisions: DecisionLog::new(8),
             responses: crate::responses::ResponseStore::new(dir.path()),
+            telemetry: crate::telemetry::Telemetry::default(),
             metrics: Metrics::new().unwrap(),
             slots: Arc::new(Semaphore::new(config.server.max_concurrent_requests)),
             searches: Arc::new(Semaphore::new(1)),

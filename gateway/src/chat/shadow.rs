@@ -105,6 +105,8 @@ impl Shadow {
                     model: answer.model.as_str().into(),
                     examples: answer.with_examples,
                 };
+                let labels = [&*arm.tier, if arm.examples { "true" } else { "false" }, "shadow"];
+                state.metrics.answer_quality.with_label_values(&labels).observe(agreement);
                 state.router.learn(&Experience { arm, ..self.decision.experience(agreement) });
                 "learned"
             }

@@ -2,23 +2,27 @@
 //!
 //! Dropping a trail that was not ended means that the client went away: it is filed as such, whatever stage it was in.
 
+mod computed;
+mod traced;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use reprise_accounts::Outcome;
 use reprise_openai::Usage;
-use reprise_router::{ArmKey, Decision, Exclusion, Took};
+use reprise_router::{ArmKey, Decision, Exclusion};
 use reprise_tier::Finish;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::recall::Recalled;
 use crate::auth::Caller;
 use crate::charge::Charge;
-use crate::decisions::{CacheStatus, DecisionRecord, Timings, UsedExample};
+use crate::decisions::{CacheStatus, DecisionRecord, News, Timings, UsedExample};
 use crate::error::ApiError;
 use crate::http::{Facts, RequestInfo};
 use crate::state::SharedState;
+use crate::telemetry::{Ended, Trace};
 
 /// nginx's status for a client that went away before it was answered; no client ever sees it.
 const CLIENT_CLOSED: u16 = 499;
@@ -53,6 +57,8 @@ pub struct Trail {
     ended: bool,
     /// Held until the answer has ended.
     slot: Option<OwnedSemaphorePermit>,
+    /// Of a request that is recorded for a collector.
+    trace: Option<Box<Trace>>,
 }
 
 impl Trail {
@@ -80,6 +86,15 @@ impl Trail {
             request_bytes: 0,
             admitted: None,
         };
+        state.decisions.tell(|| News::Begun {
+            request_id: Arc::clone(&info.id),
+            created: info.at,
+            tenant: caller.tenant.clone(),
+            endpoint,
+        });
+        let recorded = info.place.filter(|place| place.recorded);
+        let trace = recorded
+            .map(|place| Box::new(Trace::new(state.telemetry.clone(), place, endpoint, info.begun, info.at)));
         Self {
             charge: Charge::new(&state, &caller),
             state,
@@ -94,6 +109,7 @@ impl Trail {
             pinned: false,
             ended: false,
             slot: None,
+            trace,
         }
     }
 
@@ -129,7 +145,7 @@ impl Trail {
         self.pinned = true;
     }
 
-    pub fn time(&mut self, stage: Stage, took: Duration) {
+    pub fn time(&mut self, stage: Stage, begun: Instant, took: Duration) {
         let timings = &mut self.record.timings;
         let (slot, label) = match stage {
             Stage::Parse => (&mut timings.parse_ms, "parse"),
@@ -140,6 +156,9 @@ impl Trail {
             Stage::Route => (&mut timings.route_ms, "route"),
         };
         *slot = Some(took.as_secs_f64() * 1e3);
+        if let Some(trace) = &mut self.trace {
+            trace.stage(label, begun, took);
+        }
         self.state.metrics.stage_duration.with_label_values(&[label]).observe(took.as_secs_f64());
     }
 
@@ -218,14 +237,21 @@ impl Trail {
             self.record.cache = CacheStatus::Miss;
         }
         self.record.examples = examples;
+        self.state.decisions.tell(|| News::Answering {
+            request_id: Arc::clone(&self.info.id),
+            tier: tier.into(),
+            examples: self.record.examples.len(),
+        });
     }
 
     /// A stored answer is served that this tier once wrote.
-    pub fn reused(&mut self, tier: &str, model: &str, similarity: f32, completion_tokens: u32) {
+    pub fn reused(&mut self, tier: &str, model: &str, similarity: f32, usage: Usage) {
         self.served_by(tier, model);
         self.record.cache = CacheStatus::Hit;
         self.record.similarity = Some(similarity);
-        self.state.metrics.tokens_saved.inc_by(u64::from(completion_tokens));
+        let saved = self.charge.price(tier, usage.prompt_tokens, usage.completion_tokens);
+        self.state.metrics.tokens_saved.inc_by(u64::from(usage.completion_tokens));
+        self.state.metrics.money_saved.with_label_values(&["hit"]).inc_by(saved);
     }
 
     fn served_by(&mut self, tier: &str, model: &str) {
@@ -266,40 +292,6 @@ impl Trail {
         self.end(status.as_u16(), Some(message));
     }
 
-    fn computed(&mut self, tier: &str, usage: Usage, finish: &Finish) {
-        let timings = &mut self.record.timings;
-        timings.queued_ms = Some(finish.timings.queued.as_secs_f64() * 1e3);
-        timings.prefill_ms = Some(finish.timings.prefill.as_secs_f64() * 1e3);
-        timings.decode_ms = Some(finish.timings.decode.as_secs_f64() * 1e3);
-        let metrics = &self.state.metrics;
-        for (kind, count) in [
-            ("prompt", usage.prompt_tokens),
-            ("completion", usage.completion_tokens),
-            ("example", self.example_tokens),
-        ] {
-            metrics.tokens.with_label_values(&[tier, kind]).inc_by(u64::from(count));
-        }
-        self.state.router.observe_speed(
-            tier,
-            &Took {
-                prompt_tokens: usage.prompt_tokens,
-                completion_tokens: usage.completion_tokens,
-                prefill: finish.timings.prefill,
-                decode: finish.timings.decode,
-            },
-        );
-        let gaps = usage.completion_tokens.saturating_sub(1);
-        let decode = finish.timings.decode;
-        if gaps > 0 && !decode.is_zero() {
-            metrics.inter_token.with_label_values(&[tier]).observe(decode.as_secs_f64() / f64::from(gaps));
-        }
-        let pool = &self.state.pool;
-        let dearest = pool.iter().last().is_some_and(|last| last.info().name == tier);
-        if !self.pinned && !dearest {
-            metrics.offloaded.inc();
-        }
-    }
-
     fn end(&mut self, status: u16, error: Option<String>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -331,6 +323,9 @@ impl Trail {
         timings.overhead_ms = overhead.as_secs_f64() * 1e3;
         self.record.status = status;
         self.record.error = error;
+        if let Some(trace) = self.trace.take() {
+            trace.end(Ended { record: &self.record, took });
+        }
         self.state.decisions.add(self.record.clone());
     }
 }

@@ -30,6 +30,9 @@ enum Action {
     /// Check or print a configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Describe the metrics.
+    #[command(subcommand)]
+    Metrics(MetricsCommand),
     /// Make, list, rotate, limit and revoke the keys of a running gateway's clients.
     Keys(keys::Keys),
     /// Look into the store of a gateway that is not running.
@@ -40,12 +43,22 @@ enum Action {
     Bench(bench::Bench),
 }
 
+#[derive(Debug, Subcommand)]
+enum MetricsCommand {
+    /// Print every metric with its type, labels, unit and meaning, as Markdown.
+    Reference,
+}
+
 impl Command {
     pub fn run(self) -> anyhow::Result<()> {
         match self.action {
             Action::Serve(serve) => serve.run(),
             Action::Models(models) => models.run(),
             Action::Config(config) => config.run(),
+            Action::Metrics(MetricsCommand::Reference) => {
+                print!("{}", crate::metrics::reference());
+                Ok(())
+            }
             Action::Keys(keys) => keys.run(),
             Action::Store(store) => store.run(),
             Action::Bench(bench) => bench.run(),

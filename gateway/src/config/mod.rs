@@ -7,6 +7,7 @@ mod reference;
 mod reload;
 mod secret;
 mod suggest;
+mod telemetry;
 mod tier;
 mod validate;
 
@@ -23,6 +24,7 @@ use secrecy::SecretString;
 use raw::RawConfig;
 pub use raw::{CacheSection, EmbedderSection, LedgerSection, Unwritable};
 pub use read::ConfigError;
+pub use telemetry::TelemetryPlan;
 pub use tier::{LocalPlan, RemotePlan, TierPlan, Weights};
 pub use validate::{ADMIN_TENANT, seconds_of};
 
@@ -46,6 +48,8 @@ pub struct Config {
     pub decision_deadline: Duration,
     /// Tokens of shadow runs; 0: there are none.
     pub shadow_tokens_per_hour: u32,
+    /// `None`: no traces.
+    pub telemetry: Option<TelemetryPlan>,
     /// As it was written.
     raw: RawConfig,
 }

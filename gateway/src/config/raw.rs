@@ -31,6 +31,8 @@ pub struct RawConfig {
     pub embedder: EmbedderSection,
     /// Which tier answers, and with how many examples.
     pub router: RouterSection,
+    /// Traces for an OpenTelemetry collector.
+    pub telemetry: TelemetrySection,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -252,6 +254,25 @@ pub struct RouterSection {
     pub guard: GuardConfig,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetrySection {
+    /// A collector that takes OTLP over HTTP, as `http://localhost:4318`: spans go to `/v1/traces` under it. No traces if left out.
+    pub otlp_endpoint: Option<String>,
+    /// Environment variable that holds headers for it, `name=value` with commas between, such as a key.
+    pub otlp_headers_env: Option<String>,
+    /// Of the requests that bring no `traceparent`, so many are recorded; those that bring one say it themselves. In [0, 1].
+    pub sample_share: f64,
+    /// Requests whose spans wait to be sent; those of more are dropped and counted.
+    pub queue: usize,
+}
+
+impl Default for TelemetrySection {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, otlp_headers_env: None, sample_share: 1.0, queue: 1024 }
+    }
+}
+
 impl Default for RawConfig {
     fn default() -> Self {
         Self {
@@ -268,6 +289,7 @@ impl Default for RawConfig {
             cache: CacheSection::default(),
             embedder: EmbedderSection::default(),
             router: RouterSection::default(),
+            telemetry: TelemetrySection::default(),
         }
     }
 }

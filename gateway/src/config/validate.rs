@@ -11,7 +11,7 @@ use super::raw::{
     TenantSection,
 };
 use super::read::ConfigError;
-use super::{Auth, Config, KeyEntry, Resilience, Server, TierPlan, secret, tier};
+use super::{Auth, Config, KeyEntry, Resilience, Server, TierPlan, secret, telemetry, tier};
 
 const ADMIN_KEY_ENV: &str = "REPRISE_ADMIN_KEY";
 /// The tenant of the admin key.
@@ -50,6 +50,7 @@ pub(super) fn config(raw: RawConfig) -> Result<Config, ConfigError> {
         default_tier,
         decision_deadline,
         shadow_tokens_per_hour: raw.router.shadow_tokens_per_hour,
+        telemetry: telemetry::plan(raw.telemetry)?,
         raw: written,
     })
 }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::decisions::CacheStatus;
 use crate::error::ApiError;
 use crate::state::SharedState;
+use crate::telemetry::{Place, TRACEPARENT};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TIER: HeaderName = HeaderName::from_static("x-reprise-tier");
@@ -32,6 +33,8 @@ pub struct RequestInfo {
     pub id: Arc<str>,
     pub begun: Instant,
     pub at: Timestamp,
+    /// Where it stands in a trace.
+    pub place: Option<Place>,
 }
 
 /// What a handler leaves among its response's extensions for the headers.
@@ -50,7 +53,12 @@ pub struct Facts {
 }
 
 pub async fn wrap(State(state): State<SharedState>, mut request: Request, next: Next) -> Response {
-    let info = RequestInfo { id: request_id(request.headers()), begun: Instant::now(), at: Timestamp::now() };
+    let info = RequestInfo {
+        id: request_id(request.headers()),
+        begun: Instant::now(),
+        at: Timestamp::now(),
+        place: state.telemetry.place(request.headers()),
+    };
     let endpoint = endpoint(request.extensions().get::<MatchedPath>());
     request.extensions_mut().insert(info.clone());
     let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
@@ -66,6 +74,9 @@ pub async fn wrap(State(state): State<SharedState>, mut request: Request, next: 
     let status = response.status();
     if let Ok(id) = HeaderValue::from_str(&info.id) {
         response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if let Some(trace) = info.place.and_then(|place| HeaderValue::from_str(&place.own.to_string()).ok()) {
+        response.headers_mut().insert(TRACEPARENT, trace);
     }
     if openai(endpoint) || endpoint == "admin" {
         // Whoever stands between must not give one caller's answer to another.

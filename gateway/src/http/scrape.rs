@@ -31,6 +31,7 @@ pub async fn metrics(State(state): State<SharedState>) -> Result<Response, ApiEr
         let stats = cache.stats();
         metrics.cache_examples.set(gauge(stats.examples));
         metrics.cache_bytes.set(gauge(stats.bytes));
+        metrics.store_degraded.set(i64::from(stats.degraded));
         metrics.utility_version.set(i64::from(cache.utility().version));
     }
     let text = metrics.render().map_err(|error| {

@@ -16,6 +16,7 @@ pub struct Setup {
     router: String,
     ledger: String,
     resilience: String,
+    telemetry: String,
     pub admin_key: Option<&'static str>,
 }
 
@@ -37,6 +38,7 @@ impl Setup {
             router: "deadline_ms = 20000\n".to_owned(),
             ledger: String::new(),
             resilience: String::new(),
+            telemetry: String::new(),
             admin_key: None,
         }
     }
@@ -78,6 +80,11 @@ impl Setup {
         self
     }
 
+    pub fn telemetry(mut self, lines: &str) -> Self {
+        writeln!(self.telemetry, "{lines}").expect("writing to a string");
+        self
+    }
+
     /// A key with these limits, as lines of TOML.
     pub fn limited_key(mut self, tenant: &str, key: &str, limits: &str) -> Self {
         self = self.key(tenant, key);
@@ -109,9 +116,9 @@ impl Setup {
     }
 
     pub fn toml(&self) -> String {
-        let Self { server, auth, tiers, cache, router, ledger, resilience, .. } = self;
+        let Self { server, auth, tiers, cache, router, ledger, resilience, telemetry, .. } = self;
         format!(
-            "[server]\n{server}\n[cache]\n{cache}\n[router]\n{router}\n[ledger]\n{ledger}\n[resilience]\n{resilience}\n{auth}\n{tiers}"
+            "[server]\n{server}\n[cache]\n{cache}\n[router]\n{router}\n[ledger]\n{ledger}\n[resilience]\n{resilience}\n[telemetry]\n{telemetry}\n{auth}\n{tiers}"
         )
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -46,6 +46,7 @@ struct Shared {
     next: Mutex<VecDeque<Script>>,
     otherwise: Mutex<Script>,
     seen: Mutex<Vec<Value>>,
+    heads: Mutex<Vec<HeaderMap>>,
     requests: AtomicUsize,
     /// Streams whose reader has not gone.
     open: AtomicUsize,
@@ -67,6 +68,7 @@ impl Upstream {
             next: Mutex::default(),
             otherwise: Mutex::new(script),
             seen: Mutex::default(),
+            heads: Mutex::default(),
             requests: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             released: tokio::sync::watch::Sender::new(false),
@@ -116,6 +118,12 @@ impl Upstream {
         self.shared.seen.lock().last().cloned().expect("a request came")
     }
 
+    /// A header of the newest request.
+    pub fn last_header(&self, name: &str) -> Option<String> {
+        let heads = self.shared.heads.lock();
+        heads.last()?.get(name).map(|value| value.to_str().expect("a readable header").to_owned())
+    }
+
     /// Refuses connections from now on.
     pub fn stop(&self) {
         self.server.abort();
@@ -137,9 +145,10 @@ impl Drop for Open {
     }
 }
 
-async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
+async fn complete(State(shared): State<Arc<Shared>>, head: HeaderMap, Json(body): Json<Value>) -> Response {
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let streamed = body["stream"] == true;
+    shared.heads.lock().push(head);
     shared.seen.lock().push(body);
     let script = shared.next.lock().pop_front().unwrap_or_else(|| shared.otherwise.lock().clone());
     match script {

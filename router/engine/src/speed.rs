@@ -30,6 +30,7 @@ pub(crate) struct Meter {
     running: AtomicUsize,
     running_prefill: AtomicU64,
     running_decode: AtomicU64,
+    kv_blocks: AtomicUsize,
     /// From here on, bits of an f64. A share in [0, 1], and rows.
     kv_used: AtomicU64,
     depth: AtomicU64,
@@ -52,6 +53,7 @@ impl Meter {
             running: AtomicUsize::new(0),
             running_prefill: AtomicU64::new(0),
             running_decode: AtomicU64::new(0),
+            kv_blocks: AtomicUsize::new(0),
             kv_used: zero(),
             depth: zero(),
             prefill_speed: zero(),
@@ -73,6 +75,11 @@ impl Meter {
         self.running_decode.store(work.decode, Relaxed);
         self.kv_used.store(kv_used.to_bits(), Relaxed);
         self.depth.store(depth.to_bits(), Relaxed);
+    }
+
+    /// Blocks of the KV memory, all devices together.
+    pub(crate) fn set_kv_blocks(&self, blocks: usize) {
+        self.kv_blocks.store(blocks, Relaxed);
     }
 
     /// A tick computed one token for each of `decode` sequences and `prefill` tokens of prompts. Where both were in it, those
@@ -114,10 +121,12 @@ impl Meter {
         Pressure {
             waiting,
             running,
+            places: self.max_sequences,
             queue_capacity: self.queue_capacity,
             queued_seconds: self.queued_seconds(waiting + running),
             micro_queue_depth: read(&self.depth),
             kv_used: read(&self.kv_used),
+            kv_blocks: self.kv_blocks.load(Relaxed),
         }
     }
 

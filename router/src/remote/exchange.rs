@@ -79,7 +79,7 @@ async fn exchange(
     let body = body::body(request, &upstream.model);
     let prompt_bytes = request.messages.iter().map(|message| message.content.len()).sum();
     let first_by = tokio::time::Instant::now() + upstream.timeouts.first_byte;
-    let mut response = open(upstream, &body, first_by).await?;
+    let mut response = open(upstream, &body, request.traceparent.as_deref(), first_by).await?;
     let mut answer = Answer::default();
     let mut first_text = None;
     let (mut wait_until, mut waited) = (first_by, upstream.timeouts.first_byte);
@@ -118,10 +118,14 @@ async fn exchange(
 async fn open(
     upstream: &Upstream,
     body: &serde_json::Map<String, serde_json::Value>,
+    traceparent: Option<&str>,
     first_by: tokio::time::Instant,
 ) -> Result<Response, TierError> {
-    let send = upstream.client.post(upstream.chat.clone()).json(body).send();
-    let sent = match timeout_at(first_by, send).await {
+    let mut request = upstream.client.post(upstream.chat.clone()).json(body);
+    if let Some(traceparent) = traceparent {
+        request = request.header("traceparent", traceparent);
+    }
+    let sent = match timeout_at(first_by, request.send()).await {
         Ok(sent) => sent.map_err(failure::of_transport),
         Err(_) => Err(failure::broken(&silence(upstream.timeouts.first_byte))),
     };

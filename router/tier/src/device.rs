@@ -1,5 +1,7 @@
+use serde::Serialize;
+
 /// What one device of a tier whose model is spread over devices has done since its start, and what waits on it now.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct DeviceLoad {
     /// Seconds in calls.
     pub busy_seconds: f64,
@@ -7,6 +9,8 @@ pub struct DeviceLoad {
     pub calls: Vec<DeviceCalls>,
     /// Parts of rows that its experts computed.
     pub expert_parts: u64,
+    /// Its groups of experts, by gated sub-layer and group.
+    pub experts: Vec<ExpertLoad>,
     /// Entries that wait, by sub-layer: `s3`; `e3` for the experts of a gated one; `embed`, `head`.
     pub queue_depth: Vec<(String, usize)>,
     /// Mean entries of the micro-queues that hold any.
@@ -15,10 +19,23 @@ pub struct DeviceLoad {
     pub oldest_seconds: f64,
     /// Share of its KV memory in use, in [0, 1].
     pub kv_used: f64,
+    /// Blocks of its KV memory.
+    pub kv_blocks: usize,
+}
+
+/// One group of experts on one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ExpertLoad {
+    pub sub_layer: u16,
+    pub group: u16,
+    /// Parts of rows in its micro-queue now.
+    pub waiting: usize,
+    /// Parts of rows that it computed.
+    pub parts: u64,
 }
 
 /// Calls of one kind, and their rows or parts all together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct DeviceCalls {
     pub kind: &'static str,
     pub calls: u64,

@@ -20,7 +20,7 @@ mod tool_call;
 
 use std::sync::Arc;
 
-pub use device::{DeviceCalls, DeviceLoad};
+pub use device::{DeviceCalls, DeviceLoad, ExpertLoad};
 pub use error::TierError;
 pub use form::{Function, JsonForm, ToolChoice, Tools};
 pub use generation::{

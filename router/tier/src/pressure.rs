@@ -7,6 +7,8 @@ pub struct Pressure {
     pub waiting: usize,
     /// Sequences being generated.
     pub running: usize,
+    /// The most of them at once: a batch.
+    pub places: usize,
     /// The most sequences that can wait before `submit` refuses.
     pub queue_capacity: usize,
     /// Predicted seconds until a request submitted now would start, from measured speeds.
@@ -15,4 +17,6 @@ pub struct Pressure {
     pub micro_queue_depth: f64,
     /// Share of the KV memory in use, in [0, 1].
     pub kv_used: f64,
+    /// Blocks of the KV memory; 0 where there is none.
+    pub kv_blocks: usize,
 }

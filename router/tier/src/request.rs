@@ -129,4 +129,6 @@ pub struct GenerateRequest {
     /// The client's own body, for a remote tier: fields that Reprise does not know pass through. Its `messages`,
     /// `model` and `stream` are replaced by the remote tier.
     pub body: Option<Arc<serde_json::Map<String, serde_json::Value>>>,
+    /// W3C `traceparent` for a remote tier.
+    pub traceparent: Option<Arc<str>>,
 }

@@ -27,4 +27,4 @@ pub use cluster::{
 pub use measure::{measure, measure_up_to};
 pub use steer::Steered;
 pub use timeline::{svg, trace_events};
-pub use view::{DeviceView, Watch};
+pub use view::{DeviceView, GroupLoad, Watch};

@@ -46,6 +46,8 @@ pub struct Record {
     busy_seconds: f64,
     calls: u64,
     stages: BTreeMap<Stage, Counts>,
+    /// By gated sub-layer and group of experts: parts.
+    parts: BTreeMap<(usize, u16), u64>,
     /// Per sub-layer (experts apart): looks, and entries seen in them.
     depths: BTreeMap<Stage, (u64, u64)>,
     oldest_seconds: f64,
@@ -147,6 +149,9 @@ impl Record {
         counts.entries += entries as u64;
         counts.largest = counts.largest.max(entries);
         counts.seconds += seconds;
+        if let Stage::Experts { sub_layer, group } = stage {
+            *self.parts.entry((sub_layer, group)).or_default() += entries as u64;
+        }
         if self.keep_spans && self.spans.len() < SPANS {
             self.spans.push(span);
         }
@@ -185,6 +190,10 @@ impl Record {
 
     pub(crate) const fn busy_seconds(&self) -> f64 {
         self.busy_seconds
+    }
+
+    pub(crate) fn parts_of(&self, sub_layer: usize, group: u16) -> u64 {
+        self.parts.get(&(sub_layer, group)).copied().unwrap_or(0)
     }
 
     /// By kind: calls, and their entries all together.

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use reprise_scheduler::{Moment, Pipeline};
+use reprise_scheduler::{Moment, Pipeline, Stage};
 
 use crate::{
     record::{Record, label},
@@ -16,17 +16,34 @@ pub struct DeviceView {
     pub calls: BTreeMap<&'static str, (u64, u64)>,
     /// Entries that wait, by sub-layer, those of a gated one's experts apart.
     pub queue_depth: BTreeMap<String, usize>,
+    /// Its groups of experts, by gated sub-layer and group.
+    pub experts: BTreeMap<(usize, u16), GroupLoad>,
     pub mean_queue_depth: f64,
     pub oldest_seconds: f64,
     pub kv_blocks_held: usize,
     pub kv_blocks: usize,
 }
 
+/// One group of experts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GroupLoad {
+    /// Parts in its micro-queue.
+    pub waiting: usize,
+    /// Parts that it computed.
+    pub parts: u64,
+}
+
 impl DeviceView {
     pub(crate) fn of(record: &Record, pipeline: &Pipeline, now: Moment) -> Self {
         let (mut queue_depth, mut filled, mut entries) = (BTreeMap::new(), 0, 0);
+        let mut experts: BTreeMap<(usize, u16), GroupLoad> = BTreeMap::new();
         for queue in pipeline.queues() {
             *queue_depth.entry(label(queue.stage)).or_default() += queue.depth;
+            if let Stage::Experts { sub_layer, group } = queue.stage {
+                let load = experts.entry((sub_layer, group)).or_default();
+                load.waiting += queue.depth;
+                load.parts = record.parts_of(sub_layer, group);
+            }
             filled += usize::from(queue.depth > 0);
             entries += queue.depth;
         }
@@ -36,6 +53,7 @@ impl DeviceView {
             busy_seconds: record.busy_seconds(),
             calls: record.calls(),
             queue_depth,
+            experts,
             mean_queue_depth: entries as f64 / filled.max(1) as f64,
             oldest_seconds: pipeline.oldest().map_or(0.0, |oldest| now.since(oldest).as_secs_f64()),
             kv_blocks_held: kv.held(),

@@ -236,6 +236,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         let kv = core.kv();
         let used = kv.held() as f64 / kv.len().max(1) as f64;
         let depth = if self.running.is_empty() { 0.0 } else { self.depth };
+        meter.set_kv_blocks(kv.len());
         meter.set_running(self.running.len(), work, used, depth);
     }
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use reprise_expert_parallel::{Cluster, DeviceView, Event, RequestId, worker::Choose};
-use reprise_tier::{DeviceCalls, DeviceLoad, FinishReason, TierError};
+use reprise_expert_parallel::{Cluster, DeviceView, Event, GroupLoad, RequestId, worker::Choose};
+use reprise_tier::{DeviceCalls, DeviceLoad, ExpertLoad, FinishReason, TierError};
 
 use super::{
     Job, Loaded, Shared,
@@ -59,10 +59,21 @@ pub(super) fn load(view: &DeviceView) -> DeviceLoad {
         busy_seconds: view.busy_seconds,
         calls: view.calls.iter().map(calls).collect(),
         expert_parts: view.expert_parts(),
+        experts: view.experts.iter().map(expert).collect(),
         queue_depth: view.queue_depth.iter().map(|(name, depth)| (name.clone(), *depth)).collect(),
         mean_queue_depth: view.mean_queue_depth,
         oldest_seconds: view.oldest_seconds,
         kv_used: view.kv_blocks_held as f64 / view.kv_blocks.max(1) as f64,
+        kv_blocks: view.kv_blocks,
+    }
+}
+
+fn expert((at, load): (&(usize, u16), &GroupLoad)) -> ExpertLoad {
+    ExpertLoad {
+        sub_layer: u16::try_from(at.0).unwrap_or(u16::MAX),
+        group: at.1,
+        waiting: load.waiting,
+        parts: load.parts,
     }
 }
 
@@ -216,6 +227,7 @@ impl<'a, P: Send + 'static> Spread<'a, P> {
             let mean = |of: fn(&DeviceLoad) -> f64| {
                 devices.iter().map(of).sum::<f64>() / devices.len().max(1) as f64
             };
+            meter.set_kv_blocks(devices.iter().map(|one| one.kv_blocks).sum());
             self.seen = (Some(Instant::now()), mean(|one| one.kv_used), mean(|one| one.mean_queue_depth));
         }
         let (_, kv_used, depth) = self.seen;

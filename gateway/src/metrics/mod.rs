@@ -1,7 +1,10 @@
 //! Every metric by name: dashboards and rules are written against this file.
 //!
 //! Labels have few values: endpoints, statuses, tiers and outcomes, never a tenant, a model that a client made up or an
-//! id. Gauges are read when Prometheus asks, see [`scrape`](crate::http::scrape).
+//! id. Gauges are read when Prometheus asks, see [`scrape`](crate::http::scrape). The table below is also what
+//! `dashboards/METRICS.md` is made of.
+
+mod reference;
 
 use prometheus::{
     CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
@@ -17,6 +20,7 @@ const STAGE: &[f64] = &[
     0.00001, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 ];
 const COUNT: &[f64] = &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 16.0];
+const QUALITY: &[f64] = &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 const SIMILARITY: &[f64] = &[0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99, 1.0];
 
 macro_rules! metrics {
@@ -27,6 +31,11 @@ macro_rules! metrics {
             registry: Registry,
             $(#[doc = $help] pub $field: $type,)*
         }
+
+        /// All of them, as they are described.
+        const TABLE: &[Described] = &[
+            $(Described { name: $name, kind: stringify!($type), labels: labels!($($labels)?), help: $help },)*
+        ];
 
         impl Metrics {
             /// # Errors
@@ -40,6 +49,18 @@ macro_rules! metrics {
         }
     };
 }
+
+/// One metric, for people.
+#[derive(Debug, Clone, Copy)]
+struct Described {
+    name: &'static str,
+    /// Of this library: `IntCounterVec`.
+    kind: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+}
+
+pub use reference::markdown as reference;
 
 macro_rules! labels {
     () => {
@@ -69,6 +90,8 @@ metrics! {
     stage_duration: HistogramVec = "reprise_stage_duration_seconds", "Time in one stage of a request.", labels ["stage"], buckets STAGE;
     tokens: IntCounterVec = "reprise_tokens_total", "Tokens read and written; `example` is the part of `prompt` that examples made.", labels ["tier", "kind"];
     tokens_saved: IntCounter = "reprise_tokens_saved_total", "Completion tokens that no tier had to write, because the store had the answer.";
+    money_spent: CounterVec = "reprise_money_spent_total", "What whole answers of tiers cost by the tiers' prices, in the currency of those prices.", labels ["tier"];
+    money_saved: CounterVec = "reprise_money_saved_total", "What the dearest tier would have cost less what was spent: by stored answers (`hit`) and by routing to a cheaper tier (`offload`).", labels ["by"];
     offloaded: IntCounter = "reprise_offloaded_total", "Routed requests that a tier under the dearest answered.";
     cache_lookups: IntCounterVec = "reprise_cache_lookups_total", "Requests by what the cache gave them.", labels ["result"];
     cache_examples: IntGauge = "reprise_cache_examples", "Examples in the cache.";
@@ -86,6 +109,7 @@ metrics! {
     guard_withheld: IntCounterVec = "reprise_guard_withheld_total", "Decisions in which the harm guard withheld examples, by tier.", labels ["tier"];
     guard_off: IntGauge = "reprise_guard_off", "Clusters of requests and tiers for which the harm guard withholds examples.";
     utility_version: IntGauge = "reprise_utility_version", "Version of the utility model that scores examples; 0 is the similarity prior.";
+    answer_quality: HistogramVec = "reprise_answer_quality", "Quality of answers in [0, 1], as clients rated them (`feedback`) or as they agreed with the dearest tier's (`shadow`).", labels ["tier", "examples", "by"], buckets QUALITY;
     feedback: IntCounterVec = "reprise_feedback_total", "Feedback received.", labels ["kind"];
     tier_ready: GaugeVec = "reprise_tier_ready", "1 if the tier takes requests.", labels ["tier"];
     tier_queue_depth: GaugeVec = "reprise_tier_queue_depth", "Sequences waiting.", labels ["tier"];
@@ -113,9 +137,12 @@ metrics! {
     replay_tokens: IntCounter = "reprise_replay_tokens_total", "Tokens that curation spent.";
     replay_last_run: Gauge = "reprise_replay_last_run_timestamp_seconds", "When the last curation run ended; 0 if none has.";
     store_recoveries: IntCounter = "reprise_store_recoveries_total", "Damaged stores that were set aside.";
+    store_degraded: IntGauge = "reprise_store_degraded", "1 while the store refuses writes: answers go on, nothing new is remembered.";
     store_bytes: IntGauge = "reprise_store_bytes", "Size of the store on disk.";
     afterwards_dropped: IntCounter = "reprise_afterwards_dropped_total", "Answers that were not learned from because too many were waiting.";
     panics: IntCounter = "reprise_panics_total", "Requests that ended in a panic.";
+    spans: IntCounter = "reprise_spans_total", "Spans that the collector took.";
+    spans_dropped: IntCounterVec = "reprise_spans_dropped_total", "Spans that were not sent: the queue was full, or the collector did not take them (`export`).", labels ["reason"];
     open_streams: IntGauge = "reprise_open_streams", "Streams being written.";
     allocated_memory: IntGauge = "reprise_allocated_bytes", "Memory allocated and not freed; the rest of what is resident is kept by the allocator, or mapped.";
     resident_memory: IntGauge = "process_resident_memory_bytes", "Resident memory of the process.";
@@ -139,8 +166,18 @@ impl Metrics {
         known(&self.feedback, &["rating", "preference", "corrected"]);
         known(&self.replay_runs, &["ok", "failed"]);
         known(&self.config_reloads, &["ok", "failed"]);
+        known(&self.spans_dropped, &["queue", "export"]);
+        for by in ["hit", "offload"] {
+            self.money_saved.with_label_values(&[by]);
+        }
         known(&self.limited, &["requests", "tokens", "budget_tokens", "budget_money"]);
         for tier in tiers {
+            self.money_spent.with_label_values(&[tier]);
+            for (examples, by) in
+                [("true", "feedback"), ("true", "shadow"), ("false", "feedback"), ("false", "shadow")]
+            {
+                self.answer_quality.with_label_values(&[tier, examples, by]);
+            }
             self.guard_withheld.with_label_values(&[tier]);
             self.tier_retries.with_label_values(&[tier]);
             for first in ["true", "false"] {

@@ -1,0 +1,1 @@
+"""One file for each dashboard; `panels` holds what they share."""
