@@ -47,7 +47,7 @@ fn calls_without_marks_are_calls_wherever_they_are_cut() {
     let call = |number: u8, name: &str, arguments: &str| json!({"id": format!("call_{:016x}{number:02x}", 7), "type": "function", "function": {"name": name, "arguments": arguments}});
     for (whole, expected) in [
         (one.as_str(), vec![call(0, "f", arguments)]),
-        (&two, vec![call(0, "f", arguments), call(1, "g-2", "{}")]),
+        (two.as_str(), vec![call(0, "f", arguments), call(1, "g-2", "{}")]),
         (bare, vec![call(0, "g-2", "{}")]),
     ] {
         for size in 1..whole.len() {
