@@ -53,6 +53,23 @@ python_env() {
     printf '%s\n' "$folder"
 }
 
+# node_env NAME FOLDER NODE: the packages that FOLDER's package-lock.json pins, fetched by the npm of the wheel that is unpacked
+# in NODE; prints their folder.
+node_env() {
+    local key folder
+    key=$(cat "$2/package.json" "$2/package-lock.json" | sha256sum | cut -c1-12)
+    folder=$REPRISE_TOOLS/$1-$key
+    if [ ! -e "$folder/.complete" ]; then
+        rm -rf "$folder"
+        mkdir -p "$folder"
+        cp "$2/package.json" "$2/package-lock.json" "$folder"
+        # Not bin/npm: a wheel has a copy there of what should be a link, and it finds nothing.
+        (cd "$folder" && "$3/bin/node" "$3/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund) >&2
+        touch "$folder/.complete"
+    fi
+    printf '%s\n' "$folder"
+}
+
 # debian_tool PACKAGE PATH [WITH...]: the folder of an unpacked Debian package that holds PATH (nothing is installed or
 # started), together with WITH and what any of them need that this machine lacks.
 debian_tool() {

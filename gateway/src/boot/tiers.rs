@@ -1,5 +1,6 @@
 //! The pool, and what brings its tiers up one after the other.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,11 +129,13 @@ impl Waiting {
 }
 
 fn remote(plan: &RemotePlan) -> anyhow::Result<SharedTier> {
+    let defaults = RemoteConfig::new(&plan.name, &plan.base_url, &plan.model, plan.cost);
     let config = RemoteConfig {
         api_key: plan.api_key.clone(),
         context_length: plan.context_length,
+        max_concurrent: plan.max_concurrent.map_or(defaults.max_concurrent, NonZeroUsize::get),
         queue: plan.queue.get(),
-        ..RemoteConfig::new(&plan.name, &plan.base_url, &plan.model, plan.cost)
+        ..defaults
     };
     let tier = RemoteTier::new(config).with_context(|| format!("the tier {}", plan.name))?;
     Ok(Arc::new(tier))

@@ -169,6 +169,8 @@ pub struct TierSection {
     pub prompt_price: Option<f64>,
     /// Of a million completion tokens.
     pub completion_price: Option<f64>,
+    /// Remote: requests under way at once; more wait. 32 if left out.
+    pub max_concurrent: Option<usize>,
     /// Remote: ask a second time if nothing has come by then, and take what comes first; never if left out.
     pub hedge_after_ms: Option<f64>,
     /// Tokens of prompt and completion together. Local: caps the model's own; remote: 128000 if left out.

@@ -59,6 +59,8 @@ pub struct RemotePlan {
     pub model: String,
     pub cost: f64,
     pub context_length: u32,
+    /// Requests under way at once; the router's own choice if not set.
+    pub max_concurrent: Option<NonZeroUsize>,
     pub queue: NonZeroUsize,
 }
 
@@ -142,6 +144,7 @@ fn local(
             ("api_key_env", raw.api_key_env.is_some()),
             ("api_key_file", raw.api_key_file.is_some()),
             ("hedge_after_ms", raw.hedge_after_ms.is_some()),
+            ("max_concurrent", raw.max_concurrent.is_some()),
         ],
     )?;
     let weights = match (raw.model, raw.path) {
@@ -244,6 +247,8 @@ fn remote(
         ],
     )?;
     let queue = queue(at, raw.queue)?;
+    let max_concurrent =
+        positive(at, "max_concurrent", raw.max_concurrent, "1 asks for one answer after the other")?;
     let base_url = raw.base_url.unwrap_or_default();
     if !reqwest::Url::parse(&base_url)
         .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
@@ -278,6 +283,7 @@ fn remote(
         model,
         cost,
         context_length: raw.context_length.unwrap_or(REMOTE_CONTEXT),
+        max_concurrent,
         queue,
     }))
 }

@@ -310,6 +310,9 @@ mod tests {
         assert!(
             refused(|raw| raw.tiers[0].hedge_after_ms = Some(5.0)).starts_with("tiers[0].hedge_after_ms: ")
         );
+        assert!(
+            refused(|raw| raw.tiers[0].max_concurrent = Some(5)).starts_with("tiers[0].max_concurrent: ")
+        );
         assert!(refused(|raw| raw.tiers[0].prompt_price = Some(-1.0)).starts_with("tiers[0].prompt_price: "));
         assert!(refused(|raw| raw.cache.tau = 2.0).starts_with("cache.tau: "));
         assert!(

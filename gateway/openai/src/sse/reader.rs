@@ -1,3 +1,7 @@
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr2};
+
 /// One event that has arrived whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
@@ -63,9 +67,8 @@ impl EventReader {
             self.after_cr = false;
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
         }
-        while let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
-            self.grow(&rest[..end])?;
-            let carriage_return = rest[end] == b'\r';
+        while let Some(end) = memchr2(b'\n', b'\r', rest) {
+            let (last, carriage_return) = (&rest[..end], rest[end] == b'\r');
             rest = &rest[end + 1..];
             if carriage_return {
                 match rest {
@@ -74,35 +77,50 @@ impl EventReader {
                     _ => {}
                 }
             }
-            events.extend(self.end_line());
+            events.extend(self.end_line(last)?);
         }
-        self.grow(rest)?;
+        self.check(rest)?;
+        self.line.extend_from_slice(rest);
         Ok(events)
     }
 
-    fn grow(&mut self, part: &[u8]) -> Result<(), EventTooLong> {
+    fn check(&self, part: &[u8]) -> Result<(), EventTooLong> {
         if self.line.len() + self.data.len() + part.len() > self.limit {
             return Err(EventTooLong { limit: self.limit });
         }
-        self.line.extend_from_slice(part);
         Ok(())
     }
 
-    fn end_line(&mut self) -> Option<Event> {
-        let line = std::mem::take(&mut self.line);
+    /// A line with its last part. Seldom is there another: then nothing is copied.
+    fn end_line(&mut self, last: &[u8]) -> Result<Option<Event>, EventTooLong> {
+        self.check(last)?;
+        if self.line.is_empty() {
+            return Ok(self.line(last));
+        }
+        let mut line = std::mem::take(&mut self.line);
+        line.extend_from_slice(last);
+        let event = self.line(&line);
+        line.clear();
+        self.line = line;
+        Ok(event)
+    }
+
+    fn line(&mut self, line: &[u8]) -> Option<Event> {
         let line = if std::mem::take(&mut self.at_start) {
-            line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line)
+            line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line)
         } else {
-            &line
+            line
         };
         if line.is_empty() {
             return self.dispatch();
         }
-        let (field, value) = match line.iter().position(|byte| *byte == b':') {
+        let (field, value) = match memchr(b':', line) {
             Some(colon) => (&line[..colon], &line[colon + 1..]),
             None => (line, &[][..]),
         };
-        let value = String::from_utf8_lossy(value.strip_prefix(b" ").unwrap_or(value));
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        // Checking is much faster than mending, and all but always enough.
+        let value = str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed);
         match field {
             b"data" => {
                 if self.has_data {

@@ -154,3 +154,5 @@ fn factory(vocabulary: &Vocabulary) -> Result<Factory, String> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod written_tests;

@@ -50,7 +50,7 @@ fn form(schema: Value) -> JsonForm {
     JsonForm::Schema(Arc::new(schema))
 }
 
-fn mask(form: Option<&JsonForm>, tools: Option<&Tools>) -> Result<Box<dyn TokenMask>, TierError> {
+pub(super) fn mask(form: Option<&JsonForm>, tools: Option<&Tools>) -> Result<Box<dyn TokenMask>, TierError> {
     static GRAMMARS: LazyLock<Grammars> = LazyLock::new(Grammars::default);
     GRAMMARS.mask(&VOCABULARY, 0, form, tools).map(|mask| mask.expect("there is a form"))
 }
@@ -161,7 +161,7 @@ fn function(name: &str, parameters: Value, strict: bool) -> Function {
     Function { name: name.into(), description: None, parameters: Arc::new(parameters), strict }
 }
 
-fn tools(choice: ToolChoice, parallel: bool) -> Tools {
+pub(super) fn tools(choice: ToolChoice, parallel: bool) -> Tools {
     let weather = json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 5}}, "required": ["city"]});
     let sum = json!({"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "required": ["n"],
                      "$defs": {"n": {"type": "integer", "minimum": 0, "maximum": 9}}});
@@ -219,7 +219,7 @@ fn a_named_function_is_the_only_one_and_one_call_is_one() {
 }
 
 /// The model's tokens as they would come for `text`; true if the grammar lets them through, and an end after them.
-fn admits(mut mask: Box<dyn TokenMask>, text: &str) -> (bool, bool) {
+pub(super) fn admits(mut mask: Box<dyn TokenMask>, text: &str) -> (bool, bool) {
     for token in VOCABULARY.encode(text).expect("encodes") {
         let mut allowed = Mask::new(VOCABULARY.len());
         mask.allow(&mut allowed);

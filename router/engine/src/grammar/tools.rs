@@ -10,7 +10,10 @@ use super::{
     of_form,
     schema::{self, SchemaError},
 };
-use crate::text::tool_calls::{ARGUMENTS, CLOSE, NAME, OPEN};
+use crate::text::{
+    tool_calls::{ARGUMENTS, CLOSE, NAME, OPEN},
+    written_call,
+};
 
 /// Calls in one answer. A small model that must call would otherwise call until its tokens are spent.
 const MOST_CALLS: usize = 16;
@@ -32,7 +35,7 @@ pub(super) fn grammar(form: Option<&JsonForm>, tools: &Tools) -> Result<TopLevel
             rule(&mut lark, "text", "TEXT");
             rule(&mut lark, "head[lazy]", &format!("TEXT {}", literal(OPEN)));
             rule(&mut lark, "TEXT", "/(\\n|.)*/");
-            "text | head calls"
+            "text | head calls | written_calls"
         }
         (ToolChoice::Required | ToolChoice::Named(_), _) => "open calls",
     };
@@ -40,7 +43,8 @@ pub(super) fn grammar(form: Option<&JsonForm>, tools: &Tools) -> Result<TopLevel
     rule(&mut lark, "open", &literal(OPEN));
     let more = format!("({} call){{0,{}}}", literal(&format!("\n{OPEN}")), MOST_CALLS - 1);
     rule(&mut lark, "calls", &if tools.parallel { format!("call {more}") } else { "call".to_owned() });
-    let mut calls = Vec::new();
+    let written = written_call::may_be_written(tools, form);
+    let (mut calls, mut written_calls) = (Vec::new(), Vec::new());
     for (index, function) in tools.functions.iter().enumerate() {
         if let ToolChoice::Named(name) = &tools.choice
             && *name != function.name
@@ -52,8 +56,29 @@ pub(super) fn grammar(form: Option<&JsonForm>, tools: &Tools) -> Result<TopLevel
         rule(&mut lark, &format!("call_{index}"), &format!("{head} arguments_{index} {}", literal(CLOSE)));
         rule(&mut lark, &format!("arguments_{index}"), &format!("%json {schema}"));
         calls.push(format!("call_{index}"));
+        if written {
+            // Lazy as well: text that has come so far is no longer just text.
+            rule(
+                &mut lark,
+                &format!("written_head_{index}[lazy]"),
+                &regex(&written_call::pattern(&function.name)),
+            );
+            rule(
+                &mut lark,
+                &format!("written_{index}"),
+                &format!("written_head_{index} SPACE? arguments_{index} written_end"),
+            );
+            written_calls.push(format!("written_{index}"));
+        }
     }
     rule(&mut lark, "call", &calls.join(" | "));
+    if written {
+        rule(&mut lark, "written_call", &written_calls.join(" | "));
+        let most = if tools.parallel { MOST_CALLS } else { 1 };
+        rule(&mut lark, "written_calls", &format!("written_call{{1,{most}}}"));
+        rule(&mut lark, "written_end", &regex(&written_call::end_pattern()));
+        rule(&mut lark, "SPACE", "/[ \\n\\r\\t]+/");
+    }
     if lark.len() > MOST_BYTES {
         let message = format!("Unsupported 'tools': their schemas have more than {MOST_BYTES} bytes.");
         return Err(TierError::Unsupported { param: "tools".into(), message });
@@ -70,6 +95,10 @@ pub(super) fn of_function(index: usize, error: &SchemaError) -> TierError {
 fn rule(lark: &mut String, name: &str, body: &str) {
     // Writing to a string does not fail.
     let _ = writeln!(lark, "{name}: {body}");
+}
+
+fn regex(pattern: &str) -> String {
+    format!("/{pattern}/")
 }
 
 fn literal(text: &str) -> String {

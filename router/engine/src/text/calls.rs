@@ -1,6 +1,9 @@
-use reprise_tier::{Event, TokenLogprob};
+use reprise_tier::{Event, JsonForm, TokenLogprob, Tools};
 
-use super::tool_calls::{Part, ToolCallReader};
+use super::{
+    tool_calls::{Part, ToolCallReader},
+    written_call::may_be_written,
+};
 
 /// Makes events of an answer that may call functions.
 ///
@@ -13,8 +16,10 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    pub(crate) fn new() -> Self {
-        Self { reader: ToolCallReader::new(rand::random()), waiting: Vec::new() }
+    pub(crate) fn new(tools: &Tools, form: Option<&JsonForm>) -> Self {
+        let functions = if may_be_written(tools, form) { tools.functions.as_slice() } else { &[] };
+        let names = functions.iter().map(|function| function.name.clone()).collect();
+        Self { reader: ToolCallReader::new(rand::random(), names), waiting: Vec::new() }
     }
 
     pub(crate) fn has_called(&self) -> bool {
@@ -47,9 +52,15 @@ impl Calls {
 
 #[cfg(test)]
 mod tests {
-    use reprise_tier::LikelyToken;
+    use std::sync::Arc;
+
+    use reprise_tier::{Function, LikelyToken, ToolChoice};
 
     use super::*;
+
+    fn function(name: &str) -> Function {
+        Function { name: name.into(), description: None, parameters: Arc::default(), strict: false }
+    }
 
     #[test]
     fn log_probabilities_stay_with_the_text() {
@@ -57,7 +68,8 @@ mod tests {
             chosen: LikelyToken { text: text.into(), bytes: Some(text.into()), logprob: -1.0 },
             top: Vec::new(),
         };
-        let mut calls = Calls::new();
+        let tools = Tools { functions: vec![function("f")], choice: ToolChoice::Auto, parallel: true };
+        let mut calls = Calls::new(&tools, None);
         let mut told = Vec::new();
         for text in ["Hi", " <", "b>", "<tool_call>", "\n{\"name\": \"f\", \"arguments\": ", "{}"] {
             for event in calls.divide(text, vec![token(text)]) {

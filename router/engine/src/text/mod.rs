@@ -12,6 +12,7 @@ mod template;
 pub(crate) mod tool_calls;
 mod utf8;
 mod vocabulary;
+pub(crate) mod written_call;
 
 pub(crate) use answer::{AnswerBuilder, Piece};
 pub(crate) use calls::Calls;

@@ -1,9 +1,12 @@
 //! Tool calls in what a model writes, in the form of Hermes and Qwen:
 //! `<tool_call>\n{"name": "f", "arguments": {...}}\n</tool_call>`. The grammar that a request with tools is generated under
 //! lets no other form through, so that this reader need not understand JSON: no JSON holds [`CLOSE`], whose line end would
-//! have to be escaped in a string, and whose letters can stand nowhere else.
+//! have to be escaped in a string, and whose letters can stand nowhere else. A call may also be written without the marks, where the
+//! answer begins: see [`super::written_call`].
 
 use reprise_tier::{ToolCallPiece, call_begins, call_goes_on};
+
+use super::written_call::{Head, ObjectEnd};
 
 pub(crate) const OPEN: &str = "<tool_call>";
 /// Between [`OPEN`] and the function's name.
@@ -22,16 +25,24 @@ pub(crate) struct ToolCallReader {
     held: String,
     /// Calls that have begun.
     calls: usize,
+    /// Functions that may be called without the marks.
+    names: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// Nothing was told yet: a call without marks may begin.
+    Begin,
     Text,
     /// Between [`OPEN`] and the arguments.
     Head,
     Arguments,
     /// Behind a call.
     Between,
+    /// In the arguments of a call without marks.
+    Written(ObjectEnd),
+    /// Behind the arguments of a call without marks.
+    BehindWritten,
 }
 
 /// In the order in which they were written.
@@ -42,8 +53,10 @@ pub(crate) enum Part {
 }
 
 impl ToolCallReader {
-    pub(crate) fn new(salt: u64) -> Self {
-        Self { salt, state: State::Text, held: String::new(), calls: 0 }
+    /// `names`: of the functions that may be called without the marks.
+    pub(crate) fn new(salt: u64, names: Vec<String>) -> Self {
+        let state = if names.is_empty() { State::Text } else { State::Begin };
+        Self { salt, state, held: String::new(), calls: 0, names }
     }
 
     pub(crate) fn has_called(&self) -> bool {
@@ -52,7 +65,7 @@ impl ToolCallReader {
 
     /// True if text that comes now is the answer's, and no call's.
     pub(crate) fn in_text(&self) -> bool {
-        self.state == State::Text
+        matches!(self.state, State::Begin | State::Text)
     }
 
     pub(crate) fn push(&mut self, text: &str) -> Vec<Part> {
@@ -66,7 +79,7 @@ impl ToolCallReader {
     pub(crate) fn finish(&mut self) -> Vec<Part> {
         let rest = std::mem::take(&mut self.held);
         match self.state {
-            State::Text if !rest.is_empty() => vec![Part::Text(rest)],
+            State::Begin | State::Text if !rest.is_empty() => vec![Part::Text(rest)],
             // Cut off by a limit: what there is of the arguments is told.
             State::Arguments if !rest.is_empty() => vec![self.arguments(&rest)],
             _ => Vec::new(),
@@ -76,6 +89,14 @@ impl ToolCallReader {
     /// False if more text is needed.
     fn step(&mut self, parts: &mut Vec<Part>) -> bool {
         match self.state {
+            State::Begin => match Head::of(&self.held, &self.names) {
+                Head::Open => false,
+                Head::No => self.enter(true, State::Text),
+                Head::Call { name, length } => {
+                    let name = name.to_owned();
+                    self.begin_written(&name, length, parts)
+                }
+            },
             State::Text => {
                 let (text, found) = self.until(OPEN);
                 if !text.is_empty() {
@@ -87,9 +108,7 @@ impl ToolCallReader {
                 let Some(at) = self.held.find(ARGUMENTS) else { return false };
                 let name = self.held[..at].strip_prefix(NAME).unwrap_or_default().to_owned();
                 self.held.drain(..at + ARGUMENTS.len());
-                let (index, id) = (self.calls, format!("call_{:016x}{:02x}", self.salt, self.calls));
-                self.calls += 1;
-                parts.push(Part::Call { index, piece: call_begins(&id, &name) });
+                parts.push(self.call(&name));
                 self.enter(true, State::Arguments)
             }
             State::Arguments => {
@@ -103,7 +122,50 @@ impl ToolCallReader {
                 let (_, found) = self.until(OPEN);
                 self.enter(found, State::Head)
             }
+            State::Written(end) => self.written(end, parts),
+            State::BehindWritten => {
+                // The grammar lets nothing follow but a brace, a fence, and further calls.
+                self.held.drain(..self.held.find('{').unwrap_or(self.held.len()));
+                match Head::of(&self.held, &self.names) {
+                    Head::Open => false,
+                    Head::No => {
+                        self.held.drain(..1);
+                        true
+                    }
+                    Head::Call { name, length } => {
+                        let name = name.to_owned();
+                        self.begin_written(&name, length, parts)
+                    }
+                }
+            }
         }
+    }
+
+    fn begin_written(&mut self, name: &str, length: usize, parts: &mut Vec<Part>) -> bool {
+        self.held.drain(..length);
+        parts.push(self.call(name));
+        self.enter(true, State::Written(ObjectEnd::default()))
+    }
+
+    fn written(&mut self, mut end: ObjectEnd, parts: &mut Vec<Part>) -> bool {
+        if end.is_before() {
+            self.held = self.held.trim_start().to_owned();
+        }
+        let ends = end.find(&self.held);
+        let rest = self.held.split_off(ends.unwrap_or(self.held.len()));
+        let arguments = std::mem::replace(&mut self.held, rest);
+        if !arguments.is_empty() {
+            parts.push(self.arguments(&arguments));
+        }
+        self.state = if ends.is_some() { State::BehindWritten } else { State::Written(end) };
+        ends.is_some()
+    }
+
+    /// The next call begins.
+    fn call(&mut self, name: &str) -> Part {
+        let (index, id) = (self.calls, format!("call_{:016x}{:02x}", self.salt, self.calls));
+        self.calls += 1;
+        Part::Call { index, piece: call_begins(&id, name) }
     }
 
     fn enter(&mut self, found: bool, state: State) -> bool {
@@ -131,68 +193,4 @@ impl ToolCallReader {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use reprise_tier::ToolCalls;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn read<'a>(pieces: impl Iterator<Item = &'a str>) -> (String, Option<Value>) {
-        let mut reader = ToolCallReader::new(7);
-        let mut parts: Vec<Part> = pieces.flat_map(|piece| reader.push(piece)).collect();
-        parts.extend(reader.finish());
-        let (mut text, mut calls) = (String::new(), ToolCalls::default());
-        for part in parts {
-            match part {
-                Part::Text(piece) => text.push_str(&piece),
-                Part::Call { index, piece } => calls.add(index, piece).expect("in order"),
-            }
-        }
-        (text, calls.into_value())
-    }
-
-    fn call(name: &str, arguments: &str) -> String {
-        format!("{OPEN}{NAME}{name}{ARGUMENTS}{arguments}{CLOSE}")
-    }
-
-    #[test]
-    fn text_and_calls_are_divided_wherever_it_is_cut() {
-        let arguments = r#"{"city": "a } </tool_call> é", "n": {"x": {}}}"#;
-        let whole = format!("Well, <tool>.\n{}\n{}", call("f", arguments), call("g-2", "{}"));
-        let expected = json!([
-            {"id": "call_000000000000000700", "type": "function", "function": {"name": "f", "arguments": arguments}},
-            {"id": "call_000000000000000701", "type": "function", "function": {"name": "g-2", "arguments": "{}"}},
-        ]);
-        for size in 1..whole.len() {
-            let mut pieces: Vec<String> = vec![String::new()];
-            for c in whole.chars() {
-                if pieces.last().is_some_and(|piece| piece.len() >= size) {
-                    pieces.push(String::new());
-                }
-                pieces.last_mut().expect("one").push(c);
-            }
-            let (text, calls) = read(pieces.iter().map(String::as_str));
-            assert_eq!((text.as_str(), calls.as_ref()), ("Well, <tool>.\n", Some(&expected)), "{size}");
-        }
-    }
-
-    #[test]
-    fn a_call_that_is_cut_off_is_told_as_far_as_it_came() {
-        let cut = call("f", r#"{"a": "b"#).replace(CLOSE, "}");
-        let (text, calls) = read(std::iter::once(cut.as_str()));
-        assert!(text.is_empty());
-        assert_eq!(calls.expect("a call")[0]["function"]["arguments"], r#"{"a": "b}"#);
-        assert_eq!(read(std::iter::once("<tool_call>\n{\"na")), (String::new(), None));
-    }
-
-    proptest! {
-        #[test]
-        fn text_without_calls_is_left_alone(text in "[<tol_ca>\n{}é]{0,40}", cut in 0usize..40) {
-            prop_assume!(!text.contains(OPEN));
-            let cut = text.floor_char_boundary(cut);
-            let (head, tail) = text.split_at(cut);
-            prop_assert_eq!(read([head, tail].into_iter()), (text.clone(), None));
-        }
-    }
-}
+mod tests;

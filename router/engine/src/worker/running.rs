@@ -46,7 +46,7 @@ impl Running {
                 Some(mask) => sampler.with_mask(mask),
                 None => sampler,
             },
-            calls: job.request.tools.is_some().then(Calls::new),
+            calls: job.request.tools.as_deref().map(|tools| Calls::new(tools, job.request.form.as_ref())),
             answer: AnswerBuilder::new(Arc::clone(vocabulary), &job.request.stop),
             prompt: prepared.tokens.len(),
             found: 0,
