@@ -45,8 +45,7 @@ async fn shown(stage: &Stage, small: &Scripted, body: &Value) -> Vec<String> {
 #[tokio::test]
 async fn what_was_asked_first_is_found_where_the_last_turn_only_points_at_it() {
     let (stage, small) = taught().await;
-    let asked = "name the colour of the sky at dusk";
-    let body = conversation(&[asked, "do you want reasons too", "no"]);
+    let body = conversation(&[SKY, "do you want reasons too", "no"]);
     assert_eq!(shown(&stage, &small, &body).await, [SKY]);
     let alone = conversation(&["no"]);
     assert_eq!(shown(&stage, &small, &alone).await, [""; 0]);
