@@ -326,29 +326,6 @@ impl StageTime {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stages_time_is_what_was_measured_of_one_of_few_and_of_many() {
-        // Weights are unpacked in 100 us, whatever comes; a row takes 15, but the first call no less than 120.
-        let time = through(120.0, (8.0, 100.0 + 8.0 * 15.0), 15.0);
-        let of = |n: f64| time.fixed_us + time.base_us + time.floor_us.max(n * time.each_us);
-        for (n, us) in [(1.0, 120.0), (8.0, 220.0), (64.0, 1060.0)] {
-            assert!((of(n) - us).abs() < 1e-9, "{time:?}");
-        }
-        let shared = time.with_fixed(110.0);
-        assert!(
-            (shared.fixed_us - 110.0).abs() < 1e-9 && (shared.of_one() - 15.0).abs() < 1e-9,
-            "{shared:?}"
-        );
-        // A roofline: few take as long as one, so nothing is base.
-        let bound = through(100.0, (8.0, 100.0), 15.0);
-        assert_eq!((bound.base_us, bound.floor_us), (0.0, 100.0));
-    }
-}
-
 /// Of an empty message between two threads that look for it.
 fn round_trip_us() -> f64 {
     let (mut ends, _commands) = threads::<()>(2, 4, SPIN);
@@ -377,4 +354,27 @@ fn round_trip_us() -> f64 {
     // It ends with the last message, or a second after the first that is missing.
     let _ = echo.join();
     seconds * 1e6 / f64::from(TRIPS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stages_time_is_what_was_measured_of_one_of_few_and_of_many() {
+        // Weights are unpacked in 100 us, whatever comes; a row takes 15, but the first call no less than 120.
+        let time = through(120.0, (8.0, 100.0 + 8.0 * 15.0), 15.0);
+        let of = |n: f64| time.fixed_us + time.base_us + time.floor_us.max(n * time.each_us);
+        for (n, us) in [(1.0, 120.0), (8.0, 220.0), (64.0, 1060.0)] {
+            assert!((of(n) - us).abs() < 1e-9, "{time:?}");
+        }
+        let shared = time.with_fixed(110.0);
+        assert!(
+            (shared.fixed_us - 110.0).abs() < 1e-9 && (shared.of_one() - 15.0).abs() < 1e-9,
+            "{shared:?}"
+        );
+        // A roofline: few take as long as one, so nothing is base.
+        let bound = through(100.0, (8.0, 100.0), 15.0);
+        assert_eq!((bound.base_us, bound.floor_us), (0.0, 100.0));
+    }
 }
