@@ -13,7 +13,7 @@ import pathlib
 import subprocess
 import sys
 
-import cells
+import slices
 from report import rows
 
 ALL = ["lockstep", "pingpong", "mtfs", "flfs", "defrag", "roofline"]
@@ -93,7 +93,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--skew", type=float, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="cells side by side")
-    cells.add_arguments(parser)
+    slices.add_arguments(parser)
     args = parser.parse_args()
     profiles = args.out / "profiles"
     profiles.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def main():
     wanted = sorted(all_cells(args.skew), key=lambda cell: (not cell[3], "8+8" not in cell[0]))
     # A cell under Poisson arrivals has a row's name for each load.
     names = lambda cell: [f"{cell[0]} {load:g}" for load in cell[3]] or [cell[0]]
-    _, failed = cells.run(args, wanted, range(args.jobs), lambda cell, _: measure(args.reprise, cell, profiles), names)
+    _, failed = slices.run(args, wanted, range(args.jobs), lambda cell, _: measure(args.reprise, cell, profiles), names)
     sys.exit(1 if failed else 0)
 
 

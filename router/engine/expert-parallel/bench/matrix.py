@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-import cells
+import slices
 from report import rows
 
 # All but adaptive, whose first two rounds of looks at all paces are not what it settles on: it gets longer.
@@ -114,7 +114,7 @@ def main():
     parser.add_argument("--schedules", nargs="+", default=[*SCHEDULES, "adaptive"], choices=[*SCHEDULES, "adaptive"], metavar="NAME")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2, help="measured, of each run")
-    cells.add_arguments(parser)
+    slices.add_arguments(parser)
     args = parser.parse_args()
     begun = time.monotonic()
     profiles = args.out / "profiles"
@@ -124,7 +124,7 @@ def main():
     if not pairs:
         sys.exit("two cores at least")
     bench = lambda cell, pair: measure(Bench(args.reprise, pair), cell, args, profiles)
-    count, failed = cells.run(args, all_cells(made), pairs, bench)
+    count, failed = slices.run(args, all_cells(made), pairs, bench)
     for path in made.values():
         path.unlink()
     shape = f"{count} cells, {len(pairs)} side by side on two cores each, {args.repeats} repeats of {args.seconds} s"
