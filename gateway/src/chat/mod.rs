@@ -14,6 +14,9 @@ mod answer;
 mod choices_tests;
 mod completion;
 mod compose;
+mod conversation;
+#[cfg(test)]
+mod conversation_tests;
 mod dialect;
 mod directives;
 mod exact;

@@ -47,9 +47,6 @@ pub struct Ask {
 }
 
 const MOST_STOPS: usize = 4;
-/// Answers in a conversation up to which its last message is looked up. An assumption: no data of long conversations was
-/// at hand to measure it on.
-const MOST_TURNS: usize = 8;
 /// Each is a generation of its own.
 const MOST_CHOICES: u32 = 8;
 
@@ -189,17 +186,6 @@ impl Ask {
             question + 1 == self.messages.len()
                 && self.messages[..question].iter().all(|message| message.role == Role::System)
         })
-    }
-
-    /// Examples can help: the question is what is to be answered now, no tool has or had its say, and the conversation is no
-    /// long loop. Where tools are at hand, examples answered without them would teach not to call any. Behind a tool's
-    /// result, or far into a loop, the last user message is not what the answer depends on, so that what is near to it is
-    /// near to the wrong thing.
-    #[must_use]
-    pub fn takes_examples(&self) -> bool {
-        let told = |role| self.messages.iter().filter(|message| message.role == role).count();
-        let is_last = self.question.is_some_and(|question| question + 1 == self.messages.len());
-        is_last && self.tools.is_none() && told(Role::Tool) == 0 && told(Role::Assistant) <= MOST_TURNS
     }
 
     /// Text alone answers it: a remembered answer could.

@@ -1,17 +1,18 @@
 //! Stage 3: what was answered before that may help with this question.
 //!
-//! The question is embedded on the embedder's own threads; search and selection run on a blocking thread, so many at
+//! The question, and in a conversation also where it stands ([`conversation`](super::conversation)), is embedded on the embedder's own threads; search and selection run on a blocking thread, so many at
 //! once as `state.searches` allows.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reprise_cache::selection::{Chosen, Query, SelectionConfig, select};
-use reprise_cache::{Cache, EmbedError, ExampleId, Instructions, TenantId, UnitVector, scrub};
+use reprise_cache::{Cache, Candidate, EmbedError, ExampleId, Instructions, TenantId, UnitVector, scrub};
 use reprise_tier::SharedTier;
 use tokio::task::spawn_blocking;
 
 use super::compose::Pair;
+use super::conversation::queries;
 use super::directives::Directives;
 use super::parse::Ask;
 use super::trail::{Stage, Trail};
@@ -43,6 +44,9 @@ pub enum RecallError {
 
 /// An embedder reads a few hundred tokens; more text would only cost time.
 const EMBEDDED_BYTES: usize = 4096;
+/// By so much something must be nearer to a question where it stands than to the question itself. Of 0, 0.02, 0.05 and 0.1 it found the right task and
+/// label most often: `gateway/bench/runs/2026-11-26-2core/conversations/`.
+const LEAD: f32 = 0.1;
 
 /// `None` if there is no question that examples could help with.
 ///
@@ -56,14 +60,14 @@ pub async fn recall(
 ) -> Result<Option<Recalled>, RecallError> {
     let Some(question) = ask.question().filter(|_| ask.takes_examples()) else { return Ok(None) };
     let begun = Instant::now();
-    let embedding = memory.embedder.embed(&embedded_text(question)).await?;
+    let queries = queries(memory.embedder.as_ref(), question, ask.first_question()).await?;
     trail.time(Stage::Embed, begun, begun.elapsed());
     let slot = Arc::clone(&trail.state.searches).acquire_owned().await.map_err(|_| RecallError::Died)?;
     let shown_to = shown_to(trail, ask);
     let search = Search {
         cache: Arc::clone(&memory.cache),
         tenant: trail.caller.tenant.clone(),
-        embedding,
+        queries,
         bytes: question.len(),
         instructions: ask.instructions(),
         config: selection_config(trail, directives),
@@ -75,7 +79,7 @@ pub async fn recall(
         drop(slot);
         found
     });
-    let (recalled, times) = found.await.map_err(|_| RecallError::Died)?;
+    let Some((recalled, times)) = found.await.map_err(|_| RecallError::Died)? else { return Ok(None) };
     trail.time(Stage::Retrieve, times.begun, times.retrieve);
     trail.time(Stage::Select, times.begun + times.retrieve, times.select);
     trail.recalled(&recalled);
@@ -97,7 +101,7 @@ pub fn embedded_text(question: &str) -> String {
 struct Search {
     cache: Arc<Cache>,
     tenant: TenantId,
-    embedding: UnitVector,
+    queries: Vec<UnitVector>,
     /// Of the question.
     bytes: usize,
     instructions: Instructions,
@@ -114,16 +118,21 @@ struct Times {
 }
 
 impl Search {
-    fn run(self) -> (Recalled, Times) {
+    /// `None`: there is no query.
+    fn run(self) -> Option<(Recalled, Times)> {
         let begun = Instant::now();
         let tenant = self.cache.tenant(&self.tenant);
-        let candidates = tenant.nearest(&self.embedding, self.config.top_k, self.instructions);
+        let near = |embedding| {
+            let candidates = tenant.nearest(&embedding, self.config.top_k, self.instructions);
+            (embedding, candidates)
+        };
+        let (embedding, candidates) = self.queries.into_iter().map(near).reduce(clearly_nearer)?;
         let retrieve = begun.elapsed();
         let tokens = |request: &str, answer: &str| match &self.tokenizer {
             Some(tier) => tier.block_tokens(request, answer),
             None => u32::try_from((request.len() + answer.len()) / 4 + 8).unwrap_or(u32::MAX),
         };
-        let query = Query { embedding: &self.embedding, bytes: self.bytes, strength: self.strength };
+        let query = Query { embedding: &embedding, bytes: self.bytes, strength: self.strength };
         let utility = self.cache.utility().utility;
         let config = SelectionConfig { tau: utility.tau().unwrap_or(self.config.tau), ..self.config };
         // The pressure now, not at the request's start: the search may have waited.
@@ -143,14 +152,24 @@ impl Search {
         });
         let times = Times { begun, retrieve, select: begun.elapsed().saturating_sub(retrieve) };
         let recalled = Recalled {
-            embedding: self.embedding,
+            embedding,
             bytes: self.bytes,
             chosen: selection.chosen,
             held_back: selection.held_back,
             top_similarity: nearest.as_ref().map(|nearest| nearest.similarity),
             nearest,
         };
-        (recalled, times)
+        Some((recalled, times))
+    }
+}
+
+/// The query that finds something nearer, by a clear lead; else the first, which is the question itself.
+fn clearly_nearer<Q>(first: (Q, Vec<Candidate>), other: (Q, Vec<Candidate>)) -> (Q, Vec<Candidate>) {
+    let nearest = |(_, found): &(Q, Vec<Candidate>)| found.first().map(|nearest| nearest.similarity);
+    match (nearest(&first), nearest(&other)) {
+        (None, Some(_)) => other,
+        (Some(question), Some(similarity)) if similarity > question + LEAD => other,
+        _ => first,
     }
 }
 

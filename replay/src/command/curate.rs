@@ -79,8 +79,8 @@ async fn show_plan(gateway: &Gateway, curation: &Curation, judge: &dyn Judge) ->
         let request: String = example.request.split_whitespace().collect::<Vec<_>>().join(" ");
         println!(
             "{:4}  {:6.0}  {:4.0}  {:.3}  {:4}  {:7}  {} / {}  {}",
-            if worth.pays() { "yes" } else { "no" },
-            worth.expected_saving,
+            if worth.pays(1.0) { "yes" } else { "no" },
+            worth.expected_saving(),
             worth.replay_cost,
             example.replay_gain,
             example.uses,

@@ -2,7 +2,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::author::{Author, Written};
 use super::{Curation, Stop};
-use crate::gateway::admin::TierInfo;
+use crate::gateway::admin::{Example, TierInfo};
 use crate::gateway::chat::{CacheUse, Caller, Chat, Priority};
 use crate::gateway::{Gateway, GatewayError};
 
@@ -21,23 +21,26 @@ pub(super) enum AskError {
     Failed(GatewayError),
 }
 
-/// Asks once at temperature 0 and `samples` times at the curation's temperature, each under its own seed: without the
+/// Asks once at temperature 0 and `samples` times at the curation's temperature, each under its own seed; if the example was replayed before, only
+/// at that temperature, and under seeds that were not used yet: the same question would get the same answers again. Without the
 /// cache, at batch priority, as the operator, so that neither a tenant's examples nor its budget are touched. Answers
 /// that were cut off at the token limit, or empty, are no answers.
 pub(super) async fn ask(
     gateway: &Gateway,
     tier: &TierInfo,
-    request: &str,
+    example: &Example,
     curation: &Curation,
     stop: (&CancellationToken, &CancellationToken),
 ) -> Result<Asked, AskError> {
     let (cancel, lease_lost) = stop;
     let author = Author::tier(tier);
     let mut asked = Asked::default();
-    for sample in 0..=curation.samples {
+    let asks = curation.samples.saturating_add(1);
+    let first = example.replays.saturating_mul(asks);
+    for sample in first..first.saturating_add(asks) {
         let chat = Chat {
             model: &tier.name,
-            prompt: request,
+            prompt: &example.request,
             earlier: &[],
             temperature: if sample == 0 { 0.0 } else { curation.temperature },
             seed: Some(u64::from(sample)),

@@ -176,7 +176,7 @@ impl Pass<'_> {
             *self.report.skipped.entry(reason).or_default() += count;
         }
         self.report.considered = planned.len();
-        let paying = planned.iter().filter(|candidate| candidate.worth.pays()).count();
+        let paying = planned.iter().filter(|candidate| candidate.worth.pays(1.0)).count();
         info!(candidates = planned.len(), paying, "ranked");
         let before = self.report.tokens_spent;
         let mut failures = 0;
@@ -187,12 +187,13 @@ impl Pass<'_> {
             if lost.is_cancelled() {
                 return Ok(Stop::LeaseLost);
             }
-            if !candidate.worth.pays() {
-                let Worth { expected_saving, replay_cost } = candidate.worth;
+            let hits = self.report.hits();
+            if !candidate.worth.pays(hits) {
+                let worth = candidate.worth;
                 info!(
                     id = candidate.example.id,
-                    expected_saving = expected_saving.round(),
-                    replay_cost = replay_cost.round(),
+                    expected_saving = (worth.expected_saving() * hits).round(),
+                    replay_cost = worth.replay_cost.round(),
                     "the best of the rest would save fewer tokens than it costs"
                 );
                 return Ok(Stop::SavingBelowCost);
@@ -243,8 +244,7 @@ impl Pass<'_> {
             return Ok(Step::Done(Outcome::Skipped { reason: reason.to_owned() }, 0));
         }
         info!(id = example.id, tenant, gain = example.replay_gain, "replaying");
-        let asked = match ask::ask(self.gateway, best, &example.request, self.curation, (cancel, lost)).await
-        {
+        let asked = match ask::ask(self.gateway, best, example, self.curation, (cancel, lost)).await {
             Ok(asked) => asked,
             Err(AskError::Stopped(stop)) => return Ok(Step::Stop(stop)),
             Err(AskError::Failed(error)) => return Ok(Step::Failed(error)),
@@ -283,7 +283,7 @@ impl Pass<'_> {
             author: author.clone(),
             tokens,
         })?;
-        let outcome = self.write(improvement, author, worth.expected_saving).await?;
+        let outcome = self.write(improvement, author, worth.saving).await?;
         Ok(Step::Done(outcome, tokens))
     }
 

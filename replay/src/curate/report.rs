@@ -97,7 +97,16 @@ pub struct RunReport {
 const REPORT_BYTES: usize = 56 << 10;
 const ANSWER_CHARS: usize = 600;
 
+/// Replays that are taken to have found a better answer before the first one: a few that did not end no run.
+const BELIEVED: f64 = 4.0;
+
 impl RunReport {
+    /// Share of this run's replays that found a better answer. It makes a run end where the best tier has little to add, however much its examples
+    /// are used.
+    pub(super) fn hits(&self) -> f64 {
+        (self.improved.len() as f64 + BELIEVED) / (self.replayed as f64 + BELIEVED)
+    }
+
     pub(super) fn add(&mut self, outcome: Outcome, tokens: u64) {
         self.tokens_spent += tokens;
         match outcome {

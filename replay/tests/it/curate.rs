@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 use crate::fake::{Fake, after, error, whole};
 
 /// Used a hundred times in the hour it has lived.
-fn example(id: &str, answer: &str, gain: f64) -> Value {
+pub fn example(id: &str, answer: &str, gain: f64) -> Value {
     json!({"id": id, "tenant": "default", "request": format!("capital of {id}?"), "answer": answer,
         "source_tier": "small", "quality": null, "created_at_ms": jiff::Timestamp::now().as_millisecond(),
         "replay_gain": gain, "uses": 100, "replays": 0, "context_free": true})
 }
 
-fn curation(state_dir: &Path) -> Curation {
+pub fn curation(state_dir: &Path) -> Curation {
     Curation {
         tenants: vec!["default".into()],
         samples: 3,
@@ -37,12 +37,12 @@ fn curation(state_dir: &Path) -> Curation {
     }
 }
 
-async fn run(fake: &Fake, curation: &Curation) -> Result<RunReport, CurateError> {
+pub async fn run(fake: &Fake, curation: &Curation) -> Result<RunReport, CurateError> {
     let judge: Arc<dyn Judge> = Arc::new(Agreement::default());
     curate::run(&fake.gateway(), curation, &judge, &CancellationToken::new()).await
 }
 
-fn asked_about(fake: &Fake, id: &str) -> usize {
+pub fn asked_about(fake: &Fake, id: &str) -> usize {
     fake.state(|state| state.chats.iter().filter(|chat| chat.prompt == format!("capital of {id}?")).count())
 }
 

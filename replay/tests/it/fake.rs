@@ -187,6 +187,10 @@ impl Respond for Responder {
                         example[field] = body[field].clone();
                     }
                 }
+                if !body["answer"].is_null() {
+                    // The gain was that of the old answer.
+                    example["replay_gain"] = json!(0.0);
+                }
                 if body["replayed"] == true {
                     example["replays"] = json!(example["replays"].as_u64().unwrap_or(0) + 1);
                 }

@@ -8,6 +8,7 @@ mod curate;
 mod fake;
 #[cfg(test)]
 mod import;
+mod nights;
 #[cfg(test)]
 mod report;
 #[cfg(test)]

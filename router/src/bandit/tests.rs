@@ -29,15 +29,15 @@ fn experience(arm: &ArmState, features: Features, reward: f64) -> Experience {
 fn cold_the_large_tier_leads_without_examples() {
     let (_, bandit, arms) = cold();
     let mu = mus(&bandit, &arms, &Features::of(&Context::default()));
-    assert!(mu[2] > mu[0] + 0.2, "{mu:?}");
+    assert!(mu[2] > mu[0] + 0.1, "{mu:?}");
 }
 
 #[test]
-fn cold_a_near_good_example_lets_the_small_tier_lead_and_a_far_or_bad_one_does_not() {
+fn cold_a_near_good_example_lifts_both_tiers_and_the_small_one_over_the_large_one_without() {
     let (_, bandit, arms) = cold();
     let near = mus(&bandit, &arms, &with_example(0.95, 0.9));
-    assert!(near[1] > near[0] && near[1] > near[2] && near[1] > near[3], "{near:?}");
-    for (similarity, utility) in [(0.6, 0.6), (0.95, 0.4)] {
+    assert!(near[1] > near[2] + 0.2 && near[3] > near[1] + 0.1, "{near:?}");
+    for (similarity, utility) in [(0.6, 0.6), (0.75, 0.4)] {
         let mu = mus(&bandit, &arms, &with_example(similarity, utility));
         assert!(mu[1] < mu[2], "similarity {similarity}, utility {utility}: {mu:?}");
     }

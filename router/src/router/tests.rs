@@ -39,11 +39,14 @@ fn decide(context: &Context<'_>, arms: &[ArmState]) -> Result<Decision, RouteErr
 }
 
 #[test]
-fn cold_it_offloads_where_a_near_example_exists_and_nowhere_else() {
-    let near = shares(&router(), &near(), &four_arms());
-    assert!(near[1] > 600, "{near:?}");
+fn cold_it_shows_near_examples_idle_to_the_large_tier_and_under_load_to_the_small_one() {
+    let idle = shares(&router(), &near(), &four_arms());
+    assert!(idle[3] > 800 && idle[0] + idle[2] == 0, "{idle:?}");
+    let busy: Vec<_> = four_arms().into_iter().map(|arm| with_queue(arm, 20.0)).collect();
+    let loaded = shares(&router(), &near(), &busy);
+    assert!(loaded[1] > 900, "{loaded:?}");
     let none = shares(&router(), &Context { prompt_tokens: 50, ..Context::default() }, &four_arms());
-    assert!(none[2] > 950 && none[1] + none[3] == 0, "{none:?}");
+    assert!(none[2] > 850 && none[1] + none[3] == 0, "{none:?}");
 }
 
 #[test]
@@ -63,7 +66,7 @@ fn more_load_never_means_more_work_for_the_large_tier_and_much_load_means_nearly
     };
     let counts: Vec<_> = [0.0, 2.5, 3.0, 3.5, 4.0, 5.0, 8.0, 20.0].map(large).to_vec();
     assert!(counts.is_sorted_by(|a, b| a >= b), "{counts:?}");
-    assert!(counts[0] > 950 && counts[7] < 50, "{counts:?}");
+    assert!(counts[0] > 850 && counts[7] < 50, "{counts:?}");
 }
 
 #[test]
@@ -157,7 +160,8 @@ fn a_comparison_is_asked_for_where_the_arms_look_alike() {
         let mut rng = SmallRng::seed_from_u64(rng);
         router.decide(&context, &arms, Instant::now(), &mut rng).unwrap()
     };
-    assert!(!ask(1).solicit_preference, "cold, the large tier is taken to be better");
+    let known = router.decide(&near(), &arms, Instant::now(), &mut SmallRng::seed_from_u64(1)).unwrap();
+    assert!(!known.solicit_preference, "cold, examples are taken to be better than none");
     for _ in 0..300 {
         for index in [0, 2] {
             let decision = ask(1);
@@ -209,7 +213,7 @@ fn a_damaged_snapshot_is_set_aside_and_told() {
     assert!(router.learn(&decision.experience(0.5)));
     router.save(&path).unwrap();
     let good = std::fs::read_to_string(&path).unwrap();
-    let flipped = good.replacen("0.45", "0.46", 1);
+    let flipped = good.replacen("0.18", "0.19", 1);
     assert!(good != flipped);
     for bad in [&good[..good.len() / 2], "", "{}", "\u{0}\u{1}", &flipped] {
         std::fs::write(&path, bad).unwrap();

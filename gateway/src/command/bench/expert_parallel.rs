@@ -70,7 +70,7 @@ pub struct ExpertParallelArgs {
     #[arg(long)]
     adaptive_warm_up_seconds: Option<f64>,
     /// How long the adaptive schedule looks at a pace.
-    #[arg(long, default_value_t = 0.4)]
+    #[arg(long, default_value_t = 0.25)]
     control_window_seconds: f64,
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,

@@ -25,7 +25,7 @@ pub use side_by_side::{Conflict, Impartial, Referee, SideBySide};
 pub struct Case<'a> {
     pub request: &'a str,
     pub stored: &'a Written,
-    /// Of the best tier; the one at temperature 0 first.
+    /// Of the best tier; the one at temperature 0 first, where there is one.
     pub fresh: &'a [Written],
     /// The pool's tiers, for judges that need one.
     pub tiers: &'a [TierInfo],

@@ -1,29 +1,27 @@
 #!/usr/bin/env python3
 """AMoE's set-up (arXiv 2505.08944) in the simulator, over rooflines of an H100: `reprise bench expert-parallel --simulate`, cells side by side.
 
-  amoe.py --reprise BINARY --out DIR [--skew X] [--jobs N] [--only TEXT]
+  amoe.py --reprise BINARY --out DIR [--skew X] [--jobs N] [--only TEXT] [--time-limit SECONDS]
 
 --skew: of loads that were measured (`skew_of_loads` in a report). Virtual time: what else the machine does changes nothing. DIR/raw.csv has one row for
 each run; `summary.py DIR` makes the tables. (CPU threads that compute: matrix.py.)
 """
 
 import argparse
-import concurrent.futures
-import csv
 import json
 import pathlib
 import subprocess
 import sys
-import time
 
-from report import FIELDS, rows
+import slices
+from report import rows
 
 ALL = ["lockstep", "pingpong", "mtfs", "flfs", "defrag", "roofline"]
 FEW = ["lockstep", "pingpong", "defrag", "roofline"]
 # Virtual seconds that are left out, and measured: more where a sequence lives longer.
-TIMES = {"short": (2, 1.5), "medium": (4, 2), "long": (8, 3)}
-# Adaptive's first two rounds of looks at all paces are not what it settles on.
-LOOKS = 10
+TIMES = {"short": (2, 2), "medium": (4, 3), "long": (8, 4)}
+# Adaptive's looks at the other paces are part of what it costs: measured long enough to hold two rounds of them.
+ADAPTIVE = 20
 LOADS = [0.3, 0.6, 0.9, 1.2]
 
 
@@ -33,7 +31,7 @@ def flags_of(model, attention, top_k, workload, skew, replicas, batch):
     return flags + (["--top-k", str(top_k)] if top_k else [])
 
 
-def cells(skew):
+def all_cells(skew):
     """Name, schedules, flags, and at which shares of lock-step's throughput requests come; none: as many at any time as fit."""
     gates = [("even", 0, False), (f"skew {skew:g}", skew, False), (f"skew {skew:g}, replicas", skew, True)]
     mixtral = "mixtral-8x7b"
@@ -61,7 +59,7 @@ def cells(skew):
 def run(binary, schedules, flags):
     warm_up, measured = TIMES[flags[flags.index("--workload") + 1]]
     if schedules == ["adaptive"]:
-        warm_up, measured = warm_up + LOOKS, 2 * measured
+        measured = ADAPTIVE
     lengths = ["--seconds", str(measured), "--warm-up-seconds", str(warm_up)]
     command = [binary, "bench", "expert-parallel", "--simulate", "--json", "--scheduler", ",".join(schedules), *lengths, *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -94,27 +92,16 @@ def main():
     parser.add_argument("--reprise", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--skew", type=float, default=3)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--only", default="", help="cells whose names hold this text")
+    parser.add_argument("--jobs", type=int, default=1, help="cells side by side")
+    slices.add_arguments(parser)
     args = parser.parse_args()
-    begun = time.monotonic()
     profiles = args.out / "profiles"
     profiles.mkdir(parents=True, exist_ok=True)
     # The longest first.
-    wanted = sorted((cell for cell in cells(args.skew) if args.only in cell[0]), key=lambda cell: (not cell[3], "8+8" not in cell[0]))
-    failed = 0
-    with (args.out / "raw.csv").open("w", newline="") as file, concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        futures = {pool.submit(measure, args.reprise, cell, profiles): cell[0] for cell in wanted}
-        for future in concurrent.futures.as_completed(futures):
-            try:
-                writer.writerows(future.result())
-                print(f"{time.monotonic() - begun:4.0f} s {futures[future]}", file=sys.stderr)
-            except (RuntimeError, ValueError, KeyError) as error:
-                failed += 1
-                print(f"{futures[future]} failed: {error}", file=sys.stderr)
-            file.flush()
+    wanted = sorted(all_cells(args.skew), key=lambda cell: (not cell[3], "8+8" not in cell[0]))
+    # A cell under Poisson arrivals has a row's name for each load.
+    names = lambda cell: [f"{cell[0]} {load:g}" for load in cell[3]] or [cell[0]]
+    _, failed = slices.run(args, wanted, range(args.jobs), lambda cell, _: measure(args.reprise, cell, profiles), names)
     sys.exit(1 if failed else 0)
 
 

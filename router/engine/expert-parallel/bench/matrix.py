@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """All schedules of expert parallelism on CPU threads, cell by cell, with the simulator's prediction beside each cell.
 
-  matrix.py --reprise BINARY --out DIR [--cores 0-15] [--dense FILE.gguf] [--only TEXT] [--repeats 3] [--seconds 2]
+  matrix.py --reprise BINARY --out DIR [--cores 0-15] [--dense FILE.gguf] [--only TEXT] [--time-limit SECONDS] [--repeats 3] [--seconds 2]
 
 A cell is two devices of one thread each, pinned to two cores of its own; cells run side by side, one on every two of --cores. Within a cell the
 schedules take turns, all of them once, then all again. The simulator runs over the times that the cell measured of its own device just before.
@@ -11,18 +11,16 @@ DIR/raw.csv has one row for each run, DIR/profiles the measured times. `summary.
 """
 
 import argparse
-import concurrent.futures
-import csv
 import json
 import os
 import pathlib
 import platform
-import queue
 import subprocess
 import sys
 import time
 
-from report import FIELDS, rows
+import slices
+from report import rows
 
 # All but adaptive, whose first two rounds of looks at all paces are not what it settles on: it gets longer.
 SCHEDULES = ["lockstep", "pingpong", "mtfs", "flfs", "defrag", "roofline"]
@@ -38,7 +36,7 @@ LOADS = {
 }
 
 
-def cells(made):
+def all_cells(made):
     """Name, top-k and flags."""
     for experts in [8, 64]:
         for top_k in [1, 2]:
@@ -85,15 +83,18 @@ class Bench:
 
 def measure(bench, cell, args, profiles):
     name, top_k, flags = cell
-    real = bench.run(SCHEDULES * args.repeats, flags, WARM_UP, args.seconds)
+    schedules = [one for one in SCHEDULES if one in args.schedules]
+    real = bench.run(schedules * args.repeats, flags, WARM_UP, args.seconds)
     profile = profiles / f"{name.replace(' ', '-')}.json"
     profile.write_text(json.dumps(real["profile"], indent=1) + "\n")
     flags = [*flags, "--profile", str(profile)]
-    adaptive = bench.run(["adaptive"] * args.repeats, flags, **ADAPTIVE)
-    found = [*rows("cpu", name, real, top_k), *rows("cpu", name, adaptive, top_k)]
-    flags = [*flags, "--simulate"]
-    for schedules, times in [(SCHEDULES, SIMULATED), (["adaptive"], SIMULATED_ADAPTIVE)]:
-        found += rows("simulated-cpu", name, bench.run(schedules, flags, **times), top_k)
+    found = [*rows("cpu", name, real, top_k)]
+    simulated = [(schedules, SIMULATED)]
+    if "adaptive" in args.schedules:
+        found += rows("cpu", name, bench.run(["adaptive"] * args.repeats, flags, **ADAPTIVE), top_k)
+        simulated.append((["adaptive"], SIMULATED_ADAPTIVE))
+    for schedules, times in simulated:
+        found += rows("simulated-cpu", name, bench.run(schedules, [*flags, "--simulate"], **times), top_k)
     return found
 
 
@@ -110,47 +111,25 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--cores", type=cores, default=list(range(os.cpu_count() or 2)))
     parser.add_argument("--dense", type=pathlib.Path)
-    parser.add_argument("--only", default="", help="cells whose names hold this text")
+    parser.add_argument("--schedules", nargs="+", default=[*SCHEDULES, "adaptive"], choices=[*SCHEDULES, "adaptive"], metavar="NAME")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2, help="measured, of each run")
+    slices.add_arguments(parser)
     args = parser.parse_args()
     begun = time.monotonic()
     profiles = args.out / "profiles"
     profiles.mkdir(parents=True, exist_ok=True)
     made = upcycle(args.reprise, args.dense, args.out) if args.dense else {}
-    wanted = [cell for cell in cells(made) if args.only in cell[0]]
-    pairs = queue.Queue()
-    for at in range(0, len(args.cores) - 1, 2):
-        pairs.put(args.cores[at:at + 2])
-    count = pairs.qsize()
-    if not count:
+    pairs = [args.cores[at:at + 2] for at in range(0, len(args.cores) - 1, 2)]
+    if not pairs:
         sys.exit("two cores at least")
-
-    def one(cell):
-        pair = pairs.get()
-        try:
-            return measure(Bench(args.reprise, pair), cell, args, profiles)
-        finally:
-            pairs.put(pair)
-
-    failed = 0
-    with (args.out / "raw.csv").open("w", newline="") as file, concurrent.futures.ThreadPoolExecutor(count) as pool:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        futures = {pool.submit(one, cell): cell[0] for cell in wanted}
-        for future in concurrent.futures.as_completed(futures):
-            name = futures[future]
-            try:
-                writer.writerows(future.result())
-                print(f"{time.monotonic() - begun:4.0f} s {name}", file=sys.stderr)
-            except (RuntimeError, ValueError, KeyError) as error:
-                failed += 1
-                print(f"{name} failed: {error}", file=sys.stderr)
-            file.flush()
+    bench = lambda cell, pair: measure(Bench(args.reprise, pair), cell, args, profiles)
+    count, failed = slices.run(args, all_cells(made), pairs, bench)
     for path in made.values():
         path.unlink()
-    shape = f"{len(wanted)} cells, {count} side by side on two cores each, {args.repeats} repeats of {args.seconds} s"
-    (args.out / "machine.txt").write_text(f"{machine()}\n{shape}\n{time.monotonic() - begun:.0f} s of wall time\n")
+    shape = f"{count} cells, {len(pairs)} side by side on two cores each, {args.repeats} repeats of {args.seconds} s"
+    with (args.out / "machine.txt").open("a") as file:
+        file.write(f"{machine()}\n{shape}\n{time.monotonic() - begun:.0f} s of wall time\n")
     sys.exit(1 if failed else 0)
 
 

@@ -17,6 +17,9 @@ pub struct Profile {
     pub attention: StageTime,
     /// For each position that a row attends to.
     pub context_us: f64,
+    /// For each position whose KV is read, once for all rows of a sequence.
+    #[serde(default)]
+    pub reach_us: f64,
     pub feed_forward: StageTime,
     pub gate: StageTime,
     /// Of the parts of one expert; a call for several pays `fixed_us` once.
@@ -33,11 +36,14 @@ pub struct Profile {
     pub points: BTreeMap<String, Vec<[f64; 2]>>,
 }
 
-/// A call for n entries takes `fixed_us + max(floor_us, n * each_us)`.
+/// A call for n entries takes `fixed_us + base_us + max(floor_us, n * each_us)`.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageTime {
     pub fixed_us: f64,
+    /// Of each expert, where a call is for several.
+    #[serde(default)]
+    pub base_us: f64,
     pub floor_us: f64,
     pub each_us: f64,
 }
@@ -153,12 +159,13 @@ impl Profile {
         let us = 1e6;
         let matrix = |weights: f64| StageTime {
             fixed_us: hardware.call_us,
+            base_us: 0.0,
             floor_us: us * BYTES * weights / hardware.bytes_per_second,
             each_us: us * 2.0 * weights / hardware.flops_per_second,
         };
         let vectors = |count: f64| us * BYTES * hidden * count / hardware.bytes_per_second;
         let attention = hidden * head_dim * (2.0 * heads + 2.0 * kv_heads);
-        let embed = StageTime { fixed_us: hardware.call_us, floor_us: 0.0, each_us: vectors(2.0) };
+        let embed = StageTime { fixed_us: hardware.call_us, each_us: vectors(2.0), ..StageTime::default() };
         Self {
             name: format!("{} on {}", shape.name, hardware.name),
             provenance: format!(
@@ -172,7 +179,9 @@ impl Profile {
             ),
             embed,
             attention: matrix(attention),
-            context_us: us * BYTES * 2.0 * kv_heads * head_dim / hardware.bytes_per_second,
+            // A position's keys and values, read once; multiplied with each row's queries and weights.
+            context_us: us * 4.0 * heads * head_dim / hardware.flops_per_second,
+            reach_us: us * BYTES * 2.0 * kv_heads * head_dim / hardware.bytes_per_second,
             feed_forward: matrix(3.0 * hidden * width),
             gate: matrix(hidden * f64::from(shape.experts)),
             expert: matrix(3.0 * hidden * width),
@@ -204,6 +213,7 @@ impl Profile {
         let worker = self.worker.fixed_us * 1e-6;
         let cost = |time: StageTime| Cost {
             fixed: time.fixed_us * 1e-6 + worker,
+            base: time.base_us * 1e-6,
             floor: time.floor_us * 1e-6,
             each: time.each_us * 1e-6,
         };
@@ -211,6 +221,7 @@ impl Profile {
             embed: cost(self.embed),
             attention: cost(self.attention),
             context: self.context_us * 1e-6,
+            reach: self.reach_us * 1e-6,
             feed_forward: cost(self.feed_forward),
             gate: cost(self.gate),
             expert: cost(self.expert),
@@ -231,7 +242,7 @@ mod tests {
         let shape = SHAPES.iter().find(|shape| shape.name == "qwen3-30b-a3b").expect("known");
         let profile = Profile::roofline(shape, &Hardware::H100);
         let layer = profile.attention.floor_us
-            + 1024.0 * profile.context_us
+            + 1024.0 * profile.reach_us
             + profile.gate.floor_us
             + 8.0 * profile.expert.floor_us;
         let seconds = (48.0 * layer + profile.head.floor_us) * 1e-6;

@@ -205,9 +205,12 @@ impl Setting {
                 tokens: 1,
                 settle: Duration::from_millis(1),
                 margin: 0.0,
+                clear: 0.0,
+                longest_trial: 1,
                 hopeless: 0.0,
                 first_hold: 1,
                 longest_hold: 1,
+                budget: 1.0,
             },
             placement: self.place(&ids).expect("fits"),
             replan: self
@@ -224,7 +227,7 @@ impl Setting {
 
 /// Calls for which it pays to wait a little for more rows.
 fn costs() -> StageCosts {
-    let cost = Cost { fixed: 1e-4, floor: 2e-4, each: 1e-6 };
+    let cost = Cost { fixed: 1e-4, base: 0.0, floor: 2e-4, each: 1e-6 };
     StageCosts { attention: cost, gate: cost, expert: cost, head: cost, ..StageCosts::default() }
 }
 

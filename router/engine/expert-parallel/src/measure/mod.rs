@@ -67,11 +67,11 @@ pub fn measure_up_to<D: Exchange>(
     let (expert, gate, join_us, link) =
         if gated.is_empty() { Default::default() } else { bench.gated(&gated, &kinds)? };
     let call = expert.fixed_us;
-    let (mut attention_time, mut context_us) = (StageTime::default(), 0.0);
+    let (mut attention_time, mut context_us, mut reach_us) = (StageTime::default(), 0.0, 0.0);
     if !attention.is_empty() {
         let of = |round: usize| attention[round % attention.len()];
         attention_time = bench.line("attention", |bench, rows, round| bench.attend(of(round), rows, 0))?;
-        context_us = bench.context(&attention)?;
+        (context_us, reach_us) = bench.context(&attention)?;
     }
     let feed_forward = if dense.is_empty() {
         StageTime::default()
@@ -105,6 +105,7 @@ pub fn measure_up_to<D: Exchange>(
         embed,
         attention: split(attention_time, "attention"),
         context_us,
+        reach_us,
         feed_forward: split(feed_forward, "feed_forward"),
         gate: split(gate, "gate"),
         expert: if many > MANY { expert.rooflined(points.get("expert")) } else { expert },
@@ -143,7 +144,8 @@ impl<D: Exchange> Bench<'_, D> {
         Ok(times[REPEATS / 2].as_secs_f64() * 1e6)
     }
 
-    /// A slope between few and many rows; what one row takes beyond its slope is the floor.
+    /// A slope between few and many rows. What a few take beyond their slope is the base; what one takes beyond it and the base, the floor: with
+    /// these all three are as measured.
     fn line(
         &mut self,
         name: &str,
@@ -161,7 +163,7 @@ impl<D: Exchange> Bench<'_, D> {
         let ([_, one_us], [few, few_us], [many, many_us]) = (us(0), us(1), us(2));
         let each_us = ((many_us - few_us) / (many - few).max(1.0)).max(0.0);
         self.points.insert(name.to_owned(), points);
-        Ok(StageTime { fixed_us: 0.0, floor_us: one_us.max(few_us - few * each_us), each_us })
+        Ok(through(one_us, (few, few_us), each_us))
     }
 
     fn attend(&mut self, at: SubLayerId, rows: &[Row], position: u32) -> Outcome<()> {
@@ -182,16 +184,37 @@ impl<D: Exchange> Bench<'_, D> {
         self.device.attention(at, &rows)
     }
 
-    /// For each position that a row attends to.
-    fn context(&mut self, attention: &[SubLayerId]) -> Outcome<f64> {
+    /// For each position that a row attends to; and for each that is read, once for all rows of a sequence. Few sequences of a row each tell the sum of both,
+    /// many rows of one sequence, as of a prompt, the first almost alone.
+    fn context(&mut self, attention: &[SubLayerId]) -> Outcome<(f64, f64)> {
         let layout = self.device.layout();
         let far = (layout.context_length.min(layout.kv_blocks * layout.kv_block_tokens / FEW) / 2).max(1);
         let far = u32::try_from(far).unwrap_or(1);
-        let rows = self.rows(FEW);
         let of = |round: usize| attention[round % attention.len()];
-        let near_us = self.median(|bench, round| bench.attend(of(round), &rows, 0))?;
-        let far_us = self.median(|bench, round| bench.attend(of(round), &rows, far))?;
-        Ok(((far_us - near_us) / f64::from(far) / rows.len() as f64).max(0.0))
+        let (few, many) = (self.rows(FEW), self.rows(MANY));
+        let near_us = self.median(|bench, round| bench.attend(of(round), &few, 0))?;
+        let far_us = self.median(|bench, round| bench.attend(of(round), &few, far))?;
+        let each_us = ((far_us - near_us) / f64::from(far) / few.len() as f64).max(0.0);
+        let near_us = self.median(|bench, round| bench.prefill(of(round), &many, 0))?;
+        let far_us = self.median(|bench, round| bench.prefill(of(round), &many, far))?;
+        let together_us = ((far_us - near_us) / f64::from(far)).max(0.0);
+        let count = many.len().max(2) as f64;
+        // each = context + reach, together = count * context + reach.
+        let context_us = ((together_us - each_us) / (count - 1.0)).clamp(0.0, each_us);
+        Ok((context_us, each_us - context_us))
+    }
+
+    /// Rows of one sequence, from a position on.
+    fn prefill(&mut self, at: SubLayerId, rows: &[Row], position: u32) -> Outcome<()> {
+        let layout = self.device.layout();
+        let blocks = (position as usize + rows.len()).div_ceil(layout.kv_block_tokens).max(1);
+        let block = |i: usize| BlockId(u32::try_from(i % layout.kv_blocks).unwrap_or(0));
+        let blocks: Vec<_> = (0..blocks).map(block).collect();
+        let rows: Vec<_> = (position..)
+            .zip(rows)
+            .map(|(position, row)| AttentionRow { row: *row, position, blocks: &blocks })
+            .collect();
+        self.device.attention(at, &rows)
     }
 
     /// Of experts, gate, join and link.
@@ -205,23 +228,33 @@ impl<D: Exchange> Bench<'_, D> {
             return Ok(Default::default());
         };
         let nth = |i: usize| ExpertId::try_from(i % usize::from(experts)).unwrap_or(0);
+        // Each call's experts were used longest ago: one after the other of a sub-layer's, sub-layer by sub-layer, until all had their turn.
+        let mut turn = 0;
+        let mut next = || {
+            turn += 1;
+            (of(turn), turn / gated.len())
+        };
         let mut chosen = Vec::new();
         let gate = self.line("gate", |bench, rows, round| {
             chosen.clear();
             bench.device.gate(of(round), rows, &mut chosen)
         })?;
         let part = |row: &Row, expert: ExpertId| PartWork { row: *row, slot: 0, expert };
-        let line = self.line("expert", |bench, rows, round| {
-            let expert = nth(round);
-            let parts: Vec<_> = rows.iter().map(|row| part(row, expert)).collect();
-            bench.device.experts(of(round), &parts)
+        let line = self.line("expert", |bench, rows, _| {
+            let (at, expert) = next();
+            let parts: Vec<_> = rows.iter().map(|row| part(row, nth(expert))).collect();
+            bench.device.experts(at, &parts)
         })?;
         let spread = experts.min(8);
         let rows = self.rows(usize::from(spread));
-        let one_us = line.floor_us.max(line.each_us);
-        let all_us = self.median(|bench, round| {
-            let parts: Vec<_> = rows.iter().zip(0..spread).map(|(row, expert)| part(row, expert)).collect();
-            bench.device.experts(of(round), &parts)
+        let one_us = line.of_one();
+        let all_us = self.median(|bench, _| {
+            let (at, first) = next();
+            let spread = (first..).step_by(usize::from(experts / spread).max(1));
+            let mut parts: Vec<_> =
+                rows.iter().zip(spread).map(|(row, expert)| part(row, nth(expert))).collect();
+            parts.sort_unstable_by_key(|part| part.expert);
+            bench.device.experts(at, &parts)
         })?;
         // m experts of one part each cost `fixed` once: m * t(1) less what was saved.
         let fixed_us = match spread {
@@ -256,21 +289,40 @@ impl<D: Exchange> Bench<'_, D> {
         let line = self.line("link", there_and_back)?;
         // Two vectors, each packed and taken in.
         let pack_us = line.each_us / 4.0;
-        let parcel_us = ((line.floor_us - waiting_us) / 4.0 - pack_us).max(0.0);
+        let parcel_us = ((line.of_one() - waiting_us) / 4.0 - pack_us).max(0.0);
         Ok(Link { latency_us: round_trip_us() / 2.0, vector_us: 0.0, pack_us, parcel_us })
     }
 }
 
+/// Of the times of one entry and of few, and of the slope beyond.
+fn through(one_us: f64, (few, few_us): (f64, f64), each_us: f64) -> StageTime {
+    let base_us = (few_us - few * each_us).clamp(0.0, one_us);
+    StageTime { fixed_us: 0.0, base_us, floor_us: one_us - base_us, each_us }
+}
+
 impl StageTime {
+    fn of_one(self) -> f64 {
+        self.base_us + self.floor_us.max(self.each_us)
+    }
+
     /// What an entry costs where there are most of them, beyond what any call costs.
     fn rooflined(self, points: Option<&Vec<[f64; 2]>>) -> Self {
         let Some([entries, us]) = points.and_then(|points| points.last()) else { return self };
-        Self { each_us: ((us - self.fixed_us) / entries).max(0.0), ..self }
+        // Where there are many, what few take is hidden behind computing.
+        let floor_us = self.base_us + self.floor_us;
+        Self { base_us: 0.0, floor_us, each_us: ((us - self.fixed_us) / entries).max(0.0), ..self }
     }
 
+    /// So much of it is paid once in a call, whatever it is for.
     fn with_fixed(self, fixed_us: f64) -> Self {
-        let fixed_us = fixed_us.min(self.floor_us);
-        Self { fixed_us, floor_us: self.floor_us - fixed_us, each_us: self.each_us }
+        let of_base = fixed_us.min(self.base_us);
+        let of_floor = (fixed_us - of_base).min(self.floor_us);
+        Self {
+            fixed_us: of_base + of_floor,
+            base_us: self.base_us - of_base,
+            floor_us: self.floor_us - of_floor,
+            each_us: self.each_us,
+        }
     }
 }
 
@@ -302,4 +354,27 @@ fn round_trip_us() -> f64 {
     // It ends with the last message, or a second after the first that is missing.
     let _ = echo.join();
     seconds * 1e6 / f64::from(TRIPS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stages_time_is_what_was_measured_of_one_of_few_and_of_many() {
+        // Weights are unpacked in 100 us, whatever comes; a row takes 15, but the first call no less than 120.
+        let time = through(120.0, (8.0, 100.0 + 8.0 * 15.0), 15.0);
+        let of = |n: f64| time.fixed_us + time.base_us + time.floor_us.max(n * time.each_us);
+        for (n, us) in [(1.0, 120.0), (8.0, 220.0), (64.0, 1060.0)] {
+            assert!((of(n) - us).abs() < 1e-9, "{time:?}");
+        }
+        let shared = time.with_fixed(110.0);
+        assert!(
+            (shared.fixed_us - 110.0).abs() < 1e-9 && (shared.of_one() - 15.0).abs() < 1e-9,
+            "{shared:?}"
+        );
+        // A roofline: few take as long as one, so nothing is base.
+        let bound = through(100.0, (8.0, 100.0), 15.0);
+        assert_eq!((bound.base_us, bound.floor_us), (0.0, 100.0));
+    }
 }

@@ -69,7 +69,7 @@ fn line(samples: &mut Vec<(f64, f64)>) -> StageTime {
         variance += (sample.0 - entries).powi(2);
     }
     let each_us = if variance > 0.0 { (covariance / variance).max(0.0) } else { 0.0 };
-    StageTime { fixed_us: (us - each_us * entries).max(0.0), floor_us: 0.0, each_us }
+    StageTime { fixed_us: (us - each_us * entries).max(0.0), each_us, ..StageTime::default() }
 }
 
 #[cfg(test)]
@@ -80,7 +80,7 @@ mod tests {
     fn a_line_is_found_whatever_else_ran() {
         let mut samples: Vec<_> = (0..400).map(|i| f64::from(i % 20)).map(|n| (n, 3.0 + 0.5 * n)).collect();
         samples[7].1 = 900.0;
-        let StageTime { fixed_us, floor_us, each_us } = line(&mut samples);
+        let StageTime { fixed_us, floor_us, each_us, .. } = line(&mut samples);
         assert!((fixed_us - 3.0).abs() < 1e-9 && (each_us - 0.5).abs() < 1e-9 && floor_us == 0.0);
         assert_eq!(line(&mut Vec::new()), StageTime::default());
     }

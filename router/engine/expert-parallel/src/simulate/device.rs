@@ -209,7 +209,8 @@ fn seconds(costs: &StageCosts, work: &Work<'_>, kinds: &[SubLayerKind]) -> f64 {
         _ => cost.seconds(work.entries),
     };
     let join = work.join.map_or(0.0, |_| costs.join * work.entries as f64);
-    own + join + costs.context * work.context as f64 + costs.entry * work.entries as f64
+    let attended = costs.context * work.context as f64 + costs.reach * work.reach as f64;
+    own + join + attended + costs.entry * work.entries as f64
 }
 
 /// Of an end of its way.

@@ -26,13 +26,14 @@ fn layout(layers: usize, experts: u16, top_k: u16) -> ModelLayout {
 
 /// Times that can be added up by hand.
 fn profile() -> Profile {
-    let time = |fixed_us, floor_us, each_us| StageTime { fixed_us, floor_us, each_us };
+    let time = |fixed_us, floor_us, each_us| StageTime { fixed_us, base_us: 0.0, floor_us, each_us };
     Profile {
         name: "by hand".into(),
         provenance: "made up".into(),
         embed: time(1.0, 0.0, 0.0),
         attention: time(2.0, 10.0, 1.0),
         context_us: 0.0,
+        reach_us: 0.0,
         feed_forward: time(0.0, 0.0, 0.0),
         gate: time(1.0, 0.0, 0.0),
         expert: time(5.0, 20.0, 1.0),

@@ -35,6 +35,8 @@ pub struct Work<'a> {
     pub join: Option<SubLayerId>,
     /// Positions that its rows attend to, all together; 0 where it is no attention.
     pub context: u64,
+    /// Positions of KV that are read for it: those of a sequence once, however many of its rows stand together.
+    pub reach: u64,
     /// Of experts, in order of expert.
     pub parts: &'a [PartWork],
 }
@@ -68,8 +70,12 @@ impl Executor {
         let stage = stage.unwrap_or(Stage::Embed);
         let attends = matches!(stage, Stage::SubLayer(at) if self.kinds[at] == SubLayerKind::Attention);
         let position = |row: &Row| self.arena.state(*row).map_or(0, |state| u64::from(state.position) + 1);
-        let context = if attends { rows.iter().map(position).sum() } else { 0 };
-        Work { stage, entries: items.len(), join: *join, context, parts }
+        let attending: &[Row] = if attends { rows } else { &[] };
+        let context = attending.iter().map(position).sum();
+        let of = |row: &Row| self.arena.state(*row).map(|state| state.sequence);
+        let together = attending.chunk_by(|a, b| of(a) == of(b));
+        let reach = together.filter_map(|rows| rows.iter().map(position).max()).sum();
+        Work { stage, entries: items.len(), join: *join, context, reach, parts }
     }
 
     /// Has the backend compute what [`begin`](Self::begin) took.

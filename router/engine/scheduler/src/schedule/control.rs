@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::Pace;
 use crate::Moment;
 
-/// How a [`Control`] measures. The defaults spend at most about 1 % of the time on looking at the other pace once they have settled.
+/// How a [`Control`] measures. The defaults spend at most about 1 % of the tokens on looking at the other paces once they have settled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ControlConfig {
     /// A measurement lasts at least so long,
@@ -12,50 +12,96 @@ pub struct ControlConfig {
     pub tokens: u64,
     /// After a change of pace so long is left out.
     pub settle: Duration,
-    /// The other pace must be better by this share.
+    /// A pace must be better than the kept one by this share; lock-step, which none may fall behind, need only be better.
     pub margin: f64,
+    /// Standard errors by which a comparison must be clear before it is ended early.
+    pub clear: f64,
+    /// Windows of a trial that is not clear before, at most: then the mean decides.
+    pub longest_trial: u32,
     /// A trial that is at less than this share of the kept pace ends after a quarter of a window.
     pub hopeless: f64,
-    /// Windows between two looks at the other pace: at first, and at most. Eight times as many each time that nothing came of it.
+    /// Windows between two rounds of looks at the other paces: at first, and at most. Eight times as many each time that nothing came of it.
     pub first_hold: u32,
     pub longest_hold: u32,
+    /// Share of the tokens that looks may cost: a round that cost more is followed by a longer hold.
+    pub budget: f64,
 }
 
 impl Default for ControlConfig {
     fn default() -> Self {
         Self {
-            window: Duration::from_millis(400),
+            window: Duration::from_millis(250),
             tokens: 512,
             settle: Duration::from_millis(150),
             margin: 0.02,
+            clear: 2.0,
+            longest_trial: 6,
             hopeless: 0.8,
-            first_hold: 2,
+            first_hold: 4,
             longest_hold: 128,
+            budget: 0.01,
         }
     }
 }
 
-/// Which pace pays, from measurements: keeps one, now and then tries the others for a window each, and changes to one only if it was
-/// better by a margin.
+/// Which pace pays, from measurements: keeps one, now and then tries the others, and changes to one only if it is better by a margin.
 ///
 /// The measure is tokens per sequence and second, the inverse of the mean time between two tokens of one sequence: under full load, where the
 /// number of sequences is what fits, it orders as throughput does; under low load, where throughput is what arrives, it still tells
 /// which pace answers sooner.
+///
+/// Windows differ among themselves by some per cent, for prompts come and go: so a trial goes on until its mean differs from the kept
+/// pace's by more than their errors (Wald's sequential test, with the windows' own variance), or to its end.
 #[derive(Debug, Clone)]
 pub struct Control {
     config: ControlConfig,
     /// That is kept, and that there is now: another while one is tried.
     kept: Pace,
     pace: Pace,
-    /// Tokens per sequence and second of the pace that is kept.
-    rate: Option<f64>,
+    /// Tokens per sequence and second of the pace that is kept, and of the one that is tried.
+    rates: Rates,
+    trial: Rates,
+    /// When the trial began.
+    turned: Moment,
     /// Others that are tried before the next hold, the next of them last.
     untried: Vec<Pace>,
     hold: u32,
     held: u32,
-    /// The trial has been better for one window: it must be for a second, or a few good ticks would decide.
-    promising: bool,
+    /// What this round of looks has cost, in seconds of the kept pace.
+    lost: f64,
     window: Window,
+}
+
+/// Mean and variance of the rates of windows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rates {
+    count: f64,
+    mean: f64,
+    variance: f64,
+}
+
+/// Windows of the kept pace that count: what comes after them must be compared with what was just before.
+const REMEMBERED: f64 = 8.0;
+/// Windows that a hold has at most, whatever looks have cost.
+const MOST_HELD: u32 = 4096;
+/// Before there are enough windows to tell, two of them are taken to differ by this share.
+const SPREAD: f64 = 0.02;
+
+impl Rates {
+    fn add(&mut self, rate: f64) {
+        self.count = (self.count + 1.0).min(REMEMBERED);
+        let off = rate - self.mean;
+        self.mean += off / self.count;
+        self.variance = (1.0 - 1.0 / self.count) * (self.variance + off * off / self.count);
+    }
+
+    /// Of both means together, as a share of this one's.
+    fn error_beside(&self, other: &Self) -> f64 {
+        let assumed = (SPREAD * self.mean).powi(2);
+        let squares = self.count * self.variance + other.count * other.variance + 2.0 * assumed;
+        let variance = squares / (self.count + other.count).max(1.0);
+        (variance * (1.0 / self.count.max(1.0) + 1.0 / other.count.max(1.0))).sqrt() / self.mean
+    }
 }
 
 /// From tokens to tokens: in lock-step they come all at once, and a window that ended between would count a tick too much or too little.
@@ -77,11 +123,13 @@ impl Control {
             config,
             kept,
             pace,
-            rate: None,
+            rates: Rates::default(),
+            trial: Rates::default(),
+            turned: Moment::default(),
             untried: Vec::new(),
             hold,
             held: 0,
-            promising: false,
+            lost: 0.0,
             window: Window::default(),
         };
         control.list_others();
@@ -110,9 +158,7 @@ impl Control {
             now.since(begun) >= self.config.window / part
                 && window.tokens >= self.config.tokens / u64::from(part)
         };
-        let hopeless = self.pace != self.kept
-            && self.rate.is_some_and(|kept| rate < self.config.hopeless * kept)
-            && enough(4);
+        let hopeless = self.pace != self.kept && rate < self.config.hopeless * self.rates.mean && enough(4);
         if tokens == 0 || !(enough(1) || hopeless) {
             return None;
         }
@@ -121,8 +167,7 @@ impl Control {
     }
 
     fn keep(&mut self, now: Moment, rate: f64) -> Option<Pace> {
-        // Half of the weight is on the newest: the trial that follows must be compared with what was just before it.
-        self.rate = Some(self.rate.map_or(rate, |before| 0.5 * (before + rate)));
+        self.rates.add(rate);
         self.held += 1;
         if self.held < self.hold {
             return None;
@@ -132,26 +177,47 @@ impl Control {
     }
 
     fn judge(&mut self, now: Moment, rate: f64) -> Option<Pace> {
-        let better = self.rate.is_none_or(|kept| rate > kept * (1.0 + self.config.margin));
-        if better && !self.promising {
-            self.promising = true;
-            return None;
-        }
-        (self.held, self.promising) = (0, false);
+        self.trial.add(rate);
+        let better = self.is_better(rate)?;
+        self.held = 0;
         if better {
-            (self.kept, self.rate) = (self.pace, Some(rate));
+            (self.kept, self.rates, self.lost) = (self.pace, self.trial, 0.0);
             self.hold = self.config.first_hold.max(1) * 2;
             self.list_others();
             return None;
         }
+        let share = 1.0 - self.trial.mean / self.rates.mean.max(f64::MIN_POSITIVE);
+        self.lost += share.max(0.0) * now.since(self.turned).as_secs_f64();
         if self.untried.is_empty() {
-            self.hold = (self.hold * 8).clamp(1, self.config.longest_hold);
+            self.hold = (self.hold * 8).clamp(1, self.config.longest_hold).max(self.earned());
+            self.lost = 0.0;
             self.list_others();
         } else {
-            // The others are compared with the same: one window between.
-            self.held = self.hold.saturating_sub(1);
+            // The others are compared with the same: some windows between.
+            self.held = self.hold.saturating_sub(self.config.first_hold.min(2));
         }
         Some(self.turn(self.kept, now))
+    }
+
+    /// Of the trial; none: it is not clear yet.
+    fn is_better(&self, rate: f64) -> Option<bool> {
+        let Self { config, rates, trial, .. } = self;
+        let ratio = trial.mean / rates.mean.max(f64::MIN_POSITIVE);
+        let wanted = if self.pace == Pace::Lockstep { 1.0 } else { 1.0 + config.margin };
+        let error = config.clear * rates.error_beside(trial);
+        if rate < config.hopeless * rates.mean || ratio + error < wanted {
+            Some(false)
+        } else if trial.count >= 2.0 && ratio - error > wanted {
+            Some(true)
+        } else {
+            (trial.count >= f64::from(config.longest_trial)).then_some(ratio > wanted)
+        }
+    }
+
+    /// Windows over which what the looks have cost is within the budget.
+    fn earned(&self) -> u32 {
+        let seconds = self.lost / self.config.budget.max(f64::MIN_POSITIVE);
+        (seconds / self.config.window.as_secs_f64().max(1e-3)).min(f64::from(MOST_HELD)) as u32
     }
 
     fn list_others(&mut self) {
@@ -160,7 +226,7 @@ impl Control {
     }
 
     fn turn(&mut self, to: Pace, now: Moment) -> Pace {
-        self.pace = to;
+        (self.pace, self.turned, self.trial) = (to, now, Rates::default());
         self.window = Window { not_before: Moment(now.0 + self.config.settle), ..Window::default() };
         to
     }

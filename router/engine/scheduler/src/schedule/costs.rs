@@ -2,11 +2,13 @@ use crate::SubLayerKind;
 
 use super::Stage;
 
-/// Predicted seconds of a call for `n` entries: `fixed + max(floor, n * each)`. The floor is what reading the weights takes, which
-/// does not depend on the entries; `each` is what computing one takes.
+/// Predicted seconds of a call for `n` entries: `fixed + base + max(floor, n * each)`. The floor is what reading the weights takes, which
+/// does not depend on the entries; `each` is what computing one takes. The base does not depend on them either, and nothing of it is hidden behind
+/// computing: a CPU that unpacks weights does both one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Cost {
     pub fixed: f64,
+    pub base: f64,
     pub floor: f64,
     pub each: f64,
 }
@@ -14,15 +16,18 @@ pub struct Cost {
 impl Cost {
     #[must_use]
     pub fn seconds(&self, entries: usize) -> f64 {
-        self.fixed + self.floor.max(entries as f64 * self.each)
+        self.of(entries as f64)
+    }
+
+    fn of(&self, entries: f64) -> f64 {
+        self.fixed + self.base + self.floor.max(entries * self.each)
     }
 
     /// What one call for both saves over one for each.
     #[must_use]
     pub fn saved(&self, entries: usize, more: f64) -> f64 {
-        let seconds = |entries: f64| self.fixed + self.floor.max(entries * self.each);
         let n = entries as f64;
-        seconds(n) + seconds(more) - seconds(n + more)
+        self.of(n) + self.of(more) - self.of(n + more)
     }
 
     /// Entries per second over the most that any number of entries reaches, in (0, 1]; 1 where an entry costs nothing.
@@ -41,9 +46,11 @@ pub struct StageCosts {
     pub attention: Cost,
     /// Seconds for each position that a row attends to.
     pub context: f64,
+    /// Seconds for each position that is read, once for all rows of a sequence.
+    pub reach: f64,
     pub feed_forward: Cost,
     pub gate: Cost,
-    /// Of the parts of one expert; a call for several pays `fixed` once.
+    /// Of the parts of one expert; a call for several pays `fixed` once, all else for each.
     pub expert: Cost,
     /// Adding up one row's parts.
     pub join: f64,

@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -76,7 +79,7 @@ fn who_waited_too_long_goes_first() {
     let queues = [queue(stage(0), 9, 60), queue(stage(1), 1, 20), queue(stage(2), 1, 10)];
     for kind in [ScheduleKind::MostTokensFirst, ScheduleKind::Defrag, ScheduleKind::Roofline] {
         let costs =
-            StageCosts { expert: Cost { fixed: 1.0, floor: 0.0, each: 1.0 }, ..StageCosts::default() };
+            StageCosts { expert: Cost { fixed: 1.0, each: 1.0, ..Cost::default() }, ..StageCosts::default() };
         let mut schedule = kind.build(&[], &costs);
         assert_eq!(choose(&mut *schedule, &queues, 110), Some(0), "{kind}: 100 ms exactly are not too long");
         assert_eq!(choose(&mut *schedule, &queues, 111), Some(2), "{kind}: the longest waiting");
@@ -85,8 +88,10 @@ fn who_waited_too_long_goes_first() {
 
 /// Two groups of experts, a call of which takes 30 ms for up to 20 parts.
 fn waiting() -> (Roofline, Vec<QueueState>) {
-    let costs =
-        StageCosts { expert: Cost { fixed: 0.010, floor: 0.020, each: 0.001 }, ..StageCosts::default() };
+    let costs = StageCosts {
+        expert: Cost { fixed: 0.010, base: 0.0, floor: 0.020, each: 0.001 },
+        ..StageCosts::default()
+    };
     let stage = |group| Stage::Experts { sub_layer: 1, group };
     let schedule = Roofline::new(vec![SubLayerKind::Attention; 2], costs);
     (schedule, vec![queue(stage(0), 6, 0), queue(stage(1), 0, 0)])
@@ -168,13 +173,42 @@ fn control(rates: impl Fn(u64) -> [f64; 3], seconds: u64) -> (f64, u32) {
 #[test]
 fn the_better_pace_is_kept_and_noise_changes_nothing() {
     let (free, _) = control(|_| [100.0, 150.0, 120.0], 60);
-    assert!(free > 0.94, "{free}");
+    assert!(free > 0.93, "{free}");
     let (free, _) = control(|_| [100.0, 60.0, 80.0], 300);
     assert!(free < 0.03, "{free}");
     // Better by less than the margin: not worth a change.
     let (free, changes) = control(|_| [100.0, 101.0, 99.0], 300);
-    // Two others are looked at, there and back, in five rounds.
-    assert!(free < 0.03 && changes <= 20, "{free}, {changes} changes");
+    // Two others are looked at, there and back, in eight rounds.
+    assert!(free < 0.06 && changes <= 32, "{free}, {changes} changes");
+}
+
+/// Windows that differ by some per cent, whatever the pace: of two rates that are nearly the same none may win by a few good ticks, and what is
+/// behind for good must not be kept.
+#[test]
+fn a_few_good_ticks_do_not_decide() {
+    let swing = |of: (u64, u64)| {
+        let unit = BuildHasherDefault::<DefaultHasher>::default().hash_one(of) as f64 / u64::MAX as f64;
+        1.0 + 0.06 * (unit - 0.5)
+    };
+    let mut worst = 1.0f64;
+    for salt in 0..20 {
+        let mut control = Control::new(ControlConfig::default());
+        let (mut tokens, mut owed) = (0u64, 0.0);
+        for step in 1..=60_000u64 {
+            let rate = match control.pace() {
+                Pace::Lockstep => 100.0,
+                Pace::PingPong => 97.0,
+                Pace::Free => 99.0,
+            };
+            owed += 0.08 * rate * swing((step / 30, salt));
+            let came = owed as u64;
+            owed -= came as f64;
+            tokens += came;
+            control.observe(Moment(Duration::from_millis(step * 10)), came, 8);
+        }
+        worst = worst.min(tokens as f64 / (600.0 * 8.0 * 100.0));
+    }
+    assert!(worst > 0.99, "{worst} of lock-step");
 }
 
 #[test]
@@ -190,14 +224,14 @@ fn ping_pong_is_kept_where_it_is_best() {
         in_ping_pong += u32::from(control.pace() == Pace::PingPong);
         control.observe(Moment(Duration::from_millis(step * 10)), tokens, 8);
     }
-    assert!(in_ping_pong > 5200, "{in_ping_pong} of 6000");
+    assert!(in_ping_pong > 4900, "{in_ping_pong} of 6000");
 }
 
 #[test]
 fn a_load_that_turns_is_followed() {
     let (free, changes) =
         control(|second| if second < 120 { [100.0, 50.0, 60.0] } else { [100.0, 200.0, 60.0] }, 400);
-    // From 120 s on the free pace pays; the longest hold is 64 s.
+    // From 120 s on the free pace pays; the longest hold is 82 s.
     assert!((0.45..0.72).contains(&free), "{free}");
     assert!(changes < 40, "{changes}");
 }
@@ -214,7 +248,7 @@ proptest! {
         for (queue, age) in queues.iter_mut().zip(ages) {
             queue.oldest = queue.oldest.map(|_| Moment(Duration::from_millis(age)));
         }
-        let costs = StageCosts { expert: Cost { fixed: 0.5, floor: 2.0, each: 1.0 }, ..StageCosts::default() };
+        let costs = StageCosts { expert: Cost { fixed: 0.5, base: 0.0, floor: 2.0, each: 1.0 }, ..StageCosts::default() };
         for kind in ScheduleKind::ALL {
             let chosen = choose(&mut *kind.build(&[], &costs), &queues, now);
             prop_assert_eq!(chosen.is_some(), queues.iter().any(|queue| queue.depth > 0));

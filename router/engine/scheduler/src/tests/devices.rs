@@ -52,7 +52,7 @@ struct Setting {
 
 /// Calls for which waiting pays, in the time of these tests.
 fn costs() -> StageCosts {
-    let cost = Cost { fixed: 1e-3, floor: 2e-3, each: 1e-4 };
+    let cost = Cost { fixed: 1e-3, base: 0.0, floor: 2e-3, each: 1e-4 };
     StageCosts { attention: cost, gate: cost, expert: cost, head: cost, ..StageCosts::default() }
 }
 

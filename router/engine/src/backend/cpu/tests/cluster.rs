@@ -73,7 +73,7 @@ fn alone(model: &CpuBackend, jobs: &[Job]) -> Vec<Steps> {
 
 /// Calls for which it pays to wait a little for more rows.
 fn costs() -> StageCosts {
-    let cost = Cost { fixed: 1e-4, floor: 2e-4, each: 1e-6 };
+    let cost = Cost { fixed: 1e-4, base: 0.0, floor: 2e-4, each: 1e-6 };
     StageCosts { attention: cost, gate: cost, expert: cost, head: cost, ..StageCosts::default() }
 }
 
@@ -107,9 +107,12 @@ fn cluster(
             tokens: 1,
             settle: Duration::from_millis(1),
             margin: 0.0,
+            clear: 0.0,
+            longest_trial: 1,
             hopeless: 0.0,
             first_hold: 1,
             longest_hold: 1,
+            budget: 1.0,
         },
         placement: Greedy.place(&demand).expect("fits"),
         replan: None,

@@ -108,7 +108,7 @@ pub(super) fn run<M: Machine>(
     let devices: Vec<_> =
         machine.devices(&options, variant.schedule)?.into_iter().enumerate().map(frail).collect();
     let layout = machine.layout();
-    let cost = Cost { fixed: 1e-4, floor: 2e-4, each: 1e-6 };
+    let cost = Cost { fixed: 1e-4, base: 0.0, floor: 2e-4, each: 1e-6 };
     let config = ClusterConfig {
         ticks: options.ticks(),
         schedule: variant.schedule,
@@ -119,9 +119,12 @@ pub(super) fn run<M: Machine>(
             tokens: 1,
             settle: Duration::from_millis(1),
             margin: 0.0,
+            clear: 0.0,
+            longest_trial: 1,
             hopeless: 0.0,
             first_hold: 1,
             longest_hold: 1,
+            budget: 1.0,
         },
         placement: options.place(layout, &Loads::even(layout), variant.replicas.unwrap_or(0))?,
         replan: None,
