@@ -233,11 +233,13 @@ impl Machine {
         Pressure {
             waiting: tier.waiting.len(),
             running: tier.running.len(),
+            places: tier.speed.slots,
             queue_capacity: tier.speed.queue,
             // With a free slot a request starts at once.
             queued_seconds: if full { waiting + running / tier.speed.slots.max(1) as f64 } else { 0.0 },
-            micro_queue_depth: 0.0,
             kv_used: (f64::from(held) / f64::from(tier.speed.kv_tokens.max(1))).min(1.0),
+            // It counts KV in tokens, and has no micro-queues.
+            ..Pressure::default()
         }
     }
 
