@@ -1,6 +1,7 @@
 //! What a gateway adds to the time of a request: an upstream that answers as fast as can be, and a client that measures.
 //! Both stand on blocking sockets and one thread for each connection: no runtime of their own takes time from what is
 //! measured. `gateway/bench/latency` runs them.
+#![expect(clippy::disallowed_methods, reason = "threads that block: there is no executor here")]
 
 mod http;
 mod requests;
