@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::{CacheError, Example, ExampleId, NewExample, TenantCache, guard, scrub, scrub::is_only_marks};
+use crate::{
+    CacheError, Example, ExampleId, NewExample, TenantCache, guard, orders::gives_orders, scrub,
+    scrub::is_only_marks,
+};
 
 /// What became of a new example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,6 +30,9 @@ pub enum Refusal {
     TooLong { bytes: usize, limit: usize },
     #[error("nothing but personal data was in the request or the answer")]
     OnlyPrivate,
+    /// See [`crate::orders`].
+    #[error("the request or the answer gives orders for other requests")]
+    GivesOrders,
     #[error("the quality is not between 0 and 1")]
     Quality,
 }
@@ -75,6 +81,10 @@ impl TenantCache {
         }
         if is_only_marks(request) || is_only_marks(answer) {
             return Err(Refusal::OnlyPrivate.into());
+        }
+        // As it came: a mark in the middle would break a pattern.
+        if gives_orders(&new.request) || gives_orders(&new.answer) {
+            return Err(Refusal::GivesOrders.into());
         }
         if new.quality.is_some_and(|quality| !(0.0..=1.0).contains(&quality)) {
             return Err(Refusal::Quality.into());

@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -48,7 +49,7 @@ pub struct Shared {
 }
 
 /// The cache in numbers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct CacheStats {
     pub tenants: usize,
     pub examples: usize,

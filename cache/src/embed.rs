@@ -13,6 +13,15 @@ pub trait Embedder: Send + Sync + fmt::Debug + 'static {
 
     fn dimensions(&self) -> usize;
 
+    /// The most tokens of a text that shape its vector; of a longer one only a part is read.
+    fn max_tokens(&self) -> usize;
+
+    /// How many tokens a text has, uncut, with the marks around it. Computes: not for an async thread.
+    ///
+    /// # Errors
+    /// [`EmbedError::Failed`].
+    fn count_tokens(&self, text: &str) -> Result<usize, EmbedError>;
+
     /// Dropping the future abandons the work.
     ///
     /// # Errors

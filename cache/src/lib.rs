@@ -24,6 +24,7 @@ mod guard;
 mod index;
 mod instructions;
 mod model_hash;
+mod orders;
 mod outcome;
 mod partition;
 mod scrub;
@@ -46,6 +47,7 @@ pub use fingerprint::Fingerprint;
 pub use index::{Index, IndexConfig};
 pub use instructions::Instructions;
 pub use model_hash::ModelHash;
+pub use orders::gives_orders;
 pub use outcome::Outcome;
 pub use scrub::scrub;
 pub use store::{

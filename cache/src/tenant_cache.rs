@@ -5,6 +5,7 @@ use crate::{
     TenantId, UnitVector, Write,
     cache::Shared,
     eviction::{self, Item},
+    orders::gives_orders,
     partition::{ExampleRecord, Partition},
     scrub,
     store::codec,
@@ -167,6 +168,9 @@ impl TenantCache {
             let answer = scrub(answer);
             if answer.trim().is_empty() {
                 return Err(Refusal::EmptyAnswer.into());
+            }
+            if gives_orders(&answer) {
+                return Err(Refusal::GivesOrders.into());
             }
             self.fits(&example.request, &answer)?;
             example.answer = answer.into_owned();

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -32,7 +33,7 @@ pub struct ActiveUtility {
 }
 
 /// A version that is stored.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct UtilityVersion {
     pub version: u32,
     pub active: bool,

@@ -9,11 +9,12 @@ use parking_lot::Mutex;
 use reprise_cache::{ExampleId, TenantId, UnitVector};
 use reprise_openai::Usage;
 use reprise_router::{ArmKey, Decision};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
 /// What a request got from the cache, as the header `x-reprise-cache` says it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum CacheStatus {
     /// A stored answer.
@@ -28,7 +29,7 @@ pub enum CacheStatus {
 }
 
 /// One request that has ended.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct DecisionRecord {
     pub request_id: Arc<str>,
     pub created: Timestamp,
@@ -63,7 +64,7 @@ pub struct DecisionRecord {
     pub admitted: Option<ExampleId>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct UsedExample {
     pub id: ExampleId,
     pub similarity: f32,
@@ -75,7 +76,7 @@ pub struct UsedExample {
 }
 
 /// Milliseconds; a stage that did not run is left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Timings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parse_ms: Option<f64>,
@@ -127,7 +128,8 @@ pub enum News {
 /// News that a reader of [`DecisionLog::subscribe`] may lag behind before it loses the oldest.
 const NEWS: usize = 64;
 
-/// The newest records, by request id.
+/// The newest records, by tenant and request id: clients name their requests themselves, and one tenant's name must not reach
+/// another's record.
 #[derive(Debug)]
 pub struct DecisionLog {
     capacity: usize,
@@ -138,9 +140,11 @@ pub struct DecisionLog {
 #[derive(Debug, Default)]
 struct Ring {
     /// Oldest first.
-    order: VecDeque<Arc<str>>,
-    records: HashMap<Arc<str>, Arc<DecisionRecord>>,
+    order: VecDeque<Name>,
+    records: HashMap<Name, Arc<DecisionRecord>>,
 }
+
+type Name = (TenantId, Arc<str>);
 
 impl CacheStatus {
     #[must_use]
@@ -171,16 +175,16 @@ impl DecisionLog {
         Self { capacity: capacity.max(1), ring: Mutex::default(), news: broadcast::Sender::new(NEWS) }
     }
 
-    /// The oldest record makes room. A second record of one id takes the place of the first.
+    /// The oldest record makes room. A second record of one name takes the place of the first.
     pub fn add(&self, record: DecisionRecord) {
-        let id = Arc::clone(&record.request_id);
+        let name: Name = (record.tenant.clone(), Arc::clone(&record.request_id));
         let record = Arc::new(record);
         self.tell(|| News::Ended(Arc::clone(&record)));
         let mut ring = self.ring.lock();
-        if ring.records.insert(Arc::clone(&id), record).is_some() {
+        if ring.records.insert(name.clone(), record).is_some() {
             return;
         }
-        ring.order.push_back(id);
+        ring.order.push_back(name);
         if ring.order.len() > self.capacity
             && let Some(oldest) = ring.order.pop_front()
         {
@@ -189,8 +193,16 @@ impl DecisionLog {
     }
 
     #[must_use]
-    pub fn get(&self, request_id: &str) -> Option<Arc<DecisionRecord>> {
-        self.ring.lock().records.get(request_id).cloned()
+    pub fn get(&self, tenant: &TenantId, request_id: &str) -> Option<Arc<DecisionRecord>> {
+        self.ring.lock().records.get(&(tenant.clone(), request_id.into())).cloned()
+    }
+
+    /// Whoever's it is, for those who may see all; of several the newest.
+    #[must_use]
+    pub fn find(&self, request_id: &str) -> Option<Arc<DecisionRecord>> {
+        let ring = self.ring.lock();
+        let name = ring.order.iter().rev().find(|(_, id)| **id == *request_id)?;
+        ring.records.get(name).cloned()
     }
 
     /// Newest first.
@@ -215,9 +227,14 @@ impl DecisionLog {
     }
 
     /// Changes a record in place; false if it has gone.
-    pub fn update(&self, request_id: &str, change: impl FnOnce(&mut DecisionRecord)) -> bool {
+    pub fn update(
+        &self,
+        tenant: &TenantId,
+        request_id: &str,
+        change: impl FnOnce(&mut DecisionRecord),
+    ) -> bool {
         let mut ring = self.ring.lock();
-        let Some(record) = ring.records.get_mut(request_id) else { return false };
+        let Some(record) = ring.records.get_mut(&(tenant.clone(), request_id.into())) else { return false };
         change(Arc::make_mut(record));
         true
     }
@@ -258,7 +275,7 @@ mod tests {
         for id in ["a", "b", "c"] {
             log.add(record(id));
         }
-        assert!(log.get("a").is_none());
+        assert!(log.find("a").is_none());
         let newest: Vec<_> = log.newest(9).iter().map(|record| record.request_id.to_string()).collect();
         assert_eq!(newest, ["c", "b"]);
     }
@@ -269,9 +286,22 @@ mod tests {
         for id in ["a", "a", "b"] {
             log.add(record(id));
         }
-        assert!(log.update("a", |record| record.rating = Some(0.5)));
-        assert_eq!(log.get("a").unwrap().rating, Some(0.5));
+        let t = "t".parse().unwrap();
+        assert!(log.update(&t, "a", |record| record.rating = Some(0.5)));
+        assert_eq!(log.get(&t, "a").unwrap().rating, Some(0.5));
         assert_eq!(log.newest(9).len(), 2);
-        assert!(!log.update("gone", |_| ()));
+        assert!(!log.update(&t, "gone", |_| ()));
+    }
+
+    #[test]
+    fn one_id_of_two_tenants_is_two_records() {
+        let log = DecisionLog::new(9);
+        let [a, b] = ["a", "b"].map(|tenant| tenant.parse::<TenantId>().unwrap());
+        log.add(DecisionRecord { tenant: a.clone(), ..record("x") });
+        log.add(DecisionRecord { tenant: b.clone(), ..record("x") });
+        assert!(log.update(&b, "x", |record| record.rating = Some(1.0)));
+        assert_eq!((log.get(&a, "x").unwrap().rating, log.get(&b, "x").unwrap().rating), (None, Some(1.0)));
+        assert_eq!(log.find("x").unwrap().tenant, b);
+        assert!(log.get(&"c".parse().unwrap(), "x").is_none());
     }
 }

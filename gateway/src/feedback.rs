@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 use reprise_cache::{CacheError, ExampleChange, ExampleId, Outcome, TenantCache};
 use reprise_openai::{ErrorBody, kind};
 use reprise_router::Experience;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
@@ -20,10 +21,11 @@ use crate::error::ApiError;
 use crate::http::json_body;
 use crate::state::{AppState, SharedState, now_ms};
 
-#[derive(Debug, Deserialize)]
-struct Feedback {
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Feedback {
     request_id: String,
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
     rating: Option<f32>,
     #[serde(default)]
     preference: Option<Preference>,
@@ -32,7 +34,7 @@ struct Feedback {
 }
 
 /// Against what would have been expected.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Preference {
     Better,
@@ -40,7 +42,8 @@ enum Preference {
     Worse,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "FeedbackAccepted")]
 pub struct Accepted {
     accepted: bool,
 }
@@ -62,8 +65,8 @@ pub async fn feedback(
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
     let body = json_body(&headers, body, &state.config().server).await?;
     let (request_id, opinion) = read(&body)?;
-    let record =
-        state.decisions.get(&request_id).filter(|record| record.tenant == caller.tenant || caller.admin);
+    let own = state.decisions.get(&caller.tenant, &request_id);
+    let record = own.or_else(|| state.decisions.find(&request_id).filter(|_| caller.admin));
     let record = record.ok_or_else(|| not_found(&request_id))?;
     state.metrics.feedback.with_label_values(&[opinion.kind]).inc();
     spawn_blocking(move || apply(&state, &record, &opinion)).await.map_err(|_| ApiError::internal())?;
@@ -111,7 +114,7 @@ fn read(body: &Map<String, Value>) -> Result<(String, Opinion), ApiError> {
 /// Blocks on the store.
 fn apply(state: &AppState, record: &DecisionRecord, opinion: &Opinion) {
     let mut first = false;
-    state.decisions.update(&record.request_id, |record| {
+    state.decisions.update(&record.tenant, &record.request_id, |record| {
         first = record.rating.is_none();
         record.rating = Some(opinion.quality);
     });

@@ -14,8 +14,13 @@ mod decisions;
 mod embeddings;
 mod error;
 mod feedback;
+#[cfg(test)]
+mod fuzz_tests;
 mod http;
+#[cfg(test)]
+mod isolation_tests;
 mod metrics;
+mod openapi;
 mod process;
 mod responses;
 mod state;

@@ -1,10 +1,11 @@
 use std::{fmt, sync::Arc};
 
 use reprise_tier::Pressure;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One thing that the router can choose: a tier of the pool, shown the selected examples or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Arm {
     /// Index into the pool, which is ordered by cost.
     pub tier: usize,
@@ -14,7 +15,7 @@ pub struct Arm {
 /// An arm's name across restarts and changes of the pool: what is learned hangs on it.
 ///
 /// Another model behind the same tier name is another key, so that a changed tier starts cold.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ArmKey {
     pub tier: Arc<str>,
     pub model: Arc<str>,

@@ -1,12 +1,13 @@
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::{Arm, ArmKey, Cluster, Excluded, Experience, Features, PolicyKind};
 
 /// What to do with a request, and why: logged and shown by the admin API.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Decision {
     /// The arm to run. With [`Action::Reuse`], the arm to run if the example has gone meanwhile.
     pub arm: Arm,
@@ -43,7 +44,7 @@ impl Decision {
 }
 
 /// How the answer is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     Generate,
@@ -52,7 +53,7 @@ pub enum Action {
 }
 
 /// `S_i` of one arm and what it is made of.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ArmScore {
     pub arm: Arm,
     pub key: ArmKey,

@@ -17,6 +17,7 @@
 //!
 //! Everything is clamped to [-1, 1] and what is not finite counts as 0, so that no input can hurt a posterior.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Context;
@@ -42,7 +43,7 @@ const LARGE_TOKENS: f64 = 8192.0;
 const PROJECTION_SEED: u64 = 0x5265_7072_6973_6531;
 
 /// A request's features, each in [-1, 1].
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "[f64; DIMENSIONS]")]
 pub struct Features([f64; DIMENSIONS]);
 

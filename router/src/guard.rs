@@ -16,13 +16,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use reprise_kernels::similarity::dot;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ArmKey, ArmState};
 
 /// The parameters of the harm guard. All but `fade`, which is the bandit's discount at the rate of one cluster, are
 /// assumptions: what they do is tested, what they should be is not measured.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardConfig {
     /// Withhold examples where they were measured to harm.
@@ -87,7 +88,7 @@ pub struct GuardState {
 }
 
 /// A place where examples are withheld, for the admin API.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Withheld {
     pub cluster: Cluster,
     pub tier: Arc<str>,

@@ -18,12 +18,13 @@
 
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ArmState;
 
 /// The parameters of the load bias.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoadConfig {
     /// Score that an arm of cost 1 loses at full load.
@@ -120,7 +121,7 @@ impl LoadAverage {
 }
 
 /// The load bias as the admin API and the metrics show it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct LoadReport {
     pub lambda0: f64,
     pub gamma: f64,

@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 use parking_lot::{Mutex, RwLock};
 use rand::{Rng, RngCore};
 use rand_distr::StandardNormal;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -293,7 +294,7 @@ impl Router {
 }
 
 /// What the router is and knows, for the admin API.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct RouterReport {
     pub policy: PolicyKind,
     pub updates: u64,

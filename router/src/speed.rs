@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Weight of the newest answer.
@@ -20,7 +21,7 @@ const NEWEST: f64 = 0.05;
 const LEAST: u32 = 8;
 
 /// One tier's measured costs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, JsonSchema)]
 pub struct TokenSeconds {
     pub prefill: f64,
     pub decode: f64,

@@ -59,7 +59,7 @@ fn cores() -> usize {
 /// The embedder. Dropping it ends its threads once their batch is done.
 pub struct MiniLm {
     hash: ModelHash,
-    dimensions: usize,
+    model: Arc<Bert>,
     workers: Workers,
 }
 
@@ -81,9 +81,9 @@ impl MiniLm {
     /// A file is missing or is not what it should be.
     pub fn load(folder: &Path, config: &EmbedderConfig) -> Result<Self, LoadError> {
         let (model, hash) = Bert::load(folder, config.max_tokens)?;
-        let dimensions = model.dimensions();
-        let workers = Workers::start(&Arc::new(model), config)?;
-        Ok(Self { hash, dimensions, workers })
+        let model = Arc::new(model);
+        let workers = Workers::start(&model, config)?;
+        Ok(Self { hash, model, workers })
     }
 
     /// One vector for each text, computed together whatever `max_batch` is: they share each read of the weights.
@@ -103,7 +103,15 @@ impl Embedder for MiniLm {
     }
 
     fn dimensions(&self) -> usize {
-        self.dimensions
+        self.model.dimensions()
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.model.max_tokens()
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, EmbedError> {
+        self.model.count_tokens(text).map_err(EmbedError::Failed)
     }
 
     async fn embed(&self, text: &str) -> Result<UnitVector, EmbedError> {

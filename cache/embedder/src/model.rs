@@ -70,6 +70,16 @@ impl Bert {
         Ok(shorten(encoding.get_ids(), self.max_tokens))
     }
 
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// Uncut.
+    pub fn count_tokens(&self, text: &str) -> Result<usize, String> {
+        let encoding = self.tokenizer.encode_fast(text, true).map_err(|error| error.to_string())?;
+        Ok(encoding.len())
+    }
+
     /// One vector for each text.
     pub fn embed(&self, texts: &[Vec<u32>], compute: &Compute) -> Result<Vec<UnitVector>, String> {
         let means = self.encoder.means(&Batch::cut(texts), compute)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -9,7 +10,7 @@ use crate::chat::{Stop, StreamOptions};
 use crate::{FieldError, Usage};
 
 /// As it was sent: types are checked, values are not.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CompletionRequest {
     pub model: String,
     /// Left out, it is the beginning of a document.
@@ -21,12 +22,15 @@ pub struct CompletionRequest {
     pub echo: Option<bool>,
     /// How many of the likeliest tokens are told.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 20))]
     pub logprobs: Option<i64>,
     #[serde(default)]
     pub best_of: Option<i64>,
     #[serde(default)]
+    #[schemars(range(min = 1, max = 8))]
     pub n: Option<i64>,
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub max_tokens: Option<i64>,
     #[serde(default)]
     pub stop: Option<Stop>,
@@ -35,38 +39,45 @@ pub struct CompletionRequest {
     #[serde(default)]
     pub stream_options: Option<StreamOptions>,
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 2.0))]
     pub temperature: Option<f64>,
     #[serde(default)]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub top_p: Option<f64>,
     #[serde(default)]
     pub seed: Option<i64>,
     #[serde(default)]
+    #[schemars(range(min = -2.0, max = 2.0))]
     pub frequency_penalty: Option<f64>,
     #[serde(default)]
+    #[schemars(range(min = -2.0, max = 2.0))]
     pub presence_penalty: Option<f64>,
     #[serde(default)]
     pub logit_bias: Option<BTreeMap<String, f64>>,
     #[serde(default)]
+    #[schemars(range(min = -1))]
     pub top_k: Option<i64>,
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub min_p: Option<f64>,
     #[serde(default)]
+    #[schemars(range(max = 2.0), extend("exclusiveMinimum" = 0))]
     pub repetition_penalty: Option<f64>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a string, an array of strings, or tokens")]
 pub enum Prompt {
     One(String),
-    Many(Vec<String>),
+    Many(#[schemars(length(max = 16))] Vec<String>),
     Tokens(Vec<u32>),
     ManyTokens(Vec<Vec<u32>>),
 }
 
 /// A whole answer, or a piece of a streamed one: both have the same shape.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Completion {
     pub id: String,
     pub object: String,
@@ -78,7 +89,7 @@ pub struct Completion {
     pub usage: Option<Usage>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CompletionChoice {
     pub text: String,
     pub index: u32,
@@ -89,7 +100,7 @@ pub struct CompletionChoice {
 }
 
 /// Four lists of one length, one entry a token.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CompletionLogprobs {
     pub tokens: Vec<String>,
     pub token_logprobs: Vec<f32>,

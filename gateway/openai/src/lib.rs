@@ -9,6 +9,7 @@ pub mod completions;
 mod embeddings;
 mod error;
 mod model;
+pub mod responses;
 pub mod sse;
 mod usage;
 

@@ -3,11 +3,12 @@
 use prometheus::core::Collector;
 use prometheus::proto::LabelPair;
 use prometheus::{CounterVec, HistogramVec, IntCounterVec};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::metrics::Metrics;
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Counts {
     /// Chat completions asked for.
     total: u64,

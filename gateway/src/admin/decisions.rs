@@ -3,33 +3,36 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use jiff::Timestamp;
 use reprise_cache::{ExampleId, TenantId};
 use reprise_router::PolicyKind;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::query::Params;
 use super::{Admin, AdminError};
 use crate::decisions::{CacheStatus, DecisionRecord, Timings};
+use crate::http::Segment;
 
 const DEFAULT_LIMIT: usize = 50;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Page {
     #[serde(default)]
     limit: Option<usize>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Decisions {
     /// Newest first.
     data: Vec<Summary>,
 }
 
 /// A record without the texts and scores, which `decisions/{request_id}` has.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "DecisionSummary")]
 pub struct Summary {
     request_id: Arc<str>,
     created: Timestamp,
@@ -54,9 +57,9 @@ pub async fn list(State(admin): State<Admin>, Params(page): Params<Page>) -> Jso
 
 pub async fn show(
     State(admin): State<Admin>,
-    Path(request_id): Path<String>,
+    Segment(request_id): Segment,
 ) -> Result<Json<Arc<DecisionRecord>>, AdminError> {
-    let record = admin.app().decisions.get(&request_id);
+    let record = admin.app().decisions.find(&request_id);
     record.map(Json).ok_or_else(|| AdminError::NotFound("decision kept for this request".to_owned()))
 }
 

@@ -15,6 +15,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, stream};
 use jiff::Timestamp;
 use reprise_cache::{ExampleId, TenantId};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -46,7 +47,7 @@ struct Reader {
     _permit: OwnedSemaphorePermit,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Skipped {
     skipped: u64,
 }

@@ -1,9 +1,11 @@
 //! An example as the admin interface shows it: without its vector, and with the contract's names.
 
 use reprise_cache::{Example, ExampleId};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Example")]
 pub struct ExampleView {
     id: ExampleId,
     request: String,

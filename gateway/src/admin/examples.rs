@@ -3,8 +3,9 @@
 //! Every call names its tenant and works on that tenant's handle: an id of another tenant is not found.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use reprise_cache::{ExampleChange, ExampleId, Order, TenantCache, TenantId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::body::Fields;
@@ -12,14 +13,16 @@ use super::example_view::ExampleView;
 use super::pair::{check_answer, check_quality, check_source};
 use super::query::Params;
 use super::{Admin, AdminError};
+use crate::http::Segment;
 use crate::state::now_ms;
 
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 256;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,64}$"))]
     tenant: String,
     #[serde(default)]
     order: OrderName,
@@ -34,7 +37,7 @@ pub struct Wanted {
 }
 
 /// Largest or newest first, or what eviction would take first.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum OrderName {
     Gain,
@@ -44,25 +47,29 @@ enum OrderName {
     Eviction,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,64}$"))]
     tenant: String,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[schemars(rename = "ExampleList")]
 pub struct Examples {
     data: Vec<ExampleView>,
     has_more: bool,
 }
 
 /// What changes; absent fields stay as they are.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ExampleChange")]
 pub struct Change {
     #[serde(default)]
     answer: Option<String>,
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
     quality: Option<f32>,
     #[serde(default)]
     source_tier: Option<String>,
@@ -71,7 +78,8 @@ pub struct Change {
     replayed: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ExamplesDeleted")]
 pub struct Deleted {
     deleted: usize,
 }
@@ -106,7 +114,7 @@ pub async fn list(
 
 pub async fn show(
     State(admin): State<Admin>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Params(owner): Params<Owner>,
 ) -> Result<Json<ExampleView>, AdminError> {
     let (tenant, id) = (owner.tenant.parse()?, parse(&id)?);
@@ -116,7 +124,7 @@ pub async fn show(
 
 pub async fn change(
     State(admin): State<Admin>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Params(owner): Params<Owner>,
     Fields(change): Fields<Change>,
 ) -> Result<Json<ExampleView>, AdminError> {
@@ -133,7 +141,7 @@ pub async fn change(
 
 pub async fn delete(
     State(admin): State<Admin>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Params(owner): Params<Owner>,
 ) -> Result<Json<Deleted>, AdminError> {
     let (tenant, id) = (owner.tenant.parse()?, parse(&id)?);

@@ -12,6 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use reprise_cache::{
     Admission, CacheError, EmbedError, Embedder, Instructions, NewExample, TenantId, UnitVector,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,15 +29,18 @@ const AT_ONCE: usize = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSES: usize = 100;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,64}$"))]
     tenant: String,
-    /// Read one by one, so that one that is wrong does not spoil the others.
+    /// Objects with `request` and `answer`, and maybe `instructions`, `quality` in [0, 1] and `source`. Read one by one, so that one
+    /// that is wrong does not spoil the others.
+    #[schemars(length(max = 256))]
     examples: Vec<Value>,
 }
 
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Imported {
     inserted: usize,
     /// Near-duplicates of what is there; the better measured answer stays.
@@ -44,7 +48,8 @@ pub struct Imported {
     refused: Vec<Refused>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "RefusedPair")]
 struct Refused {
     /// Position in the call's list, from 0.
     index: usize,

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use jiff::Timestamp;
 use reprise_accounts::{Change, Key, KeyBook, KeyError, Limits, NewKey};
 use reprise_cache::TenantId;
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -15,13 +16,15 @@ use super::body::Fields;
 use super::query::Params;
 use super::{Admin, AdminError};
 use crate::config::ADMIN_TENANT;
+use crate::http::Segment;
 
 const LONGEST_NAME: usize = 200;
 /// The old secret of a rotated key holds at most so long.
 const LONGEST_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A key without its hash.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Key")]
 pub struct KeyView {
     id: String,
     name: String,
@@ -40,21 +43,23 @@ pub struct KeyView {
     revoked_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "KeyState")]
 enum Validity {
     Active,
     Expired,
     Revoked,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct KeyList {
     data: Vec<KeyView>,
 }
 
 /// A key that was made or rotated.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "KeyWithSecret")]
 pub struct WithSecret {
     /// What the client sends. It is not told again.
     secret: String,
@@ -62,15 +67,16 @@ pub struct WithSecret {
     key: KeyView,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     tenant: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[derive(Default)]
+#[schemars(rename = "KeyRotation")]
 pub struct Rotation {
     /// The old secret holds for so long.
     grace_s: u64,
@@ -82,7 +88,7 @@ pub async fn list(State(admin): State<Admin>, Params(filter): Params<Filter>) ->
     Json(KeyList { data: wanted.map(|key| KeyView::of(key)).collect() })
 }
 
-pub async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<KeyView>, AdminError> {
+pub async fn show(State(admin): State<Admin>, Segment(id): Segment) -> Result<Json<KeyView>, AdminError> {
     let key = admin.app().keys.book().get(&id).ok_or(KeyError::Unknown(id))?;
     Ok(Json(KeyView::of(&key)))
 }
@@ -103,7 +109,7 @@ pub async fn create(
 
 pub async fn rotate(
     State(admin): State<Admin>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Fields(rotation): Fields<Rotation>,
 ) -> Result<Json<WithSecret>, AdminError> {
     let grace = Duration::from_secs(rotation.grace_s);
@@ -115,7 +121,7 @@ pub async fn rotate(
 
 pub async fn alter(
     State(admin): State<Admin>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Fields(wanted): Fields<Change>,
 ) -> Result<Json<KeyView>, AdminError> {
     if let Some(name) = &wanted.name {
@@ -126,7 +132,7 @@ pub async fn alter(
     Ok(Json(KeyView::of(&key)))
 }
 
-pub async fn revoke(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<KeyView>, AdminError> {
+pub async fn revoke(State(admin): State<Admin>, Segment(id): Segment) -> Result<Json<KeyView>, AdminError> {
     let key = change(&admin, move |book, now| book.revoke(&id, now)).await?;
     Ok(Json(KeyView::of(&key)))
 }

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -28,14 +29,16 @@ struct Held {
 }
 
 /// A lease as its holder sees it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "LeaseGrant")]
 pub struct Grant {
     pub lease: Uuid,
     pub expires_in_s: u64,
 }
 
 /// The lease as everyone else sees it: without the id, which is what proves possession.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "LeaseHolder")]
 pub struct Holder {
     pub holder: String,
     pub expires_in_s: u64,

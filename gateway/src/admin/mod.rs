@@ -26,6 +26,7 @@ mod query;
 mod replay_lease;
 mod replay_runs;
 mod router;
+mod routes;
 mod runs;
 #[cfg(test)]
 mod testing;
@@ -41,7 +42,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::OriginalUri;
 use axum::middleware;
-use axum::routing::{get, post, put};
 use http::{Method, StatusCode};
 use parking_lot::{Mutex, MutexGuard};
 use reprise_openai::{ErrorBody, kind};
@@ -50,6 +50,7 @@ use tokio::sync::Semaphore;
 pub use error::AdminError;
 
 use crate::error::ApiError;
+use crate::openapi::Operation;
 use crate::state::{AppState, SharedState};
 use audit::AuditLog;
 use lease::LeaseDesk;
@@ -74,7 +75,7 @@ struct Inner {
 }
 
 /// The routes under `/admin/v1`. The server must give them the peer's address as `ConnectInfo<SocketAddr>`.
-pub fn routes<S: Clone + Send + Sync + 'static>(app: &SharedState) -> axum::Router<S> {
+pub fn router<S: Clone + Send + Sync + 'static>(app: &SharedState) -> axum::Router<S> {
     let admin = Admin(Arc::new(Inner {
         app: Arc::clone(app),
         lease: Mutex::default(),
@@ -83,32 +84,18 @@ pub fn routes<S: Clone + Send + Sync + 'static>(app: &SharedState) -> axum::Rout
         calls: AtomicU64::new(1),
         readers: Arc::new(Semaphore::new(events::MAX_READERS)),
     }));
-    let routes = axum::Router::new()
-        .route("/state", get(overview::show))
-        .route("/events", get(events::follow))
-        .route("/pool", get(pool::show))
-        .route("/router", get(router::show))
-        .route("/router/policy", put(router::switch))
-        .route("/router/decisions", get(decisions::list))
-        .route("/router/decisions/{request_id}", get(decisions::show))
-        .route("/examples", get(examples::list).delete(examples::clear))
-        .route("/examples/import", post(import::import))
-        .route("/examples/{id}", get(examples::show).patch(examples::change).delete(examples::delete))
-        .route("/keys", get(keys::list).post(keys::create))
-        .route("/keys/{id}", get(keys::show).patch(keys::alter).delete(keys::revoke))
-        .route("/keys/{id}/rotate", post(keys::rotate))
-        .route("/usage", get(usage::list))
-        .route("/outcomes", get(outcomes::list))
-        .route("/utility", get(utility::list).put(utility::install))
-        .route("/utility/active", put(utility::activate))
-        .route("/replay/lease", post(replay_lease::acquire))
-        .route("/replay/lease/{id}", put(replay_lease::renew).delete(replay_lease::release))
-        .route("/replay/runs", get(replay_runs::list).post(replay_runs::add))
+    let router = routes::table()
+        .into_router()
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(admin.clone(), guard::guard))
         .with_state(admin);
-    axum::Router::new().nest("/admin/v1", routes)
+    axum::Router::new().nest(routes::PREFIX, router)
+}
+
+/// What the routes take and give.
+pub fn operations() -> Vec<Operation> {
+    routes::table().into_operations()
 }
 
 async fn nothing_here(OriginalUri(uri): OriginalUri) -> AdminError {

@@ -7,18 +7,20 @@
 use axum::Json;
 use axum::extract::State;
 use reprise_cache::TenantCache;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Admin, AdminError};
 use crate::decisions::DecisionRecord;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcomes {
     /// Newest first.
     data: Vec<Row>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "OutcomeRow")]
 struct Row {
     request_id: String,
     tier: String,
@@ -39,7 +41,8 @@ struct Row {
     examples: Vec<Shown>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "OutcomeExample")]
 struct Shown {
     embedding: Vec<f32>,
     similarity: f32,

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
 use reprise_cache::{CacheStats, TenantId};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::counts::Counts;
@@ -20,7 +21,7 @@ use super::{Admin, AdminError};
 const WINDOW: usize = 1000;
 const RECENT: usize = 20;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Overview {
     version: &'static str,
     started_at: Timestamp,

@@ -4,11 +4,12 @@ use axum::Json;
 use axum::extract::State;
 use reprise_router::{Pool, Router};
 use reprise_tier::{DeviceLoad, Pressure, SharedTier, TierInfo, TierState};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Admin;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct PoolReport {
     /// L: the router's moving average of the pressure.
     load: f64,
@@ -18,7 +19,7 @@ pub struct PoolReport {
     tiers: Vec<TierReport>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct TierReport {
     #[serde(flatten)]
     info: TierInfo,

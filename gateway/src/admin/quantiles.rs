@@ -1,17 +1,18 @@
 //! Exact quantiles of the newest requests, for people: what Prometheus has are histograms over all time.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::decisions::{DecisionRecord, Timings};
 
 /// Milliseconds. `None`: nothing measured.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Quantiles {
     p50: Option<f64>,
     p99: Option<f64>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Latency {
     /// Requests that these are of.
     window: usize,

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -13,27 +14,32 @@ use super::body::Fields;
 use super::lease::Grant;
 use super::{Admin, AdminError};
 use crate::error::ApiError;
+use crate::http::Segment;
 
 const DEFAULT_TTL_S: u64 = 60;
 const MAX_HOLDER_BYTES: usize = 128;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "LeaseApplication")]
 pub struct Application {
     /// A name for people: host and process, say.
+    #[schemars(length(min = 1, max = 128))]
     holder: String,
     #[serde(default)]
     ttl_s: Option<u64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Renewal {
+#[schemars(rename = "LeaseRenewal")]
+pub struct Renewal {
     #[serde(default)]
     ttl_s: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LeaseReleased")]
 pub struct Released {
     released: bool,
 }
@@ -56,7 +62,7 @@ pub async fn acquire(
 /// With an empty body, for as long as it was taken for.
 pub async fn renew(
     State(admin): State<Admin>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     body: Bytes,
 ) -> Result<Json<Grant>, AdminError> {
     let id = parse(&id)?;
@@ -69,10 +75,7 @@ pub async fn renew(
     Ok(Json(admin.lease().renew(id, ttl, Instant::now())?))
 }
 
-pub async fn release(
-    State(admin): State<Admin>,
-    Path(id): Path<String>,
-) -> Result<Json<Released>, AdminError> {
+pub async fn release(State(admin): State<Admin>, Segment(id): Segment) -> Result<Json<Released>, AdminError> {
     let id = parse(&id)?;
     admin.lease().release(id, Instant::now())?;
     tracing::info!(lease = %id, "replay lease released");

@@ -5,6 +5,7 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -20,14 +21,15 @@ use crate::state::now_ms;
 const MAX_REPORT_BYTES: usize = 64 << 10;
 const DEFAULT_LIMIT: usize = 50;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Page {
     #[serde(default)]
     limit: Option<usize>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ReplayRuns")]
 pub struct Runs {
     /// Newest first.
     data: Vec<Run>,
@@ -35,7 +37,8 @@ pub struct Runs {
     lease: Option<Holder>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ReplayReceived")]
 pub struct Received {
     received_at_ms: i64,
 }

@@ -3,12 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use reprise_router::{PolicyKind, Router, RouterReport};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::body::Fields;
 use super::{Admin, AdminError};
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RouterState")]
 pub struct Report {
     #[serde(flatten)]
     router: RouterReport,
@@ -16,13 +18,16 @@ pub struct Report {
     policies: [PolicyKind; PolicyKind::ALL.len()],
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "PolicySwitch")]
 pub struct Switch {
+    #[schemars(with = "PolicyKind")]
     policy: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PolicySwitched")]
 pub struct Switched {
     policy: PolicyKind,
     previous: PolicyKind,

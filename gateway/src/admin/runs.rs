@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -15,7 +16,8 @@ pub const KEPT: usize = 200;
 const FILE: &str = "replay-runs.jsonl";
 
 /// One report, as the job wrote it, and when it came.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ReplayRun")]
 pub struct Run {
     pub received_at_ms: i64,
     pub report: Map<String, Value>,

@@ -45,6 +45,14 @@ impl Embedder for Words {
         512
     }
 
+    fn max_tokens(&self) -> usize {
+        256
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, EmbedError> {
+        Ok(text.split_whitespace().count() + 2)
+    }
+
     async fn embed(&self, text: &str) -> Result<UnitVector, EmbedError> {
         let mut vector = vec![0.0; 512];
         for word in text.split_whitespace() {
@@ -131,7 +139,7 @@ impl Fixture {
             started_at: Timestamp::now(),
             configuration: ArcSwap::from_pointee(config),
         });
-        Self { routes: super::routes(&app), app, dir }
+        Self { routes: super::router(&app), app, dir }
     }
 
     /// Sends it with these headers from this peer, under a loopback name.

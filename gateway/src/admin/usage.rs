@@ -3,17 +3,19 @@
 use axum::Json;
 use axum::extract::State;
 use reprise_accounts::{Account, Sum};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::query::Params;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct UsageList {
     data: Vec<UsageView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AccountUsage")]
 struct UsageView {
     /// One of the two.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,7 +30,8 @@ struct UsageView {
     reserved_tokens: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UsageSum")]
 struct SumView {
     requests: u64,
     prompt_tokens: u64,
@@ -37,7 +40,7 @@ struct SumView {
     money: f64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     key: Option<String>,

@@ -8,6 +8,7 @@ use axum::extract::State;
 use http::HeaderMap;
 use reprise_cache::selection::UtilityModel;
 use reprise_cache::{Cache, UtilityVersion};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,20 +16,23 @@ use super::body::Fields;
 use super::{Admin, AdminError};
 use crate::http::json_body;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UtilityVersions")]
 pub struct Versions {
     /// 0: the prior.
     active: u32,
     data: Vec<UtilityVersion>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "UtilitySwitch")]
 pub struct Switch {
     version: u32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UtilitySwitched")]
 pub struct Switched {
     active: u32,
     previous: u32,

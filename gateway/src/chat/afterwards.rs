@@ -198,7 +198,7 @@ impl Lesson {
             quality: None,
         };
         let begun = Instant::now();
-        let (cache, tenant) = (memory.cache, self.tenant);
+        let (cache, tenant, told) = (memory.cache, self.tenant.clone(), self.tenant);
         let admitted = spawn_blocking(move || cache.tenant(&tenant).admit(&example, now_ms())).await;
         metrics.stage_duration.with_label_values(&["admit"]).observe(begun.elapsed().as_secs_f64());
         let id = match admitted {
@@ -222,7 +222,7 @@ impl Lesson {
             Err(_) => None,
         };
         if let Some(id) = id {
-            self.state.decisions.update(&self.request_id, |record| record.admitted = Some(id));
+            self.state.decisions.update(&told, &self.request_id, |record| record.admitted = Some(id));
         }
         let request_id = self.request_id;
         self.state.decisions.tell(|| News::Remembered { request_id, example: id });

@@ -27,6 +27,8 @@ mod form;
 mod form_tests;
 mod generate;
 mod json;
+#[cfg(test)]
+mod orders_tests;
 mod parse;
 mod pipeline;
 mod recall;
@@ -38,6 +40,8 @@ mod sampling;
 #[cfg(test)]
 pub mod scripted;
 mod shadow;
+#[cfg(test)]
+pub mod stage;
 mod stream;
 #[cfg(test)]
 mod tests;

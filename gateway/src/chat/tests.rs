@@ -108,7 +108,7 @@ async fn a_repeat_is_a_hit_and_a_near_one_shows_examples() {
     let shown = small.asked.lock().last().unwrap().messages.clone();
     let shown: Vec<&str> = shown.iter().map(|message| message.content.as_str()).collect();
     assert_eq!(shown, [QUESTION, content(&first), NEAR]);
-    let record = stage.state.decisions.get(header(&near, "x-request-id")).unwrap();
+    let record = stage.state.decisions.find(header(&near, "x-request-id")).unwrap();
     assert!(record.decision.is_some() && record.examples.len() == 1);
     assert!(record.arm.as_ref().unwrap().examples);
 }

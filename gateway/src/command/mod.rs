@@ -38,6 +38,8 @@ enum Action {
     /// Look into the store of a gateway that is not running.
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Print the OpenAPI document of everything that is served.
+    Openapi,
     /// Measure a part of the gateway on this machine.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -61,6 +63,10 @@ impl Command {
             }
             Action::Keys(keys) => keys.run(),
             Action::Store(store) => store.run(),
+            Action::Openapi => {
+                print!("{}", crate::openapi::text());
+                Ok(())
+            }
             Action::Bench(bench) => bench.run(),
         }
     }

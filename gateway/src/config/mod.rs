@@ -1,5 +1,7 @@
 //! The configuration: TOML is read and checked once, here; nothing behind it checks again.
 
+#[cfg(test)]
+mod fuzz_tests;
 mod print;
 mod raw;
 mod read;
@@ -9,6 +11,7 @@ mod secret;
 mod suggest;
 mod telemetry;
 mod tier;
+mod tls;
 mod validate;
 
 use std::collections::HashMap;
@@ -34,6 +37,8 @@ pub struct Config {
     pub listen: SocketAddr,
     pub data_dir: PathBuf,
     pub server: Server,
+    /// `None`: plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     pub auth: Auth,
     pub ledger: LedgerSection,
     pub resilience: Resilience,
@@ -120,6 +125,12 @@ impl Config {
             raw.data_dir = data_dir;
         }
         validate::config(raw)
+    }
+
+    /// Files beside the configuration's own whose change is a change of it.
+    pub fn named_files(&self) -> impl Iterator<Item = &Path> {
+        let tls = &self.raw.server.tls;
+        [&tls.cert, &tls.key].into_iter().flatten().map(PathBuf::as_path)
     }
 
     /// Every key with type, default and meaning, as Markdown.

@@ -8,6 +8,8 @@ use reprise_router::{BanditConfig, CostConfig, GuardConfig, LoadConfig, PolicyKi
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tls::TlsSection;
+
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawConfig {
@@ -52,6 +54,8 @@ pub struct ServerSection {
     pub drain_timeout_s: f64,
     /// More are refused with 429.
     pub max_concurrent_requests: usize,
+    /// A certificate, for HTTPS: HTTP/1.1 and HTTP/2. Without one it is plain HTTP/1.1.
+    pub tls: TlsSection,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -312,6 +316,7 @@ impl Default for ServerSection {
             write_stall_timeout_s: 30.0,
             drain_timeout_s: 30.0,
             max_concurrent_requests: 256,
+            tls: TlsSection::default(),
         }
     }
 }

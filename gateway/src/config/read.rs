@@ -29,7 +29,7 @@ pub(super) fn file(path: Option<&Path>) -> Result<RawConfig, ConfigError> {
     text_of(&text, &path.display().to_string())
 }
 
-fn text_of(text: &str, name: &str) -> Result<RawConfig, ConfigError> {
+pub(super) fn text_of(text: &str, name: &str) -> Result<RawConfig, ConfigError> {
     let place = |error: &toml::de::Error| match error.span() {
         Some(span) => format!("{name}:{}", 1 + text[..span.start.min(text.len())].matches('\n').count()),
         None => name.to_owned(),

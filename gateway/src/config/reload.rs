@@ -27,6 +27,7 @@ const LIVE: &[&str] = &[
     "server.header_timeout_s",
     "server.max_body_bytes",
     "server.request_timeout_s",
+    "server.tls",
     "server.write_stall_timeout_s",
     "tiers.completion_price",
     "tiers.hedge_after_ms",

@@ -11,7 +11,7 @@ use super::raw::{
     TenantSection,
 };
 use super::read::ConfigError;
-use super::{Auth, Config, KeyEntry, Resilience, Server, TierPlan, secret, telemetry, tier};
+use super::{Auth, Config, KeyEntry, Resilience, Server, TierPlan, secret, telemetry, tier, tls};
 
 const ADMIN_KEY_ENV: &str = "REPRISE_ADMIN_KEY";
 /// The tenant of the admin key.
@@ -40,6 +40,7 @@ pub(super) fn config(raw: RawConfig) -> Result<Config, ConfigError> {
         listen: raw.listen,
         data_dir: raw.data_dir,
         server: server(&raw.server)?,
+        tls: tls::tls(&raw.server.tls)?,
         auth,
         ledger: raw.ledger,
         resilience,

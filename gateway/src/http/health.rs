@@ -4,11 +4,12 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use reprise_tier::TierState;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::state::SharedState;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Readiness {
     ready: bool,
     tiers: Vec<TierReadiness>,
@@ -16,7 +17,7 @@ pub struct Readiness {
     cache: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct TierReadiness {
     name: String,
     model: String,

@@ -2,51 +2,50 @@
 
 mod body;
 mod caller;
+mod connection;
 mod envelope;
 mod health;
 mod models;
+mod routes;
 pub mod scrape;
+mod segment;
 mod server;
 mod stall;
+mod streams;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
 use http::{Method, StatusCode, Uri};
 use reprise_openai::{ErrorBody, kind};
 
 pub use body::{LARGE, json_body};
 pub use envelope::{Facts, RequestInfo};
+pub use segment::Segment;
 pub use server::serve;
 
 use crate::error::ApiError;
+use crate::openapi::Operation;
 use crate::state::SharedState;
-use crate::{admin, chat, completions, console, embeddings, feedback, responses};
+use crate::{admin, console};
 
 /// All routes.
 pub fn app(state: &SharedState) -> Router {
-    let openai = Router::new()
-        .route("/v1/chat/completions", post(chat::completions))
-        .route("/v1/completions", post(completions::completions))
-        .route("/v1/embeddings", post(embeddings::embeddings))
-        .route("/v1/feedback", post(feedback::feedback))
-        .route("/v1/responses", post(responses::create))
-        .route("/v1/responses/{id}", get(responses::get).delete(responses::delete))
-        .route("/v1/responses/{id}/input_items", get(responses::input_items))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::one))
-        .route_layer(from_fn_with_state(state.clone(), caller::authenticate));
+    let keyed = routes::keyed().into_router();
     Router::new()
-        .merge(openai)
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(scrape::metrics))
+        .merge(keyed.route_layer(from_fn_with_state(state.clone(), caller::authenticate)))
+        .merge(routes::open().into_router())
         .merge(console::router())
         .method_not_allowed_fallback(wrong_method)
         .fallback(not_found)
-        .merge(admin::routes(state))
+        .merge(admin::router(state))
         .layer(from_fn_with_state(state.clone(), envelope::wrap))
         .with_state(state.clone())
+}
+
+/// What the routes take and give, for the OpenAPI document.
+pub fn operations() -> Vec<Operation> {
+    let tables = [routes::keyed().into_operations(), admin::operations(), routes::open().into_operations()];
+    tables.into_iter().flatten().collect()
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {

@@ -1,9 +1,10 @@
 //! `GET /v1/models`: `auto`, then every tier by its name and by its model's id.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use reprise_openai::{Model, ModelList};
 
+use super::Segment;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::state::{AppState, SharedState};
@@ -17,7 +18,7 @@ pub async fn list(State(state): State<SharedState>, Extension(caller): Extension
 pub async fn one(
     State(state): State<SharedState>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<Model>, ApiError> {
     let found = models(&state, &caller).into_iter().find(|model| model.id == id);
     found.map(Json).ok_or_else(|| ApiError::model_not_found(&id))

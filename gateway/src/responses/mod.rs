@@ -12,11 +12,12 @@ mod tell;
 mod tests;
 
 use axum::Json;
-use axum::extract::{Extension, Path, RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::response::Response;
 use http::StatusCode;
+use reprise_openai::responses::{Deleted, InputItems};
 use reprise_openai::{ErrorBody, kind};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
 
 pub use store::ResponseStore;
@@ -24,6 +25,7 @@ pub use store::ResponseStore;
 use crate::auth::Caller;
 use crate::chat::{self, Call, Came};
 use crate::error::ApiError;
+use crate::http::Segment;
 use crate::state::SharedState;
 use store::Record;
 
@@ -36,7 +38,7 @@ pub async fn create(came: Came) -> Response {
 pub async fn get(
     State(state): State<SharedState>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     if query.is_some_and(|query| query.split('&').any(|pair| pair == "stream=true")) {
@@ -49,24 +51,25 @@ pub async fn get(
 pub async fn input_items(
     State(state): State<SharedState>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+    Segment(id): Segment,
+) -> Result<Json<InputItems>, ApiError> {
     let items = find(&state, &caller, id).await?.input;
-    let id = |item: Option<&Value>| item.map_or(Value::Null, |item| item["id"].clone());
-    let (first, last) = (id(items.first()), id(items.last()));
-    Ok(Json(json!({"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": false})))
+    let data: Vec<Map<String, Value>> = items.into_iter().filter_map(as_map).collect();
+    let id = |item: Option<&Map<String, Value>>| Some(item?.get("id")?.as_str()?.to_owned());
+    let (first_id, last_id) = (id(data.first()), id(data.last()));
+    Ok(Json(InputItems { object: "list".to_owned(), data, first_id, last_id, has_more: false }))
 }
 
 pub async fn delete(
     State(state): State<SharedState>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+    Segment(id): Segment,
+) -> Result<Json<Deleted>, ApiError> {
     let stored = state.responses.tenant(&caller.tenant);
     let asked = id.clone();
     let deleted = spawn_blocking(move || stored.delete(&asked)).await.map_err(|_| ApiError::internal())?;
     match deleted {
-        Ok(true) => Ok(Json(json!({"id": id, "object": "response", "deleted": true}))),
+        Ok(true) => Ok(Json(Deleted { id, object: "response".to_owned(), deleted: true })),
         Ok(false) => Err(not_found(&id)),
         Err(error) => {
             tracing::error!(%error, "a stored response was not deleted");
@@ -80,6 +83,13 @@ async fn find(state: &SharedState, caller: &Caller, id: String) -> Result<Record
     let asked = id.clone();
     let found = spawn_blocking(move || stored.get(&asked)).await.map_err(|_| ApiError::internal())?;
     found.ok_or_else(|| not_found(&id))
+}
+
+fn as_map(item: Value) -> Option<Map<String, Value>> {
+    match item {
+        Value::Object(map) => Some(map),
+        _ => None,
+    }
 }
 
 fn not_found(id: &str) -> ApiError {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use reprise_openai::responses::ResponseRequest;
 use serde_json::{Map, Value, json};
 
 use super::input;
@@ -23,19 +24,18 @@ pub fn read(
 ) -> Result<Read, ApiError> {
     body.retain(|_, value| !value.is_null());
     refuse(&body)?;
-    let items = input::items(body.get("input"))?;
-    let previous = text(&body, "previous_response_id")?;
-    let instructions = text(&body, "instructions")?;
+    let request = ResponseRequest::from_body(&body)?;
+    let items = input::items(request.input.as_ref())?;
     let mut messages = Vec::new();
-    if let Some(instructions) = &instructions {
+    if let Some(instructions) = &request.instructions {
         messages.push(json!({"role": "system", "content": instructions}));
     }
-    if let Some(previous) = &previous {
+    if let Some(previous) = &request.previous_response_id {
         let before = conversation(&stored, previous)?;
         messages.extend(input::messages(&before, "previous_response_id")?);
     }
     messages.extend(input::messages(&items, "input")?);
-    let store = flag(&body, "store")?.unwrap_or(true);
+    let store = request.store.unwrap_or(true);
     let settings = settings(&body);
     let chat = chat(body, messages)?;
     let ask = Ask::read(chat, &state.pool)?;
@@ -189,22 +189,6 @@ fn settings(body: &Map<String, Value>) -> Map<String, Value> {
     ]
     .into_iter()
     .collect()
-}
-
-fn text(body: &Map<String, Value>, name: &str) -> Result<Option<String>, ApiError> {
-    match body.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(ApiError::invalid(name, format!("Invalid '{name}': expected a string."))),
-    }
-}
-
-fn flag(body: &Map<String, Value>, name: &str) -> Result<Option<bool>, ApiError> {
-    match body.get(name) {
-        None => Ok(None),
-        Some(Value::Bool(flag)) => Ok(Some(*flag)),
-        Some(_) => Err(ApiError::invalid(name, format!("Invalid '{name}': expected true or false."))),
-    }
 }
 
 #[cfg(test)]

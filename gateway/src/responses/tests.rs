@@ -1,3 +1,5 @@
+use reprise_openai::responses::{Response, ResponseEvent};
+use reprise_openai::sse::EventReader;
 use reprise_router::PolicyKind;
 use serde_json::{Value, json};
 
@@ -106,5 +108,28 @@ async fn mistakes_are_told_in_the_names_of_this_api() {
         let response = stage.send_to("POST", "/v1/responses", &body, &[]).await;
         assert_eq!(response.status().as_u16(), 400, "{fields}");
         assert_eq!(json(response).await["error"]["param"], param, "{fields}");
+    }
+}
+
+/// What is told is what the document says of it: the wire type has every field of it, and no other.
+#[tokio::test]
+async fn responses_are_of_their_wire_type() {
+    let script = [Play::Say("blue"), Play::Call("I look. ", "f", &["{}"]), Play::Say("blue")];
+    let small = Scripted::new("small", 0.1, &script);
+    let stage = Stage::new(PolicyKind::SmallPlain, &[&small]);
+    let tools = json!([{"type": "function", "name": "f", "parameters": {"type": "object"}}]);
+    for more in [json!({}), json!({ "tools": tools }), json!({"include": ["message.output_text.logprobs"]})] {
+        let mut body = ask("sky?", None);
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let told = create(&stage, &body).await;
+        let read: Response = serde_json::from_value(told.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), told);
+        body["stream"] = true.into();
+        let events = text(stage.send_to("POST", "/v1/responses", &body, &[]).await).await;
+        for event in EventReader::default().push(events.as_bytes()).unwrap() {
+            let told: Value = serde_json::from_str(&event.data).unwrap();
+            let read: ResponseEvent = serde_json::from_value(told.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&read).unwrap(), told);
+        }
     }
 }

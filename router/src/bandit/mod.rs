@@ -19,6 +19,7 @@ mod prior;
 use std::collections::BTreeMap;
 
 use nalgebra::SVector;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use posterior::{Belief, Posterior, PosteriorState};
@@ -27,7 +28,7 @@ pub use prior::Strength;
 use crate::{ArmKey, ArmState, Experience, Features, features::DIMENSIONS};
 
 /// The parameters of the bandit.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BanditConfig {
     /// Variance of one observed quality around its mean.
@@ -50,7 +51,7 @@ impl Default for BanditConfig {
 }
 
 /// What an arm has learned, for the admin API.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ArmReport {
     pub key: ArmKey,
     /// Updates since the arm was cold.

@@ -1,7 +1,8 @@
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What one device of a tier whose model is spread over devices has done since its start, and what waits on it now.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct DeviceLoad {
     /// Seconds in calls.
     pub busy_seconds: f64,
@@ -24,7 +25,7 @@ pub struct DeviceLoad {
 }
 
 /// One group of experts on one device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ExpertLoad {
     pub sub_layer: u16,
     pub group: u16,
@@ -35,7 +36,7 @@ pub struct ExpertLoad {
 }
 
 /// Calls of one kind, and their rows or parts all together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceCalls {
     pub kind: &'static str,
     pub calls: u64,

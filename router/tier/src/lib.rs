@@ -30,10 +30,11 @@ pub use pressure::Pressure;
 pub use request::{GenerateRequest, Message, Priority, Role, Sampling};
 pub use tool_call::{OutOfOrder, ToolCall, ToolCallPiece, ToolCalls, call_begins, call_goes_on, join};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What a tier says of itself; constant over its life.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct TierInfo {
     /// The name in the configuration: `small`, `large`.
     pub name: String,
@@ -48,7 +49,7 @@ pub struct TierInfo {
 }
 
 /// Whether a tier can take work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum TierState {
     /// Weights are being fetched or loaded, or nothing has answered yet.

@@ -1,7 +1,8 @@
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Load of one tier at one moment: what the router's load bias and the autoscaler read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Pressure {
     /// Sequences waiting, none of their work done.
     pub waiting: usize,

@@ -1,3 +1,4 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -5,7 +6,7 @@ use thiserror::Error;
 ///
 /// Barlow et al. 1972; Zadrozny and Elkan 2002 for classifiers. Between blocks a line keeps the order of scores that
 /// isotonic regression's steps would make equal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<(f32, f32)>", into = "Vec<(f32, f32)>")]
 pub struct Calibration(Vec<(f32, f32)>);
 

@@ -1,4 +1,5 @@
 use reprise_kernels::similarity::dot;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -15,12 +16,12 @@ use crate::Candidate;
 ///
 /// Some 15,000 parameters with 384 dimensions, P = H = 32. The direct way `d` from the scalars lets a model that was
 /// trained on few outcomes be little more than a logistic regression on likeness and quality.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Weights", into = "Weights")]
 pub struct UtilityModel(Weights);
 
 /// A model as it is stored and sent. Matrices row by row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Weights {
     /// Of the embeddings.

@@ -7,8 +7,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::index::HashIndex;
 use super::key::{Key, Previous, Tiers, new_id, new_secret};
@@ -47,22 +49,25 @@ enum Event {
     Revoked,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
+    #[schemars(length(min = 1, max = 200))]
     pub name: String,
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,64}$"))]
     pub tenant: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tiers: Tiers,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "named")]
     pub limits: Limits,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expires_at: Option<Timestamp>,
 }
 
 /// What is not given stays.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "KeyChange")]
 pub struct Change {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -70,11 +75,24 @@ pub struct Change {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub tiers: Option<Tiers>,
     /// All of them at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named_if_given")]
     pub limits: Option<Limits>,
     /// `null`: never.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub expires_at: Option<Option<Timestamp>>,
+}
+
+fn named<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Limits, D::Error> {
+    by_name(Map::deserialize(from)?)
+}
+
+fn named_if_given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Limits>, D::Error> {
+    Option::<Map<String, Value>>::deserialize(from)?.map(by_name).transpose()
+}
+
+/// Limits by their names alone: a list of numbers without names would be taken for them in their order.
+fn by_name<E: serde::de::Error>(map: Map<String, Value>) -> Result<Limits, E> {
+    serde_json::from_value(Value::Object(map)).map_err(E::custom)
 }
 
 fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
@@ -352,5 +370,18 @@ mod tests {
         text[20] ^= 1;
         std::fs::write(&path, text).unwrap();
         assert!(matches!(KeyBook::open(&path), Err(KeyError::Damaged { lines: 1, .. })));
+    }
+
+    #[test]
+    fn limits_have_names() {
+        let read = |limits: Value| {
+            serde_json::from_value::<NewKey>(
+                serde_json::json!({"name": "n", "tenant": "t", "limits": limits}),
+            )
+        };
+        assert_eq!(read(serde_json::json!({"budget_tokens": 5})).unwrap().limits.budget_tokens, Some(5));
+        assert!(read(serde_json::json!([1, 2])).is_err());
+        let change = serde_json::json!({"limits": [1, 2]});
+        assert!(serde_json::from_value::<Change>(change).is_err());
     }
 }

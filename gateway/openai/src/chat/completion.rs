@@ -1,3 +1,4 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -5,7 +6,7 @@ use super::logprobs::{self, Logprobs};
 use crate::Usage;
 
 /// A whole answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChatCompletion {
     pub id: String,
     #[serde(default = "object")]
@@ -20,7 +21,7 @@ pub struct ChatCompletion {
     pub system_fingerprint: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Choice {
     pub index: u32,
     pub message: AnswerMessage,
@@ -30,7 +31,7 @@ pub struct Choice {
     pub finish_reason: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnswerMessage {
     pub role: String,
     #[serde(default)]
@@ -38,6 +39,7 @@ pub struct AnswerMessage {
     #[serde(default)]
     pub refusal: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<super::CalledTool>>")]
     pub tool_calls: Option<Value>,
 }
 

@@ -1,8 +1,9 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// `choices[].logprobs`, where `logprobs` was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Logprobs {
     /// Token by token; their bytes make the content.
     #[serde(default)]
@@ -12,7 +13,7 @@ pub struct Logprobs {
     pub refusal: Option<Vec<TokenLogprob>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenLogprob {
     pub token: String,
     /// Natural logarithm; -9999 for what is next to impossible.
@@ -25,7 +26,7 @@ pub struct TokenLogprob {
     pub top_logprobs: Vec<TopLogprob>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TopLogprob {
     pub token: String,
     pub logprob: f32,

@@ -1,13 +1,15 @@
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::CalledTool;
 
 /// One turn of a conversation. The role is a string: whether it is known is for the reader to say.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChatMessage {
+    #[schemars(extend("enum" = ["system", "developer", "user", "assistant", "tool"]))]
     pub role: String,
     /// Null in an assistant's turn that only calls tools.
     #[serde(default)]
@@ -22,14 +24,14 @@ pub struct ChatMessage {
 }
 
 /// A message's content: plain text, or parts of which some are text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a string or an array of content parts")]
 pub enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Part {
     #[serde(rename = "type")]
     pub kind: String,

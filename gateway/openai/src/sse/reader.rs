@@ -210,6 +210,46 @@ mod tests {
         }
 
         #[test]
+        fn what_is_written_is_read_however_it_is_cut(
+            events in prop::collection::vec((any::<bool>(), "(?s).{0,24}"), 0..8),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..16),
+        ) {
+            let mut stream = Vec::new();
+            for (as_json, text) in &events {
+                stream.extend_from_slice(&writer::comment(text));
+                let event = if *as_json { writer::json(text).unwrap() } else { writer::data(text) };
+                stream.extend_from_slice(&event);
+            }
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+            cuts.extend([0, stream.len()]);
+            cuts.sort_unstable();
+            let mut reader = EventReader::default();
+            let mut read = Vec::new();
+            for pair in cuts.windows(2) {
+                read.extend(reader.push(&stream[pair[0]..pair[1]]).unwrap());
+            }
+            // A line end comes back as one, whichever it was.
+            let told = |(as_json, text): &(bool, String)| match as_json {
+                true => serde_json::to_string(text).unwrap(),
+                false => text.replace("\r\n", "\n").replace('\r', "\n"),
+            };
+            prop_assert_eq!(
+                read.into_iter().map(|event| event.data).collect::<Vec<_>>(),
+                events.iter().map(told).collect::<Vec<_>>()
+            );
+        }
+
+        #[test]
+        fn no_bytes_are_too_much(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8)) {
+            let mut reader = EventReader::with_limit(64);
+            for piece in &pieces {
+                if reader.push(piece).is_err() {
+                    break;
+                }
+            }
+        }
+
+        #[test]
         fn what_is_written_is_read(texts in prop::collection::vec("[ -~\n]{0,40}", 0..8)) {
             let stream: Vec<u8> = texts.iter().flat_map(|text| writer::data(text)).collect();
             prop_assert_eq!(datas(&stream), texts);
