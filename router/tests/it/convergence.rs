@@ -109,6 +109,7 @@ fn rounds_to_relearn(discount: f64, seed: u64) -> usize {
 fn after_a_change_forgetting_learns_anew_and_sooner_than_a_bandit_that_never_forgets() {
     let total = |discount: f64| (0..6).map(|seed| rounds_to_relearn(discount, seed)).sum::<usize>();
     let (forgetting, never) = (total(BanditConfig::default().discount), total(1.0));
-    assert!(forgetting < 6 * 600, "{forgetting} rounds in 6 runs");
+    // The prior takes the dear tier without examples for 0.18: here it is 0.8, and has to be found against that.
+    assert!(forgetting < 6 * 800, "{forgetting} rounds in 6 runs");
     assert!(forgetting < never, "{forgetting} rounds with forgetting, {never} without");
 }
