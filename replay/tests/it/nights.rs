@@ -31,8 +31,8 @@ fn told(report: &RunReport) -> (usize, usize, u64, Stop) {
 async fn each_night_asks_less_and_the_third_asks_nothing() {
     let fake = Fake::start(tier).await;
     fake.state(|state| {
-        state.examples = vec![used_once("sure 1", 0.6), used_once("sure 2", 0.55), used_once("late", 0.45)];
-        state.examples.extend((0..4).map(|i| used_once(&format!("never {i}"), 0.3)));
+        state.examples = vec![used_once("sure-1", 0.6), used_once("sure-2", 0.55), used_once("late", 0.45)];
+        state.examples.extend((0..4).map(|i| used_once(&format!("never-{i}"), 0.3)));
         state.examples.push(used_once("cheap", 0.1));
     });
     let dir = tempfile::tempdir().unwrap();
@@ -52,7 +52,7 @@ async fn each_night_asks_less_and_the_third_asks_nothing() {
 #[tokio::test]
 async fn a_tier_that_has_nothing_to_add_is_not_asked_about_all() {
     let fake = Fake::start(tier).await;
-    fake.state(|state| state.examples = (0..40).map(|i| used_once(&format!("never {i}"), 0.52)).collect());
+    fake.state(|state| state.examples = (0..40).map(|i| used_once(&format!("never-{i}"), 0.52)).collect());
     let dir = tempfile::tempdir().unwrap();
     // Three tokens saved for each that is spent, if the replay finds a better answer: nine that did not are enough.
     let report = run(&fake, &curation(dir.path())).await.unwrap();
