@@ -30,7 +30,7 @@ pub enum Refusal {
     TooLong { bytes: usize, limit: usize },
     #[error("nothing but personal data was in the request or the answer")]
     OnlyPrivate,
-    /// See [`crate::orders`].
+    /// See `cache/src/orders.rs`.
     #[error("the request or the answer gives orders for other requests")]
     GivesOrders,
     #[error("the quality is not between 0 and 1")]
