@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .panels import GATEWAY, Query, gauge, graph, mean, number, quantiles, total
+from .panels import Query, gauge, graph, increase, mean, number, quantiles, total
 
 TITLE = "Cache and examples"
 NAME = "cache"
@@ -51,5 +51,5 @@ def memory() -> list:
               Query(total("reprise_afterwards_dropped_total"), "dropped, too many waiting")),
         graph("Store on disk", "With what sled keeps beside the examples.", "bytes", Query(gauge("reprise_store_bytes"), "{{instance}}")),
         graph("Examples kept from the last hour's answers", "Inserted or merged, an hour.", "short",
-              Query(f"sum by (result) (increase(reprise_cache_admissions_total{{{GATEWAY}}}[1h]))", "{{result}}")),
+              Query(increase("reprise_cache_admissions_total", "1h", "result"), "{{result}}")),
     ]

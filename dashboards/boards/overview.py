@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .panels import GATEWAY, Query, gauge, graph, mean, number, quantiles, rate, total
+from .panels import Query, gauge, graph, increase, mean, number, quantiles, rate, total
 
 TITLE = "Overview"
 NAME = "overview"
@@ -32,7 +32,7 @@ def glance() -> list:
             f"{hits} / {total('reprise_cache_lookups_total')}",
         ),
         number("Quality", "Mean of the answers that were rated or compared with the dearest tier's, in the last day.", "percentunit",
-               f"sum(increase(reprise_answer_quality_sum{{{GATEWAY}}}[1d])) / sum(increase(reprise_answer_quality_count{{{GATEWAY}}}[1d]))",
+               f"{increase('reprise_answer_quality_sum', '1d')} / {increase('reprise_answer_quality_count', '1d')}",
                [("red", None), ("orange", 0.5), ("green", 0.7)]),
         number(
             "Tiers ready", "Share of the configured tiers that can answer.", "percentunit",
@@ -60,8 +60,8 @@ def requests() -> list:
         graph("Tokens saved", "Completion tokens a second that no tier had to write, because the store had the answer.", "short",
               Query(total("reprise_tokens_saved_total"), "tokens")),
         graph("Money, an hour", "By the tiers' prices, in their currency: spent, and saved by stored answers and by routing to a cheaper tier.", "short",
-              Query(f"sum by (tier) (increase(reprise_money_spent_total{{{GATEWAY}}}[1h]))", "spent at {{tier}}"),
-              Query(f"sum by (by) (increase(reprise_money_saved_total{{{GATEWAY}}}[1h]))", "saved by {{by}}")),
+              Query(increase("reprise_money_spent_total", "1h", "tier"), "spent at {{tier}}"),
+              Query(increase("reprise_money_saved_total", "1h", "by"), "saved by {{by}}")),
     ]
 
 
@@ -96,7 +96,7 @@ def process() -> list:
               Query(total("reprise_spans_total"), "sent"),
               Query(total("reprise_spans_dropped_total", "reason"), "dropped: {{reason}}")),
         graph("Configuration read again", "An hour, by outcome.", "short",
-              Query(f"sum by (result) (increase(reprise_config_reloads_total{{{GATEWAY}}}[1h]))", "{{result}}")),
+              Query(increase("reprise_config_reloads_total", "1h", "result"), "{{result}}")),
         graph("Mean quality", "By what measured it.", "percentunit",
               Query(f"sum by (by) ({rate('reprise_answer_quality_sum')}) / sum by (by) ({rate('reprise_answer_quality_count')})", "{{by}}"),
               Query(mean("reprise_answer_quality"), "all")),

@@ -33,6 +33,12 @@ def total(metric: str, by: str = "", labels: str = "") -> str:
     return f"sum by ({by}) ({rate(metric, labels)})" if by else f"sum({rate(metric, labels)})"
 
 
+def increase(metric: str, over: str, by: str = "") -> str:
+    """Events in the range `over`."""
+    grown = f"increase({metric}{{{GATEWAY}}}[{over}])"
+    return f"sum by ({by}) ({grown})" if by else f"sum({grown})"
+
+
 def quantiles(metric: str, by: str = "") -> list[Query]:
     """p50, p95 and p99 of a histogram, one line for each value of the label `by`."""
     labels = f"{by}, le" if by else "le"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .panels import GATEWAY, Query, graph, number
+from .panels import GATEWAY, Query, graph, increase, number
 
 TITLE = "Replay"
 NAME = "replay"
@@ -10,21 +10,20 @@ ABOUT = "Runs of reprise-replay curate: age, outcomes, tokens spent, examples im
 
 
 def rows() -> list[tuple[str, list]]:
-    day = "[1d]))"
     return [("Curation", [
         number("Since the last run", "Since the gateway started, where none ran.", "s",
                "max(instance:reprise_replay_age:seconds{" + GATEWAY + "})",
                [("green", None), ("orange", 36 * 3600), ("red", 72 * 3600)]),
         number("Answers improved", "In the last day.", "short",
-               f"sum(increase(reprise_replay_improved_total{{{GATEWAY}}}{day}"),
+               increase("reprise_replay_improved_total", "1d")),
         number("Tokens", "Spent on asking again, in the last day.", "short",
-               f"sum(increase(reprise_replay_tokens_total{{{GATEWAY}}}{day}"),
+               increase("reprise_replay_tokens_total", "1d")),
         number("Tokens for an improvement", "In the last day.", "short",
-               f"sum(increase(reprise_replay_tokens_total{{{GATEWAY}}}{day} / sum(increase(reprise_replay_improved_total{{{GATEWAY}}}{day}"),
+               f"{increase('reprise_replay_tokens_total', '1d')} / {increase('reprise_replay_improved_total', '1d')}"),
         graph("Runs", "By why they stopped, an hour.", "short",
-              Query(f"sum by (result) (increase(reprise_replay_runs_total{{{GATEWAY}}}[1h]))", "{{result}}")),
+              Query(increase("reprise_replay_runs_total", "1h", "result"), "{{result}}")),
         graph("Improved", "Examples, an hour.", "short",
-              Query(f"sum(increase(reprise_replay_improved_total{{{GATEWAY}}}[1h]))", "examples")),
+              Query(increase("reprise_replay_improved_total", "1h"), "examples")),
         graph("Tokens spent", "An hour.", "short",
-              Query(f"sum(increase(reprise_replay_tokens_total{{{GATEWAY}}}[1h]))", "tokens")),
+              Query(increase("reprise_replay_tokens_total", "1h"), "tokens")),
     ])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .panels import GATEWAY, Query, gauge, graph, number, total
+from .panels import Query, gauge, graph, increase, number, total
 
 TITLE = "Tenants and limits"
 NAME = "tenants"
@@ -26,7 +26,7 @@ def rows() -> list[tuple[str, list]]:
             graph("Cannot be written", "1 while it cannot.", "short",
                   Query(f"max by (instance) ({gauge('reprise_ledger_failing')})", "{{instance}}")),
             graph("Unrecorded", "Answers whose use was not recorded, an hour.", "short",
-                  Query(f"sum(increase(reprise_ledger_unrecorded_total{{{GATEWAY}}}[1h]))", "answers")),
+                  Query(increase("reprise_ledger_unrecorded_total", "1h"), "answers")),
             graph("Damaged lines", "Found at the last start.", "short",
                   Query(f"sum by (instance) ({gauge('reprise_ledger_damaged_lines_total')})", "{{instance}}")),
         ]),
