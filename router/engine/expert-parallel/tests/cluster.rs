@@ -3,34 +3,20 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::sync_channel,
-    },
+    sync::mpsc::sync_channel,
     time::{Duration, Instant},
 };
 
 use proptest::prelude::*;
 use reprise_expert_parallel::{Cluster, ClusterConfig, Event, RequestError, RequestId, worker::greedy};
 use reprise_scheduler::{
-    AttentionRow, Backend, BackendError, CoreConfig, DeviceId, Exchange, ExpertId, ModelLayout, PartWork,
-    Placement, Priority, RemotePart, Row, ScheduleKind, SubLayerId,
+    Backend, BackendError, Before, CoreConfig, DeviceId, Faulty, Placement, Priority, ScheduleKind,
     placement::{Demand, Greedy, Loads, PlacementError, Planner, Roles},
     schedule::{ControlConfig, Cost, StageCosts},
     testing::{Fake, FakePayload},
 };
 
 const TICKS: CoreConfig = CoreConfig { max_sequences: 4, prefill_chunk: 6, max_rows: 10 };
-
-/// A fake device that goes wrong at a call, if it is told to.
-#[derive(Debug)]
-struct Fragile {
-    fake: Fake,
-    calls: Arc<AtomicU64>,
-    wrong_at: u64,
-    how: Wrong,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wrong {
@@ -41,92 +27,26 @@ enum Wrong {
     Stall,
 }
 
-impl Fragile {
-    fn call(&self) -> Result<(), BackendError> {
-        if self.calls.fetch_add(1, Relaxed) + 1 != self.wrong_at {
-            return Ok(());
-        }
-        match self.how {
-            Wrong::Not => Ok(()),
-            Wrong::Panic => panic!("as told"),
-            Wrong::Error => Err(BackendError("as told".into())),
-            Wrong::Stall => {
-                let (_open, nothing) = sync_channel::<()>(1);
-                let _ = nothing.recv_timeout(Duration::from_secs(6));
-                Ok(())
+impl Wrong {
+    /// At a call, counted from 1.
+    fn at(self, wrong_at: u64) -> Before {
+        let mut calls = 0;
+        Box::new(move || {
+            calls += 1;
+            if calls != wrong_at {
+                return Ok(());
             }
-        }
-    }
-}
-
-impl Backend for Fragile {
-    fn layout(&self) -> &ModelLayout {
-        self.fake.layout()
-    }
-    fn embed(&mut self, rows: &[Row], tokens: &[u32]) -> Result<(), BackendError> {
-        self.call()?;
-        self.fake.embed(rows, tokens)
-    }
-    fn attention(&mut self, at: SubLayerId, rows: &[AttentionRow<'_>]) -> Result<(), BackendError> {
-        self.call()?;
-        self.fake.attention(at, rows)
-    }
-    fn feed_forward(&mut self, at: SubLayerId, rows: &[Row]) -> Result<(), BackendError> {
-        self.call()?;
-        self.fake.feed_forward(at, rows)
-    }
-    fn gate(
-        &mut self,
-        at: SubLayerId,
-        rows: &[Row],
-        experts: &mut Vec<ExpertId>,
-    ) -> Result<(), BackendError> {
-        self.call()?;
-        self.fake.gate(at, rows, experts)
-    }
-    fn experts(&mut self, at: SubLayerId, parts: &[PartWork]) -> Result<(), BackendError> {
-        self.call()?;
-        self.fake.experts(at, parts)
-    }
-    fn join(&mut self, at: SubLayerId, rows: &[Row]) -> Result<(), BackendError> {
-        self.fake.join(at, rows)
-    }
-    fn logits(&mut self, rows: &[Row], logits: &mut Vec<f32>) -> Result<(), BackendError> {
-        self.call()?;
-        self.fake.logits(rows, logits)
-    }
-    fn greedy(&mut self, rows: &[Row], tokens: &mut Vec<Option<u32>>) -> Result<bool, BackendError> {
-        self.call()?;
-        self.fake.greedy(rows, tokens)
-    }
-}
-
-impl Exchange for Fragile {
-    type Payload = FakePayload;
-    fn inputs(&mut self, at: SubLayerId, rows: &[Row], to: DeviceId) -> Result<FakePayload, BackendError> {
-        self.fake.inputs(at, rows, to)
-    }
-    fn put_inputs(&mut self, at: SubLayerId, rows: &[Row], payload: FakePayload) -> Result<(), BackendError> {
-        self.fake.put_inputs(at, rows, payload)
-    }
-    fn parts(
-        &mut self,
-        at: SubLayerId,
-        parts: &[RemotePart],
-        to: DeviceId,
-    ) -> Result<FakePayload, BackendError> {
-        self.fake.parts(at, parts, to)
-    }
-    fn put_parts(
-        &mut self,
-        at: SubLayerId,
-        parts: &[(usize, PartWork)],
-        payload: FakePayload,
-    ) -> Result<(), BackendError> {
-        self.fake.put_parts(at, parts, payload)
-    }
-    fn vector_bytes(&self) -> usize {
-        self.fake.vector_bytes()
+            match self {
+                Self::Not => Ok(()),
+                Self::Panic => panic!("as told"),
+                Self::Error => Err(BackendError("as told".into())),
+                Self::Stall => {
+                    let (_open, nothing) = sync_channel::<()>(1);
+                    let _ = nothing.recv_timeout(Duration::from_secs(6));
+                    Ok(())
+                }
+            }
+        })
     }
 }
 
@@ -193,25 +113,13 @@ impl Setting {
                 Some((device, call, how)) if device == id.0 => (call, how),
                 _ => (0, Wrong::Not),
             };
-            Fragile { fake: self.fake(), calls: Arc::default(), wrong_at, how }
+            Faulty::new(self.fake(), how.at(wrong_at))
         };
         let config = ClusterConfig {
             ticks: TICKS,
             schedule: self.schedule,
             costs: costs(),
-            // Changes of pace all the time.
-            control: ControlConfig {
-                window: Duration::from_millis(3),
-                tokens: 1,
-                settle: Duration::from_millis(1),
-                margin: 0.0,
-                clear: 0.0,
-                longest_trial: 1,
-                hopeless: 0.0,
-                first_hold: 1,
-                longest_hold: 1,
-                budget: 1.0,
-            },
+            control: ControlConfig::restless(Duration::from_millis(3)),
             placement: self.place(&ids).expect("fits"),
             replan: self
                 .replan

@@ -14,6 +14,7 @@ mod backend;
 mod core;
 mod exchange;
 mod executor;
+mod faulty;
 pub mod kv;
 mod pipeline;
 pub mod placement;
@@ -32,6 +33,7 @@ pub use backend::{
 pub use core::{ConfigError, Core, CoreConfig, Counts, Plan, PlannedRow, StartError};
 pub use exchange::{Exchange, Leg, Parcel, RemotePart, WayTimes};
 pub use executor::{BlockTables, Executor, Finished, Lane, Work};
+pub use faulty::{Before, Faulty};
 pub use pipeline::{Broken, Pipeline, Turn};
 pub use placement::{DeviceId, Placement};
 pub use queues::{Ahead, Notice, Visit};

@@ -27,6 +27,25 @@ pub struct ControlConfig {
     pub budget: f64,
 }
 
+impl ControlConfig {
+    /// Changes of pace all the time: for checks that no pace changes what is computed.
+    #[must_use]
+    pub const fn restless(window: Duration) -> Self {
+        Self {
+            window,
+            tokens: 1,
+            settle: Duration::from_millis(1),
+            margin: 0.0,
+            clear: 0.0,
+            longest_trial: 1,
+            hopeless: 0.0,
+            first_hold: 1,
+            longest_hold: 1,
+            budget: 1.0,
+        }
+    }
+}
+
 impl Default for ControlConfig {
     fn default() -> Self {
         Self {

@@ -2,7 +2,6 @@
 
 mod check;
 mod drive;
-mod frail;
 mod link;
 mod machine;
 mod natural;

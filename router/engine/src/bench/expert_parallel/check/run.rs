@@ -8,13 +8,14 @@ use std::{
 use parking_lot::Mutex;
 use reprise_expert_parallel::{Cluster, ClusterConfig, Event, RequestId, worker::Choose};
 use reprise_scheduler::{
-    Backend, DeviceId, Finished, Moment, NewSequence, Pipeline, Priority, ScheduleKind,
+    Backend, BackendError, Before, DeviceId, Faulty, Finished, Moment, NewSequence, Pipeline, Priority,
+    ScheduleKind,
     placement::Loads,
     schedule::{ControlConfig, Cost, StageCosts},
 };
 
 use super::{
-    super::{ExpertParallel, ExpertParallelError, frail::Frail, machine::Machine},
+    super::{ExpertParallel, ExpertParallelError, machine::Machine},
     LATE, STALL, Setting,
 };
 use crate::EngineError;
@@ -96,6 +97,16 @@ pub(super) struct Outcome {
     pub(super) lost: usize,
 }
 
+/// None: it never fails.
+fn after_calls(mut left: Option<usize>) -> Before {
+    Box::new(move || {
+        if let Some(left) = &mut left {
+            *left = left.checked_sub(1).ok_or_else(|| BackendError("failed as told".into()))?;
+        }
+        Ok(())
+    })
+}
+
 pub(super) fn run<M: Machine>(
     options: &ExpertParallel,
     machine: &M,
@@ -104,28 +115,16 @@ pub(super) fn run<M: Machine>(
     let Setting { roles, variant, greedy, fails, jobs } = *setting;
     let options = ExpertParallel { roles, ..options.clone() };
     let last = options.devices.len().saturating_sub(1);
-    let frail = |(at, device)| Frail::new(device, fails.filter(|_| at == last));
+    let faulty = |(at, device)| Faulty::new(device, after_calls(fails.filter(|_| at == last)));
     let devices: Vec<_> =
-        machine.devices(&options, variant.schedule)?.into_iter().enumerate().map(frail).collect();
+        machine.devices(&options, variant.schedule)?.into_iter().enumerate().map(faulty).collect();
     let layout = machine.layout();
     let cost = Cost { fixed: 1e-4, base: 0.0, floor: 2e-4, each: 1e-6 };
     let config = ClusterConfig {
         ticks: options.ticks(),
         schedule: variant.schedule,
         costs: StageCosts { attention: cost, gate: cost, expert: cost, head: cost, ..StageCosts::default() },
-        // Changes of pace all the time.
-        control: ControlConfig {
-            window: Duration::from_millis(4),
-            tokens: 1,
-            settle: Duration::from_millis(1),
-            margin: 0.0,
-            clear: 0.0,
-            longest_trial: 1,
-            hopeless: 0.0,
-            first_hold: 1,
-            longest_hold: 1,
-            budget: 1.0,
-        },
+        control: ControlConfig::restless(Duration::from_millis(4)),
         placement: options.place(layout, &Loads::even(layout), variant.replicas.unwrap_or(0))?,
         replan: None,
         stall: STALL,

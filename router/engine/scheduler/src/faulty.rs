@@ -1,30 +1,39 @@
-use reprise_scheduler::{
+//! A device that goes wrong as told, for checks of what is left behind.
+
+use std::fmt;
+
+use crate::{
     AttentionRow, Backend, BackendError, DeviceId, Exchange, ExpertId, ModelLayout, PartWork, RemotePart,
     Row, SubLayerId, WayTimes,
 };
 
-/// A device that fails after some calls, for checks of what is left behind.
-#[derive(Debug)]
-pub(super) struct Frail<D> {
+/// What happens before each call that computes.
+pub type Before = Box<dyn FnMut() -> Result<(), BackendError> + Send>;
+
+/// A device, and what happens before each of its calls; what is sent between devices is left alone.
+pub struct Faulty<D> {
     device: D,
-    /// None: it does not.
-    calls_left: Option<usize>,
+    before: Before,
 }
 
-impl<D> Frail<D> {
-    pub(super) const fn new(device: D, calls_left: Option<usize>) -> Self {
-        Self { device, calls_left }
+impl<D> Faulty<D> {
+    pub fn new(device: D, before: Before) -> Self {
+        Self { device, before }
     }
 
     fn call(&mut self) -> Result<&mut D, BackendError> {
-        if let Some(left) = &mut self.calls_left {
-            *left = left.checked_sub(1).ok_or_else(|| BackendError("failed as told".into()))?;
-        }
+        (self.before)()?;
         Ok(&mut self.device)
     }
 }
 
-impl<D: Exchange> Backend for Frail<D> {
+impl<D: fmt::Debug> fmt::Debug for Faulty<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faulty").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl<D: Exchange> Backend for Faulty<D> {
     fn layout(&self) -> &ModelLayout {
         self.device.layout()
     }
@@ -67,7 +76,7 @@ impl<D: Exchange> Backend for Frail<D> {
     }
 }
 
-impl<D: Exchange> Exchange for Frail<D> {
+impl<D: Exchange> Exchange for Faulty<D> {
     type Payload = D::Payload;
 
     fn inputs(&mut self, at: SubLayerId, rows: &[Row], to: DeviceId) -> Result<D::Payload, BackendError> {
