@@ -1,7 +1,8 @@
 //! Parts of rows: what experts compute of them, and their sum.
 
+use half::bf16;
 use reprise_cuda::{
-    CudaError,
+    CudaError, View,
     ops::{Join, Outcome, Product, TileSize, Tiles, gather_rows, join, multiply, scatter_rows},
 };
 use reprise_scheduler::{ExpertId, PartWork, Row, SubLayerId};
@@ -9,9 +10,50 @@ use reprise_scheduler::{ExpertId, PartWork, Row, SubLayerId};
 use super::{
     CudaBackend,
     arena::{numbers, small},
+    model::ExpertsLayer,
 };
 
 impl CudaBackend {
+    /// What the experts of `tiles` compute of so many parts, left in `work.parts`. `rows`: which row of `x` each part is of.
+    pub(super) fn experts(
+        &self,
+        layer: &ExpertsLayer,
+        x: View<'_, bf16>,
+        rows: View<'_, u32>,
+        tiles: Tiles<'_>,
+        parts: usize,
+    ) -> Result<(), CudaError> {
+        let Self { device, work, model, .. } = self;
+        let (hidden, width) = (model.sizes.hidden, layer.gate.rows());
+        let middle = work.middle.range(0..parts * width)?;
+        multiply(
+            device,
+            &Product {
+                weights: &layer.gate,
+                x,
+                rows: Some(rows),
+                tiles: Some(tiles),
+                bias: None,
+                out: Outcome::Gated { second: &layer.up, out: middle },
+                pitch: width,
+                tokens: parts,
+            },
+        )?;
+        multiply(
+            device,
+            &Product {
+                weights: &layer.down,
+                x: middle,
+                rows: None,
+                tiles: Some(tiles),
+                bias: None,
+                out: Outcome::Round(work.parts.view()),
+                pitch: hidden,
+                tokens: parts,
+            },
+        )
+    }
+
     /// `parts` in order of expert: so the host knows the tiles.
     pub(super) fn expert_parts(&self, sub_layer: SubLayerId, parts: &[PartWork]) -> Result<(), CudaError> {
         if parts.is_empty() {
@@ -29,34 +71,7 @@ impl CudaBackend {
         let [rows, places, of_tiles, counted] =
             arena.sheets.put([&rows, &places, tiles.as_flattened(), &[small(tiles.len())]])?;
         let tiles = Tiles { size, tiles: of_tiles.cast()?, count: counted, most: tiles.len() };
-        let width = layer.gate.rows();
-        let middle = work.middle.range(0..count * width)?;
-        multiply(
-            device,
-            &Product {
-                weights: &layer.gate,
-                x: arena.normed.view(),
-                rows: Some(rows),
-                tiles: Some(tiles),
-                bias: None,
-                out: Outcome::Gated { second: &layer.up, out: middle },
-                pitch: width,
-                tokens: count,
-            },
-        )?;
-        multiply(
-            device,
-            &Product {
-                weights: &layer.down,
-                x: middle,
-                rows: None,
-                tiles: Some(tiles),
-                bias: None,
-                out: Outcome::Round(work.parts.view()),
-                pitch: hidden,
-                tokens: count,
-            },
-        )?;
+        self.experts(layer, arena.normed.view(), rows, tiles, count)?;
         let (from, to) = (work.parts.view().cast::<f32>()?, arena.parts.view().cast::<f32>()?);
         scatter_rows(device, from, places, to, hidden / 2)
     }

@@ -258,34 +258,7 @@ impl CudaBackend {
         let (chosen, weights) = (work.chosen.view(), work.weights.view());
         let routing = Routing { logits: gates, chosen, weights, renormalise: layer.renormalise };
         route(device, &routing, &Grouping { part_of, row_of, tiles, count, rows, experts, top_k })?;
-        let width = layer.gate.rows();
-        let middle = work.middle.range(0..rows * top_k * width)?;
-        multiply(
-            device,
-            &Product {
-                weights: &layer.gate,
-                x: normed,
-                rows: Some(row_of),
-                tiles: Some(tiles),
-                bias: None,
-                out: Outcome::Gated { second: &layer.up, out: middle },
-                pitch: width,
-                tokens: rows * top_k,
-            },
-        )?;
-        multiply(
-            device,
-            &Product {
-                weights: &layer.down,
-                x: middle,
-                rows: None,
-                tiles: Some(tiles),
-                bias: None,
-                out: Outcome::Round(work.parts.view()),
-                pitch: hidden,
-                tokens: rows * top_k,
-            },
-        )?;
+        self.experts(layer, normed, row_of, tiles, rows * top_k)?;
         let shared = self.shared(layer, rows, normed)?;
         join(
             device,
