@@ -358,6 +358,29 @@ DEVICE void gather_values(const Weights16 (&p)[2], const u8* values, int r, int 
     }
 }
 
+// What rows r and r + 8 may see; padding sees all.
+DEVICE void find_limits(const Attention& a, int (&limit)[2], int first, int tokens, int group, int r) {
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        int token, head;
+        limit[h] = row_of(r + h * 8, group, tokens, token, head) ? a.positions[first + token] + 1 : 0x7fffffff;
+    }
+}
+
+// What a warp has found of its rows.
+template <int HD>
+DEVICE void store_rows(const Attention& a, const float (&sum)[HD / 8][4], const float (&mass)[2], int first, int tokens, int kv_head, int group, int r, int t) {
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        int token, head;
+        if (!row_of(r + h * 8, group, tokens, token, head)) continue;
+        u16* out = a.out + ((u64)(first + token) * a.heads + kv_head * group + head) * HD + 2 * t;
+#pragma unroll
+        for (int n = 0; n < HD / 8; n++)
+            *(u32*)(out + n * 8) = pack_bf16(__fdiv_rn(sum[n][2 * h], mass[h]), __fdiv_rn(sum[n][2 * h + 1], mass[h]));
+    }
+}
+
 // Grid: KV heads, tiles.
 template <int HD>
 DEVICE void prefill(const Attention& a) {
@@ -377,11 +400,7 @@ DEVICE void prefill(const Attention& a) {
     int last = tokens > 0 ? a.positions[first + tokens - 1] : -1;
     // What rows r and r + 8 may see, and what all of the warp's may.
     int limit[2], open = last < 0 ? 0 : a.positions[first] + 1;
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        int token, head;
-        limit[h] = row_of(r + h * 8, group, tokens, token, head) ? a.positions[first + token] + 1 : 0x7fffffff;
-    }
+    find_limits(a, limit, first, tokens, group, r);
     float top[2] = {NEG_INF, NEG_INF}, mass[2] = {0.0f, 0.0f};
     float sum[HD / 8][4];
 #pragma unroll
@@ -435,15 +454,7 @@ DEVICE void prefill(const Attention& a) {
         else if (most > BLOCK) gather_values<HD, 2, true>(p, values, r, t, keep, take, sum);
         else gather_values<HD, 1, true>(p, values, r, t, keep, take, sum);
     }
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        int token, head;
-        if (!row_of(r + h * 8, group, tokens, token, head)) continue;
-        u16* out = a.out + ((u64)(first + token) * a.heads + kv_head * group + head) * HD + 2 * t;
-#pragma unroll
-        for (int n = 0; n < HD / 8; n++)
-            *(u32*)(out + n * 8) = pack_bf16(__fdiv_rn(sum[n][2 * h], mass[h]), __fdiv_rn(sum[n][2 * h + 1], mass[h]));
-    }
+    store_rows<HD>(a, sum, mass, first, tokens, kv_head, group, r, t);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 2) attention_decode_32(const __grid_constant__ Attention a) { decode<32>(a); }

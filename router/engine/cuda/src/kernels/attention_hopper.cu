@@ -170,11 +170,7 @@ DEVICE void attend_groups(const Attention& a, const Hopper<HD>& at, uint4 tile, 
     asm volatile("bar.sync %0, 128;" ::"r"(1 + warpgroup) : "memory");
     // What rows r and r + 8 may see, and what all of the block's may.
     int limit[2], open = a.positions[tile.x] + 1;
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        int token, head;
-        limit[h] = row_of(r + h * 8, group, tokens, token, head) ? a.positions[first + token] + 1 : 0x7fffffff;
-    }
+    find_limits(a, limit, first, tokens, group, r);
     // Chunks that the warpgroup's last token sees.
     int of_group = warpgroup * 4 * most_tokens, last = min((int)tile.y, of_group + 4 * most_tokens) - 1;
     int chunks = last < of_group ? 0 : a.positions[tile.x + last] / CHUNK + 1;
@@ -240,15 +236,7 @@ DEVICE void attend_groups(const Attention& a, const Hopper<HD>& at, uint4 tile, 
         barrier_wait(at.full(chunk), at.parity(chunk));
         release(chunk);
     }
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        int token, head;
-        if (!row_of(r + h * 8, group, tokens, token, head)) continue;
-        u16* out = a.out + ((u64)(first + token) * a.heads + kv_head * group + head) * HD + 2 * t;
-#pragma unroll
-        for (int n = 0; n < HD / 8; n++)
-            *(u32*)(out + n * 8) = pack_bf16(__fdiv_rn(sum[n][2 * h], mass[h]), __fdiv_rn(sum[n][2 * h + 1], mass[h]));
-    }
+    store_rows<HD>(a, sum, mass, first, tokens, kv_head, group, r, t);
 }
 
 // Grid: KV heads, tiles.

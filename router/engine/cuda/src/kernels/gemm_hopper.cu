@@ -64,14 +64,12 @@ DEVICE void store_matrices(u32 at, u32 a, u32 b, u32 c, u32 d) {
 }
 
 // Behind the stages lie barriers, `full` for 128 threads' copies of tokens and the bytes of weights, `empty` for the 16 warps that read, and
-// room for the outcome of 32 tokens.
-template <int STAGES>
+// room for the outcome of 16 tokens in f32.
 DEVICE u32 full_of(u32 smem, int step) {
-    return smem + STAGES * MOST_STAGE + step % STAGES * 8;
+    return smem + CLUSTER_STAGES * MOST_STAGE + step % CLUSTER_STAGES * 8;
 }
-template <int STAGES>
 DEVICE u32 empty_of(u32 smem, int step) {
-    return full_of<STAGES>(smem, step) + STAGES * 8;
+    return full_of(smem, step) + CLUSTER_STAGES * 8;
 }
 
 // What a cluster goes through: item by item, tiles of tokens outside, blocks of rows inside.
@@ -96,7 +94,7 @@ struct Items {
 
 // A block has 256 rows: of the matrix, or 128 of each of gate and up. A warpgroup has two boxes of 64 of them: of a pair the same 64 of both.
 // `done`: steps of earlier items.
-template <bool PAIR, int STAGES>
+template <bool PAIR>
 DEVICE void fetch(const Gemm& g, const TensorMap* first, const TensorMap* second, const Place& p, int rank, u32 smem, int done) {
     const int ROWS = MOST_TOKENS / 16;
     int tid = threadIdx.x, unit = tid & 7;
@@ -114,8 +112,8 @@ DEVICE void fetch(const Gemm& g, const TensorMap* first, const TensorMap* second
     int steps = g.k / STEP;
     for (int step = 0; step < steps; step++) {
         int at = done + step;
-        u32 full = full_of<STAGES>(smem, at), to = smem + at % STAGES * MOST_STAGE;
-        if (at >= STAGES) barrier_wait(empty_of<STAGES>(smem, at), (at / STAGES - 1) & 1);
+        u32 full = full_of(smem, at), to = smem + at % CLUSTER_STAGES * MOST_STAGE;
+        if (at >= CLUSTER_STAGES) barrier_wait(empty_of(smem, at), (at / CLUSTER_STAGES - 1) & 1);
         if (tid == 0) {
             barrier_expect(full, W_BYTES);
 #pragma unroll
@@ -135,11 +133,11 @@ DEVICE void fetch(const Gemm& g, const TensorMap* first, const TensorMap* second
 }
 
 // Queues the products of a step.
-template <int STAGES, int NT, bool FIRST>
+template <int NT, bool FIRST>
 DEVICE void multiply_step(u32 smem, int at, int warp, float (&sum)[2][NT][4]) {
-    barrier_wait(full_of<STAGES>(smem, at), (at / STAGES) & 1);
+    barrier_wait(full_of(smem, at), (at / CLUSTER_STAGES) & 1);
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    u32 stage = smem + at % STAGES * MOST_STAGE, w = stage + (warp >> 2) * 128 * 128, x = stage + W_BYTES;
+    u32 stage = smem + at % CLUSTER_STAGES * MOST_STAGE, w = stage + (warp >> 2) * 128 * 128, x = stage + W_BYTES;
     __syncwarp();
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #pragma unroll
@@ -155,11 +153,11 @@ DEVICE void multiply_step(u32 smem, int at, int warp, float (&sum)[2][NT][4]) {
 }
 
 // Token by token in shared memory, and from there to `out` in whole lines, 16 tokens at a time.
-template <int STAGES, int NT>
+template <int NT>
 DEVICE void store_floats(const Gemm& g, const Place& p, const float (&sum)[2][NT][4], u8* shared, int of_group, int tid, int lane) {
     const int PITCH = 256 * 4 + 16;
     int t = lane & 3, r = lane >> 2;
-    u8* stage = shared + STAGES * MOST_STAGE + STAGES * 16;
+    u8* stage = shared + CLUSTER_STAGES * MOST_STAGE + CLUSTER_STAGES * 16;
     // A thread's four numbers of each fourth token.
     int row = tid % 64 * 4, first = tid / 64;
     bool in = p.row_0 + row < g.rows;
@@ -219,11 +217,11 @@ DEVICE void store_floats(const Gemm& g, const Place& p, const float (&sum)[2][NT
 
 // To halves. What a warp has of some tokens goes through memory of its own, and from there to `out` in sectors of 32 bytes: no warp waits for
 // another.
-template <bool PAIR, int STAGES, int NT>
+template <bool PAIR, int NT>
 DEVICE void store_halves(const Gemm& g, const Place& p, const float (&sum)[2][NT][4], u32 smem, const u8* shared, int warp, int lane) {
     // Sixteen rows of a box are two units of 16 bytes.
     const int BOXES = PAIR ? 1 : 2, UNITS = BOXES * 2, PITCH = UNITS * 16 + 16, TILES = 4 / BOXES;
-    const int at = STAGES * MOST_STAGE + STAGES * 16 + warp * TILES * 8 * PITCH;
+    const int at = CLUSTER_STAGES * MOST_STAGE + CLUSTER_STAGES * 16 + warp * TILES * 8 * PITCH;
     int row_0 = PAIR ? p.row_0 / 2 + (warp >> 2) * 64 : p.row_0 + (warp >> 2) * 128, rows = PAIR ? g.rows / 2 : g.rows;
     row_0 += (warp & 3) * 16;
     // x + -0 is x, for 0 and -0 too.
@@ -264,36 +262,36 @@ DEVICE void store_halves(const Gemm& g, const Place& p, const float (&sum)[2][NT
     }
 }
 
-template <bool PAIR, int STAGES, int NT>
+template <bool PAIR, int NT>
 DEVICE void multiply_of_cluster(const Gemm& g, const Place& p, u8* shared, int done) {
     int tid = threadIdx.x - 128, lane = tid & 31, warp = tid >> 5;
     u32 smem = shared_address(shared);
     int steps = g.k / STEP;
     // The first product sets them: setting them here would make the compiler wait for each product.
     float sum[2][NT][4];
-    multiply_step<STAGES, NT, true>(smem, done, warp, sum);
+    multiply_step<NT, true>(smem, done, warp, sum);
     for (int step = 1; step < steps; step++) {
-        multiply_step<STAGES, NT, false>(smem, done + step, warp, sum);
+        multiply_step<NT, false>(smem, done + step, warp, sum);
         asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
-        if (lane < 2) barrier_arrive_at(empty_of<STAGES>(smem, done + step - 1), lane);
+        if (lane < 2) barrier_arrive_at(empty_of(smem, done + step - 1), lane);
     }
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
-    if (lane < 2) barrier_arrive_at(empty_of<STAGES>(smem, done + steps - 1), lane);
+    if (lane < 2) barrier_arrive_at(empty_of(smem, done + steps - 1), lane);
     if (!PAIR && g.how < ROUND) {
-        store_floats<STAGES, NT>(g, p, sum, shared, (warp >> 2) * 128 + (warp & 3) * 16, tid, lane);
+        store_floats<NT>(g, p, sum, shared, (warp >> 2) * 128 + (warp & 3) * 16, tid, lane);
         return;
     }
-    store_halves<PAIR, STAGES, NT>(g, p, sum, smem, shared, warp, lane);
+    store_halves<PAIR, NT>(g, p, sum, smem, shared, warp, lane);
 }
 
 // Grid: two blocks for each cluster.
-template <bool PAIR, int STAGES>
+template <bool PAIR>
 DEVICE void gemm_of_groups(const Gemm& g, const TensorMap* first, const TensorMap* second) {
     extern __shared__ __align__(1024) u8 shared[];
     int rank = blockIdx.x & 1;
     u32 smem = shared_address(shared);
     if (threadIdx.x == 0) {
-        for (int s = 0; s < STAGES; s++) barrier_init(full_of<STAGES>(smem, s), 129), barrier_init(empty_of<STAGES>(smem, s), 16);
+        for (int s = 0; s < CLUSTER_STAGES; s++) barrier_init(full_of(smem, s), 129), barrier_init(empty_of(smem, s), 16);
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     cluster_arrive();
@@ -304,19 +302,19 @@ DEVICE void gemm_of_groups(const Gemm& g, const TensorMap* first, const TensorMa
     if (threadIdx.x < 128) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
         for (int item = blockIdx.x / 2; item < items.count; item += gridDim.x / 2, done += steps)
-            fetch<PAIR, STAGES>(g, first, second, items.place(g, item, rank), rank, smem, done);
+            fetch<PAIR>(g, first, second, items.place(g, item, rank), rank, smem, done);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
         for (int item = blockIdx.x / 2; item < items.count; item += gridDim.x / 2, done += steps) {
             Place p = items.place(g, item, rank);
-            if (p.count <= 64) multiply_of_cluster<PAIR, STAGES, 8>(g, p, shared, done);
-            else if (p.count <= 80) multiply_of_cluster<PAIR, STAGES, 10>(g, p, shared, done);
-            else if (p.count <= 96) multiply_of_cluster<PAIR, STAGES, 12>(g, p, shared, done);
-            else if (p.count <= 120) multiply_of_cluster<PAIR, STAGES, 15>(g, p, shared, done);
-            else if (p.count <= 128) multiply_of_cluster<PAIR, STAGES, 16>(g, p, shared, done);
-            else if (p.count <= 136) multiply_of_cluster<PAIR, STAGES, 17>(g, p, shared, done);
-            else if (p.count <= 144) multiply_of_cluster<PAIR, STAGES, 18>(g, p, shared, done);
-            else multiply_of_cluster<PAIR, STAGES, 20>(g, p, shared, done);
+            if (p.count <= 64) multiply_of_cluster<PAIR, 8>(g, p, shared, done);
+            else if (p.count <= 80) multiply_of_cluster<PAIR, 10>(g, p, shared, done);
+            else if (p.count <= 96) multiply_of_cluster<PAIR, 12>(g, p, shared, done);
+            else if (p.count <= 120) multiply_of_cluster<PAIR, 15>(g, p, shared, done);
+            else if (p.count <= 128) multiply_of_cluster<PAIR, 16>(g, p, shared, done);
+            else if (p.count <= 136) multiply_of_cluster<PAIR, 17>(g, p, shared, done);
+            else if (p.count <= 144) multiply_of_cluster<PAIR, 18>(g, p, shared, done);
+            else multiply_of_cluster<PAIR, 20>(g, p, shared, done);
         }
     }
     // The other may still arrive at barriers of this one.
@@ -326,9 +324,9 @@ DEVICE void gemm_of_groups(const Gemm& g, const TensorMap* first, const TensorMa
 
 extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(384, 1)
     gemm_most(const __grid_constant__ Gemm g, const __grid_constant__ TensorMap first) {
-    gemm_of_groups<false, CLUSTER_STAGES>(g, &first, &first);
+    gemm_of_groups<false>(g, &first, &first);
 }
 extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(384, 1)
     gated_most(const __grid_constant__ Gemm g, const __grid_constant__ TensorMap first, const __grid_constant__ TensorMap second) {
-    gemm_of_groups<true, CLUSTER_STAGES>(g, &first, &second);
+    gemm_of_groups<true>(g, &first, &second);
 }

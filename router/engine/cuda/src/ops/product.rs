@@ -142,8 +142,8 @@ const MANY: Variant = Variant { rows: 128, tokens: 128, threads: 128, stages: 3 
 const MOST: Variant = Variant { rows: 256, tokens: 160, threads: 384, stages: 4 };
 /// Tokens of two blocks without tiles.
 const MOST_DENSE: [usize; 6] = [128, 160, 192, 240, 256, 320];
-/// Bytes behind its stages: of barriers, and of the outcome of 32 tokens.
-const MOST_BEHIND: u32 = 64 + 32 * (256 * 2 + 16);
+/// Bytes behind its stages: of barriers, and of the outcome of 16 tokens in f32, which is more than each warp's own of halves.
+const MOST_BEHIND: u32 = 64 + 16 * (256 * 4 + 16);
 const VARIANTS: [Variant; 5] = [NARROW, FEW, SLIM, SOME, MANY];
 const AT_MANY: usize = 4;
 
