@@ -25,6 +25,8 @@ mod process;
 mod responses;
 mod state;
 mod telemetry;
+#[cfg(test)]
+mod testing;
 
 use std::process::ExitCode;
 

@@ -1,67 +1,26 @@
-//! An admin interface over a real cache, router and pool in memory; only the embedder and the tier are made up.
+//! An admin interface over a gateway in memory ([`crate::testing`]) with a tier that does nothing.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
 use jiff::Timestamp;
-use reprise_accounts::{Desk, KeyBook, LedgerOptions};
-use reprise_cache::{Cache, CacheConfig, EmbedError, Embedder, MemoryStore, ModelHash, UnitVector};
-use reprise_router::{Pool, Router, Share};
+use reprise_router::Pool;
 use reprise_tier::{GenerateRequest, Generation, Pressure, SharedTier, Tier, TierError, TierInfo, TierState};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use crate::auth::Keyring;
 use crate::config::{Config, Overrides};
-use crate::decisions::{CacheStatus, DecisionLog, DecisionRecord, Timings};
-use crate::metrics::Metrics;
-use crate::state::{AppState, Memory, Settling, SharedState};
+use crate::decisions::{CacheStatus, DecisionRecord, Timings};
+use crate::state::SharedState;
+use crate::testing::{self, Words};
 
 pub const LOCAL: &str = "127.0.0.1:50000";
-
-/// One direction a word: the same text lies in the same place, another nowhere near.
-#[derive(Debug)]
-struct Words;
-
-#[async_trait]
-impl Embedder for Words {
-    fn model_hash(&self) -> ModelHash {
-        ModelHash::new([7; 32])
-    }
-
-    fn dimensions(&self) -> usize {
-        512
-    }
-
-    fn max_tokens(&self) -> usize {
-        256
-    }
-
-    fn count_tokens(&self, text: &str) -> Result<usize, EmbedError> {
-        Ok(text.split_whitespace().count() + 2)
-    }
-
-    async fn embed(&self, text: &str) -> Result<UnitVector, EmbedError> {
-        let mut vector = vec![0.0; 512];
-        for word in text.split_whitespace() {
-            let hash = word.bytes().fold(17usize, |hash, byte| hash.wrapping_mul(31) ^ usize::from(byte));
-            vector[hash % 512] += 1.0;
-        }
-        Ok(UnitVector::try_new(vector)?)
-    }
-}
 
 #[derive(Debug)]
 struct Idle(TierInfo);
@@ -101,10 +60,6 @@ impl Fixture {
         let overrides = Overrides { data_dir: Some(dir.path().to_owned()), ..Overrides::default() };
         let mut config = Config::load(None, overrides).unwrap();
         config.auth.admin_key = admin_key.map(Into::into);
-        let embedder: Arc<dyn Embedder> = Arc::new(Words);
-        let store = Arc::new(MemoryStore::default());
-        let cache = Cache::open(CacheConfig::default(), embedder.model_hash(), embedder.dimensions(), store);
-        let memory = Memory { cache: Arc::new(cache.unwrap()), embedder };
         let info = TierInfo {
             name: "small".into(),
             model: "m".into(),
@@ -113,32 +68,8 @@ impl Fixture {
             remote: false,
         };
         let tier: SharedTier = Arc::new(Idle(info));
-        let app = Arc::new(AppState {
-            keys: Keyring::new(&config.auth, true, KeyBook::open(&dir.path().join("keys.log")).unwrap())
-                .unwrap(),
-            desk: Desk::open(LedgerOptions::new(dir.path().join("usage"))).unwrap().0,
-            flights: crate::chat::Flights::default(),
-            retries: Share::new(config.resilience.retry_share),
-            hedges: Share::new(config.resilience.hedge_share),
-            pool: Pool::new(vec![tier], None).unwrap(),
-            router: Router::new(config.router.clone()).unwrap(),
-            memory: OnceLock::from(memory),
-            settling: Settling::settled(),
-            decisions: DecisionLog::new(8),
-            responses: crate::responses::ResponseStore::new(&config.data_dir),
-            telemetry: crate::telemetry::Telemetry::default(),
-            metrics: Metrics::new().unwrap(),
-            slots: Arc::new(Semaphore::new(1)),
-            searches: Arc::new(Semaphore::new(1)),
-            afterwards: Arc::new(Semaphore::new(1)),
-            shadow: crate::chat::ShadowBudget::new(0, Instant::now()),
-            tasks: TaskTracker::new(),
-            shutdown: CancellationToken::new(),
-            abort: CancellationToken::new(),
-            started: Instant::now(),
-            started_at: Timestamp::now(),
-            configuration: ArcSwap::from_pointee(config),
-        });
+        let words = Words { dimensions: 512, max_tokens: 256, stuck: false };
+        let app = testing::state(config, Pool::new(vec![tier], None).unwrap(), words, 8);
         Self { routes: super::router(&app), app, dir }
     }
 
