@@ -58,7 +58,8 @@ def all_cells(skew):
 
 def run(binary, schedules, flags):
     warm_up, measured = TIMES[flags[flags.index("--workload") + 1]]
-    if schedules == ["adaptive"]:
+    # Of requests that come by chance all see the same.
+    if schedules == ["adaptive"] or "--rate" in flags:
         measured = ADAPTIVE
     lengths = ["--seconds", str(measured), "--warm-up-seconds", str(warm_up)]
     command = [binary, "bench", "expert-parallel", "--simulate", "--json", "--scheduler", ",".join(schedules), *lengths, *flags]
@@ -68,13 +69,14 @@ def run(binary, schedules, flags):
     return json.loads(done.stdout)
 
 
-def measure(binary, cell, profiles):
+def measure(binary, cell, profiles, adaptive_alone):
     name, schedules, flags, loads = cell
     group = "poisson" if loads else "h100"
     top_k = flags[flags.index("--top-k") + 1] if "--top-k" in flags else 8
 
     def both(flags):
-        yield run(binary, schedules, flags)
+        if not adaptive_alone:
+            yield run(binary, schedules, flags)
         yield run(binary, ["adaptive"], flags)
 
     if not loads:
@@ -93,15 +95,17 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--skew", type=float, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="cells side by side")
+    parser.add_argument("--adaptive-alone", action="store_true", help="not the other schedules, and no Poisson arrivals, whose rates are shares of another's throughput")
     slices.add_arguments(parser)
     args = parser.parse_args()
     profiles = args.out / "profiles"
     profiles.mkdir(parents=True, exist_ok=True)
     # The longest first.
-    wanted = sorted(all_cells(args.skew), key=lambda cell: (not cell[3], "8+8" not in cell[0]))
+    wanted = [cell for cell in all_cells(args.skew) if not (args.adaptive_alone and cell[3])]
+    wanted.sort(key=lambda cell: (not cell[3], "8+8" not in cell[0]))
     # A cell under Poisson arrivals has a row's name for each load.
     names = lambda cell: [f"{cell[0]} {load:g}" for load in cell[3]] or [cell[0]]
-    _, failed = slices.run(args, wanted, range(args.jobs), lambda cell, _: measure(args.reprise, cell, profiles), names)
+    _, failed = slices.run(args, wanted, range(args.jobs), lambda cell, _: measure(args.reprise, cell, profiles, args.adaptive_alone), names)
     sys.exit(1 if failed else 0)
 
 

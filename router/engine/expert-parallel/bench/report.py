@@ -6,7 +6,7 @@ FIELDS = [
     "group", "cell", "simulated", "model", "devices", "attention_devices", "top_k", "gates", "replicas", "workload", "arrivals",
     "sequences_per_attention_device", "placement_balance", "scheduler", "tokens_per_second", "requests_per_second",
     "inter_token_ms_mean", "inter_token_ms_p50", "inter_token_ms_p99", "first_token_ms_p50", "first_token_ms_p99",
-    "mean_parts_per_expert_call", "idle_share_mean", "oldest_entry_ms", "balance_mean_over_max", "pingpong_share", "free_share",
+    "mean_parts_per_expert_call", "idle_share_mean", "oldest_entry_ms", "balance_mean_over_max", "pingpong_share", "free_share", "defrag_share",
     "sub_layer_us", "experts_us", "head_us", "sub_layer_entries", "experts_entries", "head_entries",
 ]
 
@@ -38,5 +38,5 @@ def rows(group, cell, report, top_k):
             "first_token_ms_p50": first["p50"], "first_token_ms_p99": first["p99"],
             "mean_parts_per_expert_call": one["mean_parts_per_expert_call"], "idle_share_mean": sum(idle) / len(idle),
             "oldest_entry_ms": one["oldest_entry_ms"], "balance_mean_over_max": one["balance_mean_over_max"],
-            "pingpong_share": one["pingpong_share"], "free_share": one["free_share"], **stages(one.get("devices", [])),
+            "pingpong_share": one["pingpong_share"], "free_share": one["free_share"], "defrag_share": one["defrag_share"], **stages(one.get("devices", [])),
         }

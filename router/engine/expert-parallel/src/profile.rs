@@ -36,14 +36,11 @@ pub struct Profile {
     pub points: BTreeMap<String, Vec<[f64; 2]>>,
 }
 
-/// A call for n entries takes `fixed_us + base_us + max(floor_us, n * each_us)`.
+/// A call for n entries takes `fixed_us + max(floor_us, n * each_us)`; where it was measured ([`Profile::points`]), what was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct StageTime {
+    /// Paid once, where a call is for several experts.
     pub fixed_us: f64,
-    /// Of each expert, where a call is for several.
-    #[serde(default)]
-    pub base_us: f64,
     pub floor_us: f64,
     pub each_us: f64,
 }
@@ -159,7 +156,6 @@ impl Profile {
         let us = 1e6;
         let matrix = |weights: f64| StageTime {
             fixed_us: hardware.call_us,
-            base_us: 0.0,
             floor_us: us * BYTES * weights / hardware.bytes_per_second,
             each_us: us * 2.0 * weights / hardware.flops_per_second,
         };
@@ -210,23 +206,25 @@ impl Profile {
 
     #[must_use]
     pub fn costs(&self) -> StageCosts {
-        let worker = self.worker.fixed_us * 1e-6;
-        let cost = |time: StageTime| Cost {
-            fixed: time.fixed_us * 1e-6 + worker,
-            base: time.base_us * 1e-6,
-            floor: time.floor_us * 1e-6,
-            each: time.each_us * 1e-6,
+        let cost = |name: &str, time: StageTime| {
+            let fixed = time.fixed_us * 1e-6;
+            let measured = self.points.get(name).filter(|points| points.len() > 1);
+            let own = match measured {
+                Some(points) => Cost::through(points.iter().map(|[n, us]| (*n, us * 1e-6)), fixed),
+                None => Cost::roofline(fixed, time.floor_us * 1e-6, time.each_us * 1e-6),
+            };
+            own.plus_fixed(self.worker.fixed_us * 1e-6)
         };
         StageCosts {
-            embed: cost(self.embed),
-            attention: cost(self.attention),
+            embed: cost("embed", self.embed),
+            attention: cost("attention", self.attention),
             context: self.context_us * 1e-6,
             reach: self.reach_us * 1e-6,
-            feed_forward: cost(self.feed_forward),
-            gate: cost(self.gate),
-            expert: cost(self.expert),
+            feed_forward: cost("feed_forward", self.feed_forward),
+            gate: cost("gate", self.gate),
+            expert: cost("expert", self.expert),
             join: self.join_us * 1e-6,
-            head: cost(self.head),
+            head: cost("head", self.head),
             entry: self.worker.each_us * 1e-6,
         }
     }
@@ -258,5 +256,15 @@ mod tests {
         let text = serde_json::to_string(&profile).expect("writes");
         assert_eq!(serde_json::from_str::<Profile>(&text).expect("reads"), profile);
         assert!(serde_json::from_str::<Profile>(&text.replace("join_us", "joins_us")).is_err());
+    }
+
+    #[test]
+    fn what_was_measured_is_what_is_predicted() {
+        let mut profile = Profile::roofline(&SHAPES[0], &Hardware::H100);
+        profile.points.insert("head".into(), vec![[1.0, 90.0], [64.0, 240.0], [512.0, 380.0]]);
+        let (before, costs) = (Profile::roofline(&SHAPES[0], &Hardware::H100).costs(), profile.costs());
+        assert!((costs.head.seconds(64) * 1e6 - 240.0).abs() < 1e-6);
+        assert!((costs.head.fixed() - before.head.fixed()).abs() < 1e-12);
+        assert_eq!(costs.expert, before.expert);
     }
 }

@@ -20,7 +20,7 @@ const SAMPLES: usize = 100;
 
 fn main() {
     println!("schedule,parts_waiting,queues_filled,decision_us_p50,decision_us_p99");
-    let cost = |floor, each| Cost { fixed: 5e-6, base: 0.0, floor, each };
+    let cost = |floor, each| Cost::roofline(5e-6, floor, each);
     let costs = StageCosts { expert: cost(20e-6, 0.1e-6), gate: cost(2e-6, 0.1e-6), ..StageCosts::default() };
     for parts in [64, 512, 2048, 16_384] {
         for kind in ScheduleKind::ALL {

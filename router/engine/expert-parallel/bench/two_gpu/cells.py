@@ -7,10 +7,13 @@ GATES = {"even": "--skew 0", "skewed": "--skew 3"}
 LOADS = {"decode": "--workload decode --prefill-chunk 64", "mixed": "--workload medium --prefill-chunk 256"}
 # Lock-step with copies of hot experts has a place only where both devices have experts.
 APART = "lockstep,pingpong,defrag,roofline,adaptive"
-TIMES = "--warm-up-seconds 0.1 --seconds 0.3 --adaptive-warm-up-seconds 1 --control-window-seconds 0.05 --repeats 2"
-SMALL_TIMES = "--warm-up-seconds 0.1 --seconds 0.3 --adaptive-warm-up-seconds 0.5 --control-window-seconds 0.05 --repeats 2"
-# Of an average cell, loading left aside.
-SECONDS = 9
+# All are measured at the same age: contexts grow, and calls with them, until the first sequences have ended.
+TIMES = "--warm-up-seconds 1.8 --seconds 0.7 --control-window-seconds 0.05"
+SMALL_TIMES = "--warm-up-seconds 0.5 --seconds 0.3 --control-window-seconds 0.05"
+# The first so many cells are measured twice.
+TWICE = 16
+# Of an average cell that is measured once, loading left aside.
+SECONDS = 17
 
 
 def shared(copies):
@@ -26,18 +29,25 @@ def cell(name, model, gates, load, apart, sequences, devices, copies, picture=Fa
     return {"name": name, "flags": " ".join(flags.split()), "seconds": SECONDS, "picture": picture, "sequences": sequences}
 
 
-def of_model(name, model, devices, copies, loads=LOADS, gates=GATES, sequences=128, pictures=()):
+def of_model(name, model, devices, copies, loads=LOADS, gates=GATES, sequences=128, pictures=(), places=(False, True)):
+    """`places`: with attention apart from the experts."""
     for load, load_flags in loads.items():
         for gate, gate_flags in gates.items():
-            for apart in [False, True]:
+            for apart in places:
                 place = "1+1" if apart else "shared"
                 whole = f"{name}-{place}-{gate}-{load}-{sequences}"
                 yield cell(whole, model, gate_flags, load_flags, apart, sequences, devices, copies, (place, gate, load) in pictures)
 
 
 def cells(devices, made, small=False):
-    if small:
-        return small_cells(devices)
+    found = small_cells(devices) if small else all_cells(devices, made)
+    for cell in found[:TWICE]:
+        cell["flags"] += " --repeats 2"
+        cell["seconds"] *= 2
+    return found
+
+
+def all_cells(devices, made):
     mixtral = f"random:mixtral-8x7b --layers {MIXTRAL_LAYERS}"
     olmoe = "random:olmoe-1b-7b"
     # Name, model, copies of hot experts.
@@ -53,6 +63,11 @@ def cells(devices, made, small=False):
     def of(name, **rest):
         return of_model(name, *models[name], pictures=pictures.get(name, ()), **rest)
 
+    def on_one(name, **rest):
+        model, _, copies = models[name]
+        first = devices.split(",")[0]
+        return of_model(f"one-gpu-{name}", model, f"{first},{first}", copies, gates=skewed, **rest)
+
     # Coarse experts, one of them a token: what the paper is about. Its three workloads (mixed is its medium one).
     wanted = [*of("mixtral-top1", gates=skewed), *of("mixtral-top1", loads=decode, gates=even), *of("mixtral-top1", loads=three, gates=skewed)]
     # The real model; its own gates.
@@ -60,14 +75,20 @@ def cells(devices, made, small=False):
         wanted += of_model(f"smollm2-4x{top_k}", str(path), devices, 1, gates={"natural": ""}, sequences=64)
     for name in ["olmoe-top1", "mixtral-top2", "olmoe-top2"]:
         wanted += [*of(name, gates=skewed), *of(name, loads=decode, gates=even)]
+    # Two streams of one GPU.
+    for name in ["mixtral-top1", "olmoe-top1", "olmoe-top8"]:
+        wanted += [*on_one(name, loads=decode), *on_one(name, loads=mixed, places=[False])]
     # Over load.
-    for name in ["olmoe-top2", "mixtral-top1", "mixtral-top2", "olmoe-top1"]:
+    for name in ["mixtral-top1", "olmoe-top1"]:
         for sequences in [16, 512]:
             wanted += of(name, loads=decode, gates=skewed, sequences=sequences)
+    for name in ["olmoe-top2", "mixtral-top2"]:
+        for sequences in [16, 512]:
+            wanted += of(name, loads=decode, gates=skewed, sequences=sequences, places=[False])
     # The shape's own eight experts a token; what is left.
     wanted += of("olmoe-top8", loads=decode, gates={**GATES, "natural": ""})
     for name in models:
-        wanted += of(name, loads=mixed, gates=even)
+        wanted += of(name, loads=mixed, gates=even, places=[False])
     return wanted
 
 

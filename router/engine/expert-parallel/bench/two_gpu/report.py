@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Tables of a run of `two_gpus`, as Markdown on standard output.
 
-  report.py RUN_DIR [--reprise BINARY]
+  report.py RUN_DIR.. [--reprise BINARY]
 
-With --reprise each cell is simulated too, over the times of calls that it measured of its own devices: RUN_DIR/predictions.csv. (Cells of a model's own
+Several folders are parts of one run. With --reprise each cell is simulated too, over the times of calls that it measured of its own devices:
+predictions.csv in the first of them. (Cells of a model's own
 gates are left out: the simulator would have to load the model.)
 """
 
@@ -19,21 +20,28 @@ import sys
 import tempfile
 
 ORDER = ["lockstep", "lockstep+N", "pingpong", "mtfs", "flfs", "defrag", "roofline", "adaptive"]
-# Virtual seconds.
-SIMULATED = ["--warm-up-seconds", "0.4", "--seconds", "1", "--adaptive-warm-up-seconds", "2.5"]
+# Virtual seconds: as long as the cells are measured.
+SIMULATED = ["--warm-up-seconds", "1.8", "--seconds", "0.7"]
 
 
 def general(scheduler):
     return "lockstep+N" if scheduler.startswith("lockstep+") else scheduler
 
 
-def read(folder):
+def read(folders):
     """Per cell the runs of each schedule."""
     cells = {}
-    with (folder / "raw.csv").open() as file:
-        for row in csv.DictReader(file):
-            cells.setdefault(row["cell"], {}).setdefault(general(row["scheduler"]), []).append(row)
+    for folder in folders:
+        with (folder / "raw.csv").open() as file:
+            for row in csv.DictReader(file):
+                cells.setdefault(row["cell"], {}).setdefault(general(row["scheduler"]), []).append(row)
     return cells
+
+
+def whole(folders):
+    """All reports, but for those of cells that failed."""
+    reports = [json.loads(line) for folder in folders for line in (folder / "cells.jsonl").open()]
+    return [report for report in reports if "error" not in report]
 
 
 def mean(runs, field):
@@ -106,13 +114,12 @@ def way(runs):
             f"{mean(runs, 'unpacking_us'):.0f}, {mean(runs, 'under_way_us'):.0f}; {100 * hidden:.0f} %")
 
 
-def links(folder):
+def links(reports):
     """Payloads alone, by size; once for each model."""
     seen, lines = set(), []
-    for line in (folder / "cells.jsonl").open():
-        report = json.loads(line)
-        name = f"{report.get('model')}, {report.get('device')}"
-        if "error" in report or name in seen:
+    for report in reports:
+        name = f"{report['model']}, {report['device']}"
+        if name in seen:
             continue
         seen.add(name)
         for one in report["way"] or []:
@@ -134,8 +141,7 @@ def simulate(binary, report, folder):
     profile.write_text(json.dumps(report["profile"]))
     names = {"random:mixtral-8x7b": "mixtral-8x7b", "random:olmoe-1b-7b": "olmoe-1b-7b"}
     flags[flags.index("--model") + 1] = names.get(model, model)
-    flags[flags.index("--devices") + 1] = str(report["devices"])
-    for flag in ["--warm-up-seconds", "--seconds", "--adaptive-warm-up-seconds", "--repeats"]:
+    for flag in {"--warm-up-seconds", "--seconds", "--adaptive-warm-up-seconds", "--repeats"}.intersection(flags):
         del flags[flags.index(flag):flags.index(flag) + 2]
     command = [binary, "bench", "expert-parallel", "--simulate", "--profile", str(profile), *SIMULATED, *flags]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -145,9 +151,7 @@ def simulate(binary, report, folder):
     return {general(run["scheduler"]): run["tokens_per_second"] for run in json.loads(done.stdout)["runs"]}
 
 
-def predictions(binary, folder, cells):
-    reports = [json.loads(line) for line in (folder / "cells.jsonl").open()]
-    reports = [report for report in reports if "error" not in report]
+def predictions(binary, folder, cells, reports):
     with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(lambda report: simulate(binary, report, pathlib.Path(scratch)), reports))
     lines, errors = [], []
@@ -177,10 +181,10 @@ def predictions(binary, folder, cells):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=pathlib.Path)
+    parser.add_argument("run", type=pathlib.Path, nargs="+")
     parser.add_argument("--reprise")
     args = parser.parse_args()
-    cells = read(args.run)
+    cells, reports = read(args.run), whole(args.run)
     print("## Throughput\n")
     throughput(cells)
     print("## Time between two tokens of a sequence\n")
@@ -190,10 +194,10 @@ def main():
     print("## What the way between the devices costs\n")
     each(cells, "GB/s both ways together; microseconds of a payload: written by the sender's device, packed and unpacked by the hosts, from sent to taken "
          "in; share of the latter in which the receiver was computing.", way)
-    links(args.run)
+    links(reports)
     if args.reprise:
         print("## The simulator's prediction\n")
-        predictions(args.reprise, args.run, cells)
+        predictions(args.reprise, args.run[0], cells, reports)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,8 @@ pub struct Cluster<P: Send + 'static> {
     epoch: u64,
     /// Changes of pace so far.
     paces: u32,
+    /// Rows of all devices that the control knows of.
+    rows: u64,
     /// By device.
     workers: Vec<Handle<P>>,
     events: Receiver<Report>,
@@ -209,6 +211,7 @@ impl<P: Send + 'static> Cluster<P> {
             begun,
             epoch: 0,
             paces: 0,
+            rows: 0,
             workers,
             events,
             requests: BTreeMap::new(),
@@ -241,14 +244,19 @@ impl<P: Send + 'static> Cluster<P> {
         }
         self.look_after(&mut events);
         self.send_waiting();
-        let tokens = events.iter().filter(|event| matches!(event, Event::Token { .. })).count();
         if self.schedule == ScheduleKind::Adaptive && self.broken.is_none() {
-            let now = self.now();
-            if let Some(pace) = self.control.observe(now, tokens as u64, self.requests.len()) {
-                self.set_pace(pace);
-            }
+            self.control_pace();
         }
         events
+    }
+
+    fn control_pace(&mut self) {
+        let all = self.workers.iter().map(|handle| handle.pulse.rows()).sum::<u64>();
+        let rows = all - std::mem::replace(&mut self.rows, all);
+        let now = self.now();
+        if let Some(pace) = self.control.observe(now, rows, self.requests.len()) {
+            self.set_pace(pace);
+        }
     }
 
     /// For whoever wants to see what the devices do.

@@ -24,6 +24,8 @@ const REPEATS: usize = 15;
 /// Entries of small and large calls.
 const FEW: usize = 8;
 const MANY: usize = 64;
+/// Experts of a call for several, at most.
+const SPREAD: ExpertId = 32;
 /// Where a payload is said to go: it comes back at once.
 const HERE: DeviceId = DeviceId(0);
 /// Round trips of the link's measurement.
@@ -43,8 +45,7 @@ pub fn measure<D: Exchange>(
     measure_up_to(device, MANY, name, provenance)
 }
 
-/// As [`measure()`], with large calls of so many entries, for devices that many of them suit: what an entry costs is then taken from
-/// these alone, as in a roofline.
+/// As [`measure()`], with calls of up to so many entries, for devices that many of them suit.
 ///
 /// # Errors
 /// The device's.
@@ -67,6 +68,7 @@ pub fn measure_up_to<D: Exchange>(
     let (expert, gate, join_us, link) =
         if gated.is_empty() { Default::default() } else { bench.gated(&gated, &kinds)? };
     let call = expert.fixed_us;
+    let split = |time: StageTime| time.with_fixed(call);
     let (mut attention_time, mut context_us, mut reach_us) = (StageTime::default(), 0.0, 0.0);
     if !attention.is_empty() {
         let of = |round: usize| attention[round % attention.len()];
@@ -95,22 +97,18 @@ pub fn measure_up_to<D: Exchange>(
         Ok(())
     })?;
     let Bench { points, .. } = bench;
-    let split = |time: StageTime, name: &str| {
-        let time = time.with_fixed(call);
-        if many > MANY { time.rooflined(points.get(name)) } else { time }
-    };
     Ok(Profile {
         name,
         provenance,
         embed,
-        attention: split(attention_time, "attention"),
+        attention: split(attention_time),
         context_us,
         reach_us,
-        feed_forward: split(feed_forward, "feed_forward"),
-        gate: split(gate, "gate"),
-        expert: if many > MANY { expert.rooflined(points.get("expert")) } else { expert },
+        feed_forward: split(feed_forward),
+        gate: split(gate),
+        expert,
         join_us,
-        head: split(head, "head"),
+        head: split(head),
         worker,
         link,
         points,
@@ -144,26 +142,24 @@ impl<D: Exchange> Bench<'_, D> {
         Ok(times[REPEATS / 2].as_secs_f64() * 1e6)
     }
 
-    /// A slope between few and many rows. What a few take beyond their slope is the base; what one takes beyond it and the base, the floor: with
-    /// these all three are as measured.
+    /// Of one row, two, four and so on.
     fn line(
         &mut self,
         name: &str,
         mut call: impl FnMut(&mut Self, &[Row], usize) -> Outcome<()>,
     ) -> Outcome<StageTime> {
         let mut points: Vec<[f64; 2]> = Vec::new();
-        for count in [1, FEW, MANY, self.many] {
+        let many = self.many;
+        for count in (0..).map(|power| 1usize << power).take_while(|count| *count <= many) {
             let rows = self.rows(count);
             let entries = rows.len() as f64;
             if points.last().is_none_or(|[before, _]| *before < entries) {
                 points.push([entries, self.median(|bench, round| call(bench, &rows, round))?]);
             }
         }
-        let us = |at: usize| points.get(at.min(points.len() - 1)).copied().unwrap_or([1.0, 0.0]);
-        let ([_, one_us], [few, few_us], [many, many_us]) = (us(0), us(1), us(2));
-        let each_us = ((many_us - few_us) / (many - few).max(1.0)).max(0.0);
+        let time = StageTime::of(&points);
         self.points.insert(name.to_owned(), points);
-        Ok(through(one_us, (few, few_us), each_us))
+        Ok(time)
     }
 
     fn attend(&mut self, at: SubLayerId, rows: &[Row], position: u32) -> Outcome<()> {
@@ -191,7 +187,9 @@ impl<D: Exchange> Bench<'_, D> {
         let far = (layout.context_length.min(layout.kv_blocks * layout.kv_block_tokens / FEW) / 2).max(1);
         let far = u32::try_from(far).unwrap_or(1);
         let of = |round: usize| attention[round % attention.len()];
-        let (few, many) = (self.rows(FEW), self.rows(MANY));
+        // As many of a prompt as have room behind the others' positions.
+        let room = layout.context_length.saturating_sub(far as usize).max(1);
+        let (few, many) = (self.rows(FEW), self.rows(self.many.min(room)));
         let near_us = self.median(|bench, round| bench.attend(of(round), &few, 0))?;
         let far_us = self.median(|bench, round| bench.attend(of(round), &few, far))?;
         let each_us = ((far_us - near_us) / f64::from(far) / few.len() as f64).max(0.0);
@@ -245,9 +243,9 @@ impl<D: Exchange> Bench<'_, D> {
             let parts: Vec<_> = rows.iter().map(|row| part(row, nth(expert))).collect();
             bench.device.experts(at, &parts)
         })?;
-        let spread = experts.min(8);
+        let spread = experts.min(SPREAD);
         let rows = self.rows(usize::from(spread));
-        let one_us = line.of_one();
+        let one_us = line.floor_us;
         let all_us = self.median(|bench, _| {
             let (at, first) = next();
             let spread = (first..).step_by(usize::from(experts / spread).max(1));
@@ -289,40 +287,26 @@ impl<D: Exchange> Bench<'_, D> {
         let line = self.line("link", there_and_back)?;
         // Two vectors, each packed and taken in.
         let pack_us = line.each_us / 4.0;
-        let parcel_us = ((line.of_one() - waiting_us) / 4.0 - pack_us).max(0.0);
+        let parcel_us = ((line.floor_us - waiting_us) / 4.0 - pack_us).max(0.0);
         Ok(Link { latency_us: round_trip_us() / 2.0, vector_us: 0.0, pack_us, parcel_us })
     }
 }
 
-/// Of the times of one entry and of few, and of the slope beyond.
-fn through(one_us: f64, (few, few_us): (f64, f64), each_us: f64) -> StageTime {
-    let base_us = (few_us - few * each_us).clamp(0.0, one_us);
-    StageTime { fixed_us: 0.0, base_us, floor_us: one_us - base_us, each_us }
-}
-
 impl StageTime {
-    fn of_one(self) -> f64 {
-        self.base_us + self.floor_us.max(self.each_us)
-    }
-
-    /// What an entry costs where there are most of them, beyond what any call costs.
-    fn rooflined(self, points: Option<&Vec<[f64; 2]>>) -> Self {
-        let Some([entries, us]) = points.and_then(|points| points.last()) else { return self };
-        // Where there are many, what few take is hidden behind computing.
-        let floor_us = self.base_us + self.floor_us;
-        Self { base_us: 0.0, floor_us, each_us: ((us - self.fixed_us) / entries).max(0.0), ..self }
+    /// What one takes, and what an entry adds from few to the most.
+    fn of(points: &[[f64; 2]]) -> Self {
+        let few = points.iter().rfind(|[entries, _]| *entries <= FEW as f64);
+        let (Some([_, one_us]), Some([few, few_us]), Some([most, most_us])) = (points.first(), few, points.last()) else {
+            return Self::default();
+        };
+        let each_us = ((most_us - few_us) / (most - few).max(1.0)).max(0.0);
+        Self { fixed_us: 0.0, floor_us: *one_us, each_us }
     }
 
     /// So much of it is paid once in a call, whatever it is for.
     fn with_fixed(self, fixed_us: f64) -> Self {
-        let of_base = fixed_us.min(self.base_us);
-        let of_floor = (fixed_us - of_base).min(self.floor_us);
-        Self {
-            fixed_us: of_base + of_floor,
-            base_us: self.base_us - of_base,
-            floor_us: self.floor_us - of_floor,
-            each_us: self.each_us,
-        }
+        let fixed_us = fixed_us.min(self.floor_us);
+        Self { fixed_us, floor_us: self.floor_us - fixed_us, ..self }
     }
 }
 
@@ -361,20 +345,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stages_time_is_what_was_measured_of_one_of_few_and_of_many() {
-        // Weights are unpacked in 100 us, whatever comes; a row takes 15, but the first call no less than 120.
-        let time = through(120.0, (8.0, 100.0 + 8.0 * 15.0), 15.0);
-        let of = |n: f64| time.fixed_us + time.base_us + time.floor_us.max(n * time.each_us);
-        for (n, us) in [(1.0, 120.0), (8.0, 220.0), (64.0, 1060.0)] {
-            assert!((of(n) - us).abs() < 1e-9, "{time:?}");
-        }
-        let shared = time.with_fixed(110.0);
-        assert!(
-            (shared.fixed_us - 110.0).abs() < 1e-9 && (shared.of_one() - 15.0).abs() < 1e-9,
-            "{shared:?}"
-        );
-        // A roofline: few take as long as one, so nothing is base.
-        let bound = through(100.0, (8.0, 100.0), 15.0);
-        assert_eq!((bound.base_us, bound.floor_us), (0.0, 100.0));
+    fn a_stages_time_is_what_one_takes_and_what_another_adds() {
+        let time = StageTime::of(&[[1.0, 120.0], [8.0, 130.0], [16.0, 170.0], [64.0, 970.0]]).with_fixed(110.0);
+        let expected = StageTime { fixed_us: 110.0, floor_us: 10.0, each_us: 15.0 };
+        assert_eq!(time, expected);
+        assert_eq!(time.with_fixed(1e9).floor_us, 0.0);
+        assert_eq!(StageTime::of(&[]), StageTime::default());
     }
 }

@@ -48,10 +48,11 @@ pub(super) struct Woken {
     pub(super) notices: Vec<(u8, Notice)>,
 }
 
-/// What a call led to: parcels, and whose token came and whether it was the last.
+/// What a call led to: parcels, rows that came out, and whose token came and whether it was the last.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     pub(super) parcels: Vec<Parcel>,
+    pub(super) rows: usize,
     pub(super) tokens: Vec<(RequestId, bool)>,
 }
 
@@ -114,8 +115,12 @@ impl Device {
         Moment(self.link_free.0 + us(link.latency_us))
     }
 
-    /// Begins a call, if it is idle and there is one to begin.
-    pub(super) fn wake(&mut self, now: Moment) -> Woken {
+    pub(super) const fn is_busy(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// Begins a call, if it is idle and there is one to begin; so many others compute on its processor.
+    pub(super) fn wake(&mut self, now: Moment, beside: usize) -> Woken {
         let mut woken = Woken::default();
         if self.call.is_some() {
             return woken;
@@ -134,7 +139,10 @@ impl Device {
         };
         let (stage, entries) = (work.stage, work.entries);
         let kinds = self.kinds.as_slice();
-        let seconds = self.slow * (seconds(&self.costs, &work, kinds) + self.owed_us * 1e-6);
+        let own = seconds(&self.costs, &work, kinds);
+        // What launching takes is the host's.
+        let shared = (own - self.costs.of(stage, kinds).fixed()).max(0.0) * beside as f64;
+        let seconds = self.slow * (own + shared + self.owed_us * 1e-6);
         self.owed_us = 0.0;
         let end = Moment(now.0 + Duration::from_secs_f64(seconds));
         self.call = Some(Span { stage, begin: now, end, entries });
@@ -177,6 +185,7 @@ impl Device {
         }
         let mut out = std::mem::take(&mut self.out);
         self.pipeline.complete(now, &mut out, &mut done.parcels);
+        done.rows = out.rows.len();
         for id in &out.logits_of {
             let Some((request, left)) = self.running.get_mut(id) else { continue };
             *left -= 1;
@@ -204,7 +213,7 @@ fn seconds(costs: &StageCosts, work: &Work<'_>, kinds: &[SubLayerKind]) -> f64 {
     let own = match work.stage {
         Stage::Experts { .. } => {
             let groups = work.parts.chunk_by(|a, b| a.expert == b.expert);
-            groups.map(|parts| cost.seconds(parts.len()) - cost.fixed).sum::<f64>() + cost.fixed
+            groups.map(|parts| cost.seconds(parts.len()) - cost.fixed()).sum::<f64>() + cost.fixed()
         }
         _ => cost.seconds(work.entries),
     };

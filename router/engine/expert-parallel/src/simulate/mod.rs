@@ -2,7 +2,7 @@
 //! those of a [`Cluster`](crate::Cluster), the same code; KV blocks and continuous batching too.
 //!
 //! Simplified: commands take no time; a device sends one parcel after the other and receives any number at once; a call takes exactly what is
-//! predicted.
+//! predicted, its part on a processor that others compute on when it begins so many times as long.
 
 mod device;
 mod gates;
@@ -40,6 +40,8 @@ pub struct Config {
     pub placement: Placement,
     pub profile: Profile,
     pub gates: Gates,
+    /// What each device computes on: several streams of one GPU share it.
+    pub processors: Vec<usize>,
     /// A device that takes so many times as long as predicted.
     pub straggler: Option<(DeviceId, f64)>,
     pub workload: Workload,
@@ -190,6 +192,7 @@ impl Simulation {
                     self.send(device, parcel);
                 }
                 self.tokens(&done.tokens);
+                self.control_pace(done.rows);
                 self.wake(vec![device]);
             }
         }
@@ -247,21 +250,26 @@ impl Simulation {
                 }
             }
         }
-        if self.config.schedule == ScheduleKind::Adaptive {
-            let running = self.devices.iter().map(Device::running).sum();
-            if let Some(pace) = self.control.observe(self.now, tokens.len() as u64, running) {
-                self.paces += 1;
-                let change = self.paces;
-                self.devices.iter_mut().for_each(|device| device.set_pace(pace, change));
-                self.wake((0..self.devices.len()).collect());
-            }
+    }
+
+    fn control_pace(&mut self, rows: usize) {
+        if self.config.schedule != ScheduleKind::Adaptive {
+            return;
+        }
+        let running = self.devices.iter().map(Device::running).sum();
+        if let Some(pace) = self.control.observe(self.now, rows as u64, running) {
+            self.paces += 1;
+            let change = self.paces;
+            self.devices.iter_mut().for_each(|device| device.set_pace(pace, change));
+            self.wake((0..self.devices.len()).collect());
         }
     }
 
     /// Has devices that are idle look for work, and those that they tell something.
     fn wake(&mut self, mut devices: Vec<usize>) {
         while let Some(device) = devices.pop() {
-            let woken = self.devices[device].wake(self.now);
+            let beside = self.busy_beside(device);
+            let woken = self.devices[device].wake(self.now, beside);
             if let Some(end) = woken.busy_until {
                 self.at(end, Event::Done(device));
             }
@@ -272,6 +280,14 @@ impl Simulation {
                 self.tell(device, lane, notice);
             }
         }
+    }
+
+    /// Other devices that compute on its processor.
+    fn busy_beside(&self, device: usize) -> usize {
+        let processors = &self.config.processors;
+        let mut all = self.devices.iter().enumerate().zip(processors);
+        let shared = |at: usize, processor: &usize| at != device && processors.get(device) == Some(processor);
+        all.by_ref().filter(|((at, other), processor)| shared(*at, processor) && other.is_busy()).count()
     }
 
     /// All others, in order with the parcels.

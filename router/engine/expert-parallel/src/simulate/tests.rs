@@ -26,7 +26,7 @@ fn layout(layers: usize, experts: u16, top_k: u16) -> ModelLayout {
 
 /// Times that can be added up by hand.
 fn profile() -> Profile {
-    let time = |fixed_us, floor_us, each_us| StageTime { fixed_us, base_us: 0.0, floor_us, each_us };
+    let time = |fixed_us, floor_us, each_us| StageTime { fixed_us, floor_us, each_us };
     Profile {
         name: "by hand".into(),
         provenance: "made up".into(),
@@ -62,6 +62,7 @@ fn config(schedule: ScheduleKind, skew: f64, sequences: usize) -> Config {
         placement: Greedy.place(&demand).expect("fits"),
         gates: Gates::new(&layout, &loads, 4),
         straggler: None,
+        processors: (0..4).collect(),
         ticks: CoreConfig { max_sequences: 32, prefill_chunk: 32, max_rows: 64 },
         schedule,
         control: ControlConfig::default(),
@@ -154,7 +155,7 @@ fn tokens(schedule: ScheduleKind, floor_us: f64, straggler: Option<(DeviceId, f6
     // Adaptive's first looks are over by then.
     config.control = ControlConfig {
         window: Duration::from_millis(20),
-        tokens: 64,
+        rows: 64,
         settle: Duration::from_millis(10),
         ..ControlConfig::default()
     };
@@ -183,6 +184,17 @@ fn adaptive_comes_to_what_is_best() {
                 .map(|kind| tokens(kind, floor_us, None));
         assert!(adaptive > 0.95 * lockstep.max(defrag), "{floor_us}: {lockstep}, {defrag}, {adaptive}");
     }
+}
+
+/// Two of a processor take turns on it: whoever computes beside another takes longer, what launching takes aside.
+#[test]
+fn devices_that_share_a_processor_are_slower() {
+    let tokens = |processors: Vec<usize>| {
+        let config = Config { processors, ..config(ScheduleKind::Lockstep, 0.0, 64) };
+        simulate(config).expect("valid").tokens as f64
+    };
+    let (apart, shared) = (tokens(vec![0, 1, 2, 3]), tokens(vec![0, 0, 1, 1]));
+    assert!(shared < 0.8 * apart && shared > 0.5 * apart, "{apart}, {shared}");
 }
 
 #[test]

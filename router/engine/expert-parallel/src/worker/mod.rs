@@ -182,6 +182,7 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         let mut out = std::mem::take(&mut self.out);
         let mut outbox = std::mem::take(&mut self.outbox);
         self.pipeline.complete(end, &mut out, &mut outbox);
+        self.setup.pulse.add_rows(out.rows.len());
         for parcel in outbox.drain(..) {
             self.send(parcel)?;
         }

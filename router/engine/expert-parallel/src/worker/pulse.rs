@@ -18,6 +18,8 @@ pub struct Pulse {
     state: AtomicU8,
     /// KV blocks that its sequences hold.
     held: AtomicUsize,
+    /// Rows that came out, since its start.
+    rows: AtomicU64,
     /// One more than a device that takes no messages; 0: none.
     suspect: AtomicUsize,
     /// Why the device failed; set once, before the state.
@@ -72,6 +74,15 @@ impl Pulse {
 
     pub(super) fn set_held(&self, blocks: usize) {
         self.held.store(blocks, Relaxed);
+    }
+
+    pub(super) fn add_rows(&self, rows: usize) {
+        self.rows.fetch_add(rows as u64, Relaxed);
+    }
+
+    /// Rows that came out since its start, of prompts and of those who generate.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows.load(Relaxed)
     }
 
     pub(super) fn suspect(&self, device: DeviceId) {

@@ -298,7 +298,7 @@ impl Executor {
 
     /// All workers change their pace, for the `change`-th time, the same for all.
     pub fn set_pace(&mut self, pace: Pace, change: u32) {
-        if pace != Pace::Free
+        if !pace.is_free()
             && let Some(barrier) = &mut self.site.barrier
         {
             barrier.settle(u64::from(change) << ERA);

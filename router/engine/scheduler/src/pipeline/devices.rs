@@ -24,8 +24,8 @@ impl Pipeline {
 
     /// All devices change their pace, for the `change`-th time, the same for all.
     pub fn set_pace(&mut self, pace: Pace, change: u32) {
-        let free = |pace| pace == Pace::Free;
-        if free(pace) != free(self.pace)
+        if (pace.is_free() || self.pace.is_free())
+            && pace != self.pace
             && let Some(lane) = self.lanes.first_mut()
         {
             lane.set_pace(pace, change);

@@ -1,44 +1,57 @@
-use super::{Lockstep, Pace, Patient, QueueId, Queues, Roofline, Schedule, StageCosts};
+use super::{Defrag, Lockstep, Pace, Patient, QueueId, Queues, Roofline, Schedule, StageCosts};
 use crate::{Moment, SubLayerKind};
 
-/// Lock-step, ping-pong or roofline, as all workers are told together: what pays depends on the load, the experts and the number of
+/// Lock-step, ping-pong, roofline or defrag, as all workers are told together: what pays depends on the load, the experts and the number of
 /// devices, and a [`Control`](super::Control) that sees all of them decides from measurements. Begins in lock-step.
 #[derive(Debug, Clone)]
 pub struct Adaptive {
     pace: Pace,
-    free: Patient<Roofline>,
+    roofline: Patient<Roofline>,
+    defrag: Patient<Defrag>,
 }
 
 impl Adaptive {
     #[must_use]
-    pub const fn new(kinds: Vec<SubLayerKind>, costs: StageCosts) -> Self {
-        Self { pace: Pace::Lockstep, free: Patient(Roofline::new(kinds, costs)) }
+    pub fn new(kinds: Vec<SubLayerKind>, costs: StageCosts) -> Self {
+        Self {
+            pace: Pace::Lockstep,
+            roofline: Patient(Roofline::new(kinds, costs)),
+            defrag: Patient(Defrag::default()),
+        }
     }
 
-    fn is_free(&self) -> bool {
-        self.pace == Pace::Free
+    fn now(&self) -> &dyn Schedule {
+        match self.pace {
+            Pace::Lockstep | Pace::PingPong => &Lockstep,
+            Pace::Free => &self.roofline,
+            Pace::Defrag => &self.defrag,
+        }
     }
 }
 
 impl Schedule for Adaptive {
     fn next(&mut self, queues: &Queues<'_>) -> Option<QueueId> {
-        if self.is_free() { self.free.next(queues) } else { Lockstep.next(queues) }
+        match self.pace {
+            Pace::Lockstep | Pace::PingPong => Lockstep.next(queues),
+            Pace::Free => self.roofline.next(queues),
+            Pace::Defrag => self.defrag.next(queues),
+        }
     }
 
     fn admits(&self, in_flight: usize) -> bool {
-        if self.is_free() { self.free.admits(in_flight) } else { Lockstep.admits(in_flight) }
+        self.now().admits(in_flight)
     }
 
     fn fuses(&self) -> bool {
-        !self.is_free()
+        self.now().fuses()
     }
 
     fn foresees(&self) -> bool {
-        self.is_free()
+        self.now().foresees()
     }
 
     fn asks_again(&self) -> Option<Moment> {
-        if self.is_free() { self.free.asks_again() } else { None }
+        self.now().asks_again()
     }
 
     fn set_pace(&mut self, pace: Pace) {

@@ -3,13 +3,13 @@ use std::time::Duration;
 use super::Pace;
 use crate::Moment;
 
-/// How a [`Control`] measures. The defaults spend at most about 1 % of the tokens on looking at the other paces once they have settled.
+/// How a [`Control`] measures. The defaults spend at most about 1 % of the rows on looking at the other paces once they have settled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ControlConfig {
     /// A measurement lasts at least so long,
     pub window: Duration,
-    /// and until so many tokens came.
-    pub tokens: u64,
+    /// and until so many rows came.
+    pub rows: u64,
     /// After a change of pace so long is left out.
     pub settle: Duration,
     /// A pace must be better than the kept one by this share; lock-step, which none may fall behind, need only be better.
@@ -23,7 +23,7 @@ pub struct ControlConfig {
     /// Windows between two rounds of looks at the other paces: at first, and at most. Eight times as many each time that nothing came of it.
     pub first_hold: u32,
     pub longest_hold: u32,
-    /// Share of the tokens that looks may cost: a round that cost more is followed by a longer hold.
+    /// Share of the rows that looks may cost: a round that cost more is followed by a longer hold.
     pub budget: f64,
 }
 
@@ -33,7 +33,7 @@ impl ControlConfig {
     pub const fn restless(window: Duration) -> Self {
         Self {
             window,
-            tokens: 1,
+            rows: 1,
             settle: Duration::from_millis(1),
             margin: 0.0,
             clear: 0.0,
@@ -50,7 +50,7 @@ impl Default for ControlConfig {
     fn default() -> Self {
         Self {
             window: Duration::from_millis(250),
-            tokens: 512,
+            rows: 512,
             settle: Duration::from_millis(150),
             margin: 0.02,
             clear: 2.0,
@@ -65,7 +65,8 @@ impl Default for ControlConfig {
 
 /// Which pace pays, from measurements: keeps one, now and then tries the others, and changes to one only if it is better by a margin.
 ///
-/// The measure is tokens per sequence and second, the inverse of the mean time between two tokens of one sequence: under full load, where the
+/// The measure is rows per sequence and second: for sequences that generate, the inverse of the mean time between two of their tokens. Rows of
+/// prompts count as well, or a window would be judged by how many prompts happened to end in it. Under full load, where the
 /// number of sequences is what fits, it orders as throughput does; under low load, where throughput is what arrives, it still tells
 /// which pace answers sooner.
 ///
@@ -77,7 +78,7 @@ pub struct Control {
     /// That is kept, and that there is now: another while one is tried.
     kept: Pace,
     pace: Pace,
-    /// Tokens per sequence and second of the pace that is kept, and of the one that is tried.
+    /// Rows per sequence and second of the pace that is kept, and of the one that is tried.
     rates: Rates,
     trial: Rates,
     /// When the trial began.
@@ -123,13 +124,13 @@ impl Rates {
     }
 }
 
-/// From tokens to tokens: in lock-step they come all at once, and a window that ended between would count a tick too much or too little.
+/// From rows to rows: in lock-step they come all at once, and a window that ended between would count a tick too much or too little.
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
     not_before: Moment,
     begun: Option<Moment>,
     seen: Moment,
-    tokens: u64,
+    rows: u64,
     sequence_seconds: f64,
 }
 
@@ -160,25 +161,25 @@ impl Control {
         self.pace
     }
 
-    /// `tokens` came since the last call; `sequences` were being computed meanwhile. Returns the pace to change to.
-    pub fn observe(&mut self, now: Moment, tokens: u64, sequences: usize) -> Option<Pace> {
+    /// `rows` came out since the last call; `sequences` were being computed meanwhile. Returns the pace to change to.
+    pub fn observe(&mut self, now: Moment, rows: u64, sequences: usize) -> Option<Pace> {
         let window = &mut self.window;
         let Some(begun) = window.begun else {
-            if tokens > 0 && now >= window.not_before {
+            if rows > 0 && now >= window.not_before {
                 (window.begun, window.seen) = (Some(now), now);
             }
             return None;
         };
-        window.tokens += tokens;
+        window.rows += rows;
         window.sequence_seconds += now.since(window.seen).as_secs_f64() * sequences as f64;
         window.seen = now;
-        let rate = window.tokens as f64 / window.sequence_seconds.max(f64::MIN_POSITIVE);
+        let rate = window.rows as f64 / window.sequence_seconds.max(f64::MIN_POSITIVE);
         let enough = |part: u32| {
             now.since(begun) >= self.config.window / part
-                && window.tokens >= self.config.tokens / u64::from(part)
+                && window.rows >= self.config.rows / u64::from(part)
         };
         let hopeless = self.pace != self.kept && rate < self.config.hopeless * self.rates.mean && enough(4);
-        if tokens == 0 || !(enough(1) || hopeless) {
+        if rows == 0 || !(enough(1) || hopeless) {
             return None;
         }
         self.window = Window { begun: Some(now), seen: now, ..Window::default() };
@@ -202,19 +203,18 @@ impl Control {
         if better {
             (self.kept, self.rates, self.lost) = (self.pace, self.trial, 0.0);
             self.hold = self.config.first_hold.max(1) * 2;
-            self.list_others();
+            self.go_on();
             return None;
         }
+        // From the change until the kept pace is there again.
+        let time = now.since(self.turned) + self.config.settle;
         let share = 1.0 - self.trial.mean / self.rates.mean.max(f64::MIN_POSITIVE);
-        self.lost += share.max(0.0) * now.since(self.turned).as_secs_f64();
+        self.lost += share.max(0.0) * time.as_secs_f64();
         if self.untried.is_empty() {
             self.hold = (self.hold * 8).clamp(1, self.config.longest_hold).max(self.earned());
             self.lost = 0.0;
-            self.list_others();
-        } else {
-            // The others are compared with the same: some windows between.
-            self.held = self.hold.saturating_sub(self.config.first_hold.min(2));
         }
+        self.go_on();
         Some(self.turn(self.kept, now))
     }
 
@@ -239,8 +239,18 @@ impl Control {
         (seconds / self.config.window.as_secs_f64().max(1e-3)).min(f64::from(MOST_HELD)) as u32
     }
 
+    /// Those that are left of this round are compared with the kept pace after some windows of it; a new round begins after a hold.
+    fn go_on(&mut self) {
+        if self.untried.is_empty() {
+            self.list_others();
+        } else {
+            self.held = self.hold.saturating_sub(self.config.first_hold.min(2));
+        }
+    }
+
     fn list_others(&mut self) {
-        let all = [Pace::Lockstep, Pace::PingPong, Pace::Free];
+        // The last first.
+        let all = [Pace::Defrag, Pace::Lockstep, Pace::Free, Pace::PingPong];
         self.untried = all.into_iter().filter(|pace| *pace != self.kept).collect();
     }
 

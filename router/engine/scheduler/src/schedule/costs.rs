@@ -2,25 +2,75 @@ use crate::SubLayerKind;
 
 use super::Stage;
 
-/// Predicted seconds of a call for `n` entries: `fixed + base + max(floor, n * each)`. The floor is what reading the weights takes, which
-/// does not depend on the entries; `each` is what computing one takes. The base does not depend on them either, and nothing of it is hidden behind
-/// computing: a CPU that unpacks weights does both one after the other.
+/// Points of a measured curve, at most.
+const KNOTS: usize = 10;
+
+/// Predicted seconds of a call for `n` entries: what any call takes, and a curve through some points, level before the first of them and straight
+/// behind the last. A roofline has one: reading the weights takes as long for few entries as for one, until computing takes longer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Cost {
-    pub fixed: f64,
-    pub base: f64,
-    pub floor: f64,
-    pub each: f64,
+    fixed: f64,
+    /// Entries, and seconds beyond `fixed`; neither falls from one to the next.
+    knots: [(f64, f64); KNOTS],
+    count: usize,
+    /// Seconds of an entry behind the last.
+    each: f64,
 }
 
 impl Cost {
+    /// `fixed + max(floor, n * each)`, in seconds.
+    #[must_use]
+    pub const fn roofline(fixed: f64, floor: f64, each: f64) -> Self {
+        let mut knots = [(0.0, 0.0); KNOTS];
+        let corner = if each > 0.0 { floor / each } else { 1.0 };
+        knots[0] = (corner, floor);
+        Self { fixed, knots, count: 1, each }
+    }
+
+    /// Through points of entries and seconds, in order of their entries, of which `fixed` seconds do not depend on these. A point that is below
+    /// the one before it is taken for noise and lifted to it. Points beyond the tenth are left out.
+    #[must_use]
+    pub fn through(points: impl IntoIterator<Item = (f64, f64)>, fixed: f64) -> Self {
+        let (mut knots, mut count, mut least) = ([(0.0, 0.0); KNOTS], 0, 0.0f64);
+        for ((entries, seconds), knot) in points.into_iter().zip(&mut knots) {
+            least = least.max(seconds - fixed);
+            *knot = (entries, least);
+            count += 1;
+        }
+        let each = match knots[..count] {
+            [.., (n, a), (m, b)] if m > n => (b - a) / (m - n),
+            _ => 0.0,
+        };
+        Self { fixed, knots, count, each }
+    }
+
+    /// What any call takes beside, whatever it is for.
+    #[must_use]
+    pub const fn plus_fixed(self, seconds: f64) -> Self {
+        Self { fixed: self.fixed + seconds, ..self }
+    }
+
+    /// Paid once in a call for several groups.
+    #[must_use]
+    pub const fn fixed(&self) -> f64 {
+        self.fixed
+    }
+
     #[must_use]
     pub fn seconds(&self, entries: usize) -> f64 {
         self.of(entries as f64)
     }
 
     fn of(&self, entries: f64) -> f64 {
-        self.fixed + self.base + self.floor.max(entries * self.each)
+        let knots = &self.knots[..self.count];
+        let behind = knots.partition_point(|(n, _)| *n <= entries);
+        let (Some(first), Some(last)) = (knots.first(), knots.last()) else { return self.fixed };
+        self.fixed
+            + match (behind.checked_sub(1).map(|at| knots[at]), knots.get(behind)) {
+                (None, _) => first.1,
+                (Some((n, a)), Some((m, b))) => a + (b - a) * (entries - n) / (m - n),
+                (Some(_), None) => last.1 + self.each * (entries - last.0),
+            }
     }
 
     /// What one call for both saves over one for each.
@@ -28,13 +78,6 @@ impl Cost {
     pub fn saved(&self, entries: usize, more: f64) -> f64 {
         let n = entries as f64;
         self.of(n) + self.of(more) - self.of(n + more)
-    }
-
-    /// Entries per second over the most that any number of entries reaches, in (0, 1]; 1 where an entry costs nothing.
-    #[must_use]
-    pub fn efficiency(&self, entries: usize) -> f64 {
-        let seconds = self.seconds(entries);
-        if seconds > 0.0 { (entries as f64 * self.each / seconds).min(1.0) } else { 1.0 }
     }
 }
 
@@ -73,5 +116,31 @@ impl StageCosts {
                 Some(SubLayerKind::DenseFeedForward) | None => self.feed_forward,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_roofline_is_level_until_computing_takes_longer() {
+        let cost = Cost::roofline(5.0, 20.0, 2.0);
+        for (entries, seconds) in [(1, 25.0), (10, 25.0), (11, 27.0), (40, 85.0)] {
+            assert!((cost.seconds(entries) - seconds).abs() < 1e-9, "{entries}");
+        }
+        assert!((Cost::roofline(3.0, 4.0, 0.0).seconds(99) - 7.0).abs() < 1e-9);
+        assert_eq!(Cost::default().seconds(7), 0.0);
+        // 6 and 6 in one call: the second is free. 20 and 20: a call's own time alone.
+        assert!((cost.saved(5, 5.0) - 25.0).abs() < 1e-9 && (cost.saved(20, 20.0) - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_curve_goes_through_what_was_measured() {
+        let cost = Cost::through([(1.0, 10.0), (8.0, 9.0), (16.0, 18.0), (32.0, 26.0)], 4.0).plus_fixed(1.0);
+        for (entries, seconds) in [(1, 11.0), (4, 11.0), (8, 11.0), (12, 15.0), (16, 19.0), (32, 27.0), (64, 43.0)] {
+            assert!((cost.seconds(entries) - seconds).abs() < 1e-9, "{entries}: {}", cost.seconds(entries));
+        }
+        assert!((cost.fixed() - 5.0).abs() < 1e-9);
     }
 }

@@ -105,8 +105,18 @@ pub enum Pace {
     Lockstep,
     /// Two halves of the sequences, each in lock-step with itself: while one is with its experts the other attends.
     PingPong,
-    /// Each worker computes what is ready.
+    /// Each worker computes what is ready, as [`Roofline`] chooses.
     Free,
+    /// The same, as [`Defrag`] chooses.
+    Defrag,
+}
+
+impl Pace {
+    /// Whether there is no barrier.
+    #[must_use]
+    pub const fn is_free(self) -> bool {
+        matches!(self, Self::Free | Self::Defrag)
+    }
 }
 
 /// Chooses the next queue to drain. Results never depend on the choice, only time does.

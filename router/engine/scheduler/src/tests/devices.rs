@@ -52,7 +52,7 @@ struct Setting {
 
 /// Calls for which waiting pays, in the time of these tests.
 fn costs() -> StageCosts {
-    let cost = Cost { fixed: 1e-3, base: 0.0, floor: 2e-3, each: 1e-4 };
+    let cost = Cost::roofline(1e-3, 2e-3, 1e-4);
     StageCosts { attention: cost, gate: cost, expert: cost, head: cost, ..StageCosts::default() }
 }
 
@@ -120,7 +120,7 @@ impl Net {
 
     fn change_pace(&mut self) {
         self.changes += 1;
-        let paces = [Pace::Free, Pace::PingPong, Pace::Lockstep];
+        let paces = [Pace::Free, Pace::PingPong, Pace::Defrag, Pace::Lockstep];
         let pace = paces[self.random.random_range(0..paces.len())];
         let outside = self.devices.len();
         for to in 0..outside {

@@ -176,13 +176,23 @@ impl ExpertParallel {
         u16::try_from(self.devices.len()).unwrap_or(u16::MAX)
     }
 
+    /// What each device computes on.
+    fn processors(&self) -> Vec<usize> {
+        let first = |device: &DeviceKind| self.devices.iter().position(|other| other == device).unwrap_or(0);
+        let of = |(at, device): (usize, &DeviceKind)| match device {
+            DeviceKind::Cpu => at,
+            DeviceKind::Cuda(_) => first(device),
+        };
+        self.devices.iter().enumerate().map(of).collect()
+    }
+
     fn control(&self) -> ControlConfig {
         let window = self.control_window;
         let own = ControlConfig::default();
-        // A shorter look is of fewer tokens, and leaves less out.
+        // A shorter look is of fewer rows, and leaves less out.
         let share = |time: Duration| time.mul_f64(window.as_secs_f64() / own.window.as_secs_f64());
-        let tokens = (own.tokens as f64 * window.as_secs_f64() / own.window.as_secs_f64()).ceil() as u64;
-        ControlConfig { window, settle: share(own.settle), tokens: tokens.max(1), ..own }
+        let rows = (own.rows as f64 * window.as_secs_f64() / own.window.as_secs_f64()).ceil() as u64;
+        ControlConfig { window, settle: share(own.settle), rows: rows.max(1), ..own }
     }
 
     fn warm_up(&self, schedule: ScheduleKind) -> Duration {

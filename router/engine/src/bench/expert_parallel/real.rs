@@ -70,15 +70,18 @@ pub(super) fn run_on<M: Machine>(
     Ok(report)
 }
 
-/// The times of one device, while all others compute the same: they share caches and the way to memory.
+/// The times of one device, while all others with a processor of their own compute the same: they share caches and the way to memory.
 pub(super) fn measured<M: Machine>(
     options: &ExpertParallel,
     machine: &M,
 ) -> Result<Profile, ExpertParallelError> {
     let name = machine.name();
+    let processors = options.processors();
+    let alone = |at: &usize| processors[..*at].iter().all(|before| *before != processors[*at]);
+    let measured: Vec<_> = (0..processors.len()).filter(alone).collect();
     let provenance = format!(
         "measured before the runs: {name}, {} of them at once; medians of 15 calls each",
-        options.count()
+        measured.len()
     );
     let many = machine.many();
     // Rows, block tables and KV for the largest call.
@@ -90,6 +93,7 @@ pub(super) fn measured<M: Machine>(
         ..options.clone()
     };
     let devices = (0..options.count())
+        .filter(|index| measured.contains(&usize::from(*index)))
         .map(|index| machine.device(&room, ScheduleKind::Lockstep, index))
         .collect::<Result<Vec<_>, _>>()?;
     let measured = std::thread::scope(|scope| {

@@ -74,6 +74,7 @@ impl Run {
             "balance_mean_over_max": balance(&devices),
             "pingpong_share": self.paces.share(Pace::PingPong),
             "free_share": self.paces.share(Pace::Free),
+            "defrag_share": self.paces.share(Pace::Defrag),
         });
         if options.details {
             report["devices"] = json!(devices);

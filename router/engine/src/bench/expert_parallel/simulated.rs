@@ -57,6 +57,7 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
             placement,
             profile: profile.clone(),
             gates: Gates::new(&layout, &loads, SEED),
+            processors: options.processors(),
             straggler: options.straggler.map(|(device, times)| (DeviceId(device), times)),
             workload: options.workload(),
             warm_up: options.warm_up(schedule),

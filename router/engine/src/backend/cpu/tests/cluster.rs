@@ -73,7 +73,7 @@ fn alone(model: &CpuBackend, jobs: &[Job]) -> Vec<Steps> {
 
 /// Calls for which it pays to wait a little for more rows.
 fn costs() -> StageCosts {
-    let cost = Cost { fixed: 1e-4, base: 0.0, floor: 2e-4, each: 1e-6 };
+    let cost = Cost::roofline(1e-4, 2e-4, 1e-6);
     StageCosts { attention: cost, gate: cost, expert: cost, head: cost, ..StageCosts::default() }
 }
 

@@ -119,7 +119,7 @@ pub(super) fn run<M: Machine>(
     let devices: Vec<_> =
         machine.devices(&options, variant.schedule)?.into_iter().enumerate().map(faulty).collect();
     let layout = machine.layout();
-    let cost = Cost { fixed: 1e-4, base: 0.0, floor: 2e-4, each: 1e-6 };
+    let cost = Cost::roofline(1e-4, 2e-4, 1e-6);
     let config = ClusterConfig {
         ticks: options.ticks(),
         schedule: variant.schedule,
