@@ -6,7 +6,7 @@ import statistics
 import time
 
 from .load import apart, awake, connect, load, processor_seconds, watching
-from .statistic import mean_interval
+from .statistic import mean_interval, median_interval
 
 # The page's first load is not what it costs to have it open.
 SETTLE_S = 1.5
@@ -42,6 +42,7 @@ def table(blocks: list[dict], where: str, rate: float, seconds: float) -> list[s
     each = {kind: [one["us_per_request"] for one in blocks if one["console"] == kind] for kind in ("closed", "open")}
     pairs = [100 * (a / b - 1) for a, b in zip(each["open"], each["closed"], strict=True)]
     mean, half = mean_interval(pairs)
+    low, high = median_interval(pairs)
     return [
         "## Processor time", "",
         f"{len(pairs)} pairs of blocks of {seconds:g} s at {rate:g} exact repeats a second, closed and open in the order A B B A; {where}. "
@@ -49,6 +50,6 @@ def table(blocks: list[dict], where: str, rate: float, seconds: float) -> list[s
         "| console | for a request, median (least, most) | requests/s, median |", "|---|---|---|",
         *(f"| {kind} | {statistics.median(values):.1f} us ({min(values):.1f}, {max(values):.1f}) | "
           f"{statistics.median(one['rate'] for one in blocks if one['console'] == kind):.0f} |" for kind, values in each.items()),
-        "", f"**Open against closed, in pairs: {mean:+.2f} % ± {half:.2f}** (mean, 95 % interval of the mean), median {statistics.median(pairs):+.2f} %, "
+        "", f"**Open against closed, in pairs: {mean:+.2f} % ± {half:.2f}** (mean, 95 % interval), median {statistics.median(pairs):+.2f} % [{low:+.2f}, {high:+.2f}], "
         f"from {min(pairs):+.1f} to {max(pairs):+.1f} %.", "",
     ]
