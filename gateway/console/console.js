@@ -140,6 +140,9 @@ function begin() {
   $("policy").onchange = setPolicy;
   $("window").onchange = plots;
   new ResizeObserver(plots).observe($("rate-plot"));
+  // A section that is gone to stands under the header, however many lines that has.
+  const bar = document.querySelector(".bar");
+  new ResizeObserver(() => document.documentElement.style.setProperty("--bar", `${bar.offsetHeight}px`)).observe(bar);
   document.addEventListener("visibilitychange", refresh);
   requests.begin();
   for (const part of [why, examples, chat]) part.start();

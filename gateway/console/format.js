@@ -3,10 +3,13 @@
 export const DASH = "–";
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
+// Made once: to make one costs more than all that a burst of requests draws.
+const whole = new Intl.NumberFormat("en");
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
 export function count(value) {
   if (!known(value)) return DASH;
-  if (value < 10_000) return value.toLocaleString("en");
-  return new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(value);
+  return (value < 10_000 ? whole : compact).format(value);
 }
 
 export function ms(value) {

@@ -114,12 +114,14 @@ export function latencyPlot(host, readout, rows, window, now) {
   const every = high - low > 5 ? 2 : 1;
   for (let power = low; power <= high; power += every) line(svg, w, y(10 ** power), tick(10 ** power));
   timeAxis(svg, w, from, now);
+  // A path for each kind: thousands of circles would take the page longer to lay out than everything else on it.
+  const dots = new Map();
   for (const row of points) {
     const what = kind(row);
-    svg.append(s("circle", {
-      class: `mark-fill ${what.colour}${what.plain ? " plain" : ""}`, cx: x(row.at), cy: y(row.total), r: 3,
-    }));
+    if (!dots.has(what.key)) dots.set(what.key, { ...what, path: [] });
+    dots.get(what.key).path.push(`M${x(row.at).toFixed(1)} ${y(row.total).toFixed(1)}h0`);
   }
+  for (const { colour, plain, path } of dots.values()) svg.append(s("path", { class: `mark-dots ${colour}${plain ? " plain" : ""}`, d: path.join("") }));
   const ring = s("circle", { class: "arm-sampled", r: 5, visibility: "hidden", "fill-opacity": 0 });
   svg.append(ring);
   svg.onpointermove = (event) => {

@@ -20,6 +20,7 @@ let paused = false;
 let skipped = -Infinity;
 const BUSY_MS = 5000;
 let late = 0;
+let noting = 0;
 
 const wanted = (row) => {
   const cache = $("requests-filter").value;
@@ -49,7 +50,8 @@ export function happened(name, data) {
     for (const other of [...open.keys()]) forget(other);
     skipped = performance.now();
   }
-  note();
+  // Once for all events of a burst.
+  noting ||= requestAnimationFrame(note);
 }
 
 function start(data) {
@@ -143,6 +145,7 @@ function tag(row) {
 }
 
 function note() {
+  noting = 0;
   const running = open.size ? `${count(open.size)} under way, ` : "";
   if (paused) $("requests-note").textContent = `paused${late ? `, ${count(late)} more since` : ""}`;
   else if (performance.now() - skipped < BUSY_MS) $("requests-note").textContent = "more come than are listed: some of them, newest first";

@@ -5,7 +5,7 @@
 //! many (`skipped`). Events are sent in bursts with a pause between, so that however many requests there are a reader costs
 //! little; under load most are skipped. What was missed is in `router/decisions`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +32,8 @@ pub const MAX_READERS: usize = 32;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Between two bursts: short to the eye, long beside what a burst costs.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Events of one burst, the newest: nobody reads more.
-const MOST: usize = 32;
+/// Events of one burst: nobody reads more.
+const MOST: usize = 16;
 
 /// What is read, and what ends it.
 #[derive(Debug)]
@@ -115,9 +115,9 @@ impl Reader {
         self.burst.pop_front()
     }
 
-    /// The newest of what there is, behind the number of those that are left out.
+    /// What there is, as far as it goes into a burst, behind the number of those that are left out.
     fn gather(&mut self, first: Result<News, RecvError>) -> Option<()> {
-        let (mut news, mut skipped) = (VecDeque::with_capacity(MOST + 1), 0);
+        let (mut news, mut skipped) = (VecDeque::with_capacity(self.news.len() + 1), 0);
         match first {
             Ok(first) => news.push_back(first),
             Err(RecvError::Lagged(lost)) => skipped += lost,
@@ -130,16 +130,36 @@ impl Reader {
                 Err(TryRecvError::Lagged(lost)) => skipped += lost,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
-            if news.len() > MOST {
-                news.pop_front();
-                skipped += 1;
-            }
         }
+        skipped += thin(&mut news);
         if skipped > 0 {
             self.burst.extend(named("skipped", Skipped { skipped }));
         }
         self.burst.extend(news.iter().filter_map(event));
         Some(())
+    }
+}
+
+/// Leaves out of more than a burst takes: first what the end of the same request tells as well, which nobody misses, then the
+/// oldest, whose number it returns.
+fn thin(news: &mut VecDeque<News>) -> u64 {
+    if news.len() <= MOST {
+        return 0;
+    }
+    let ended: HashSet<Arc<str>> = news.iter().filter_map(ended).collect();
+    news.retain(|one| match one {
+        News::Begun { request_id, .. } | News::Answering { request_id, .. } => !ended.contains(request_id),
+        News::Ended(_) | News::Remembered { .. } => true,
+    });
+    let over = news.len().saturating_sub(MOST);
+    news.drain(..over);
+    over as u64
+}
+
+fn ended(news: &News) -> Option<Arc<str>> {
+    match news {
+        News::Ended(record) => Some(Arc::clone(&record.request_id)),
+        News::Begun { .. } | News::Answering { .. } | News::Remembered { .. } => None,
     }
 }
 
@@ -157,11 +177,87 @@ fn event(news: &News) -> Option<Event> {
 }
 
 fn named(name: &str, data: impl Serialize) -> Option<Event> {
-    match Event::default().event(name).json_data(data) {
-        Ok(event) => Some(event),
+    // Not `json_data`: that looks for line ends in each piece that the writer writes, of which JSON has one for each name.
+    match serde_json::to_string(&data) {
+        Ok(data) => Some(Event::default().event(name).data(data)),
         Err(error) => {
             tracing::error!(%error, "an event could not be written");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::BodyDataStream;
+    use futures::StreamExt;
+    use http::{Method, StatusCode};
+
+    use super::*;
+    use crate::admin::testing::{Fixture, LOCAL, record};
+
+    async fn listen(fixture: &Fixture) -> BodyDataStream {
+        fixture.raw(Method::GET, "/events", &[], LOCAL, None).await.into_body().into_data_stream()
+    }
+
+    fn begun(fixture: &Fixture, request_id: &str) {
+        fixture.app.decisions.tell(|| News::Begun {
+            request_id: request_id.into(),
+            created: Timestamp::UNIX_EPOCH,
+            tenant: "t".parse().unwrap(),
+            endpoint: "chat",
+        });
+    }
+
+    /// The lines of the next piece of a stream.
+    async fn next(events: &mut BodyDataStream) -> String {
+        String::from_utf8(events.next().await.unwrap().unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_is_told_to_those_who_listen_and_a_slow_one_hears_how_many_it_missed() {
+        let fixture = Fixture::new(None);
+        let mut events = listen(&fixture).await;
+        fixture.app.decisions.add(record("req_1", 5.0));
+        let told = next(&mut events).await;
+        assert!(told.contains("event: request") && told.contains("\"request_id\":\"req_1\""), "{told}");
+        for n in 0..100 {
+            fixture.app.decisions.add(record(&format!("late_{n}"), 5.0));
+        }
+        let told = next(&mut events).await;
+        assert!(told.contains("event: skipped"), "{told}");
+        fixture.app.shutdown.cancel();
+        while events.next().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn of_more_than_a_burst_takes_beginnings_whose_end_is_told_go_first_and_are_not_missed() {
+        let fixture = Fixture::new(None);
+        let mut events = listen(&fixture).await;
+        begun(&fixture, "under way");
+        for n in 1..MOST {
+            begun(&fixture, &format!("req_{n}"));
+            fixture.app.decisions.add(record(&format!("req_{n}"), 5.0));
+        }
+        let told = next(&mut events).await;
+        assert!(told.contains("event: begun") && told.contains("under way"), "{told}");
+        for n in 1..MOST {
+            let told = next(&mut events).await;
+            assert!(told.contains("event: request") && told.contains(&format!("\"req_{n}\"")), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_so_many_may_listen() {
+        let fixture = Fixture::new(None);
+        let mut open = Vec::new();
+        for _ in 0..MAX_READERS {
+            open.push(fixture.raw(Method::GET, "/events", &[], LOCAL, None).await);
+        }
+        let late = fixture.raw(Method::GET, "/events", &[], LOCAL, None).await;
+        assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(open);
+        let later = fixture.raw(Method::GET, "/events", &[], LOCAL, None).await;
+        assert_eq!(later.status(), StatusCode::OK);
     }
 }

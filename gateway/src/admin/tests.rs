@@ -1,7 +1,5 @@
 //! The admin interface as a client meets it.
 
-use axum::body::BodyDataStream;
-use futures::StreamExt;
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -244,42 +242,6 @@ async fn faults_come_in_openais_shape() {
         assert_eq!(found.as_u16(), status, "{path}: {answer}");
         assert!(answer["error"]["message"].is_string(), "{path}: {answer}");
     }
-}
-
-/// The lines of the next piece of a stream.
-async fn next(events: &mut BodyDataStream) -> String {
-    String::from_utf8(events.next().await.unwrap().unwrap().to_vec()).unwrap()
-}
-
-#[tokio::test]
-async fn a_request_is_told_to_those_who_listen_and_a_slow_one_hears_how_many_it_missed() {
-    let fixture = Fixture::new(None);
-    let response = fixture.raw(Method::GET, "/events", &[], LOCAL, None).await;
-    let mut events = response.into_body().into_data_stream();
-    fixture.app.decisions.add(record("req_1", 5.0));
-    let told = next(&mut events).await;
-    assert!(told.contains("event: request") && told.contains("\"request_id\":\"req_1\""), "{told}");
-    for n in 0..100 {
-        fixture.app.decisions.add(record(&format!("late_{n}"), 5.0));
-    }
-    let told = next(&mut events).await;
-    assert!(told.contains("event: skipped"), "{told}");
-    fixture.app.shutdown.cancel();
-    while events.next().await.is_some() {}
-}
-
-#[tokio::test]
-async fn only_so_many_may_listen() {
-    let fixture = Fixture::new(None);
-    let mut open = Vec::new();
-    for _ in 0..super::events::MAX_READERS {
-        open.push(fixture.raw(Method::GET, "/events", &[], LOCAL, None).await);
-    }
-    let late = fixture.raw(Method::GET, "/events", &[], LOCAL, None).await;
-    assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
-    drop(open);
-    let later = fixture.raw(Method::GET, "/events", &[], LOCAL, None).await;
-    assert_eq!(later.status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-"""For everybody: the keyboard alone, and axe-core's rules in both themes, wide and on a phone."""
+"""For everybody: the keyboard alone, axe-core's rules in both themes, wide and on a phone, and nothing cut off at the narrowest."""
 
 import pytest
 from asking import remembered, with_examples
@@ -55,6 +55,36 @@ def test_axe_finds_no_serious_fault(open_page, gateway, theme, width):
     page.locator("#examples-list .example button", has_text="Delete").first.click()
     page.locator("#ask").wait_for()
     check(page)
+
+
+# What a viewer does not see whole: outside of the window, or of whatever cuts it off.
+CUT_OFF = """() => [...document.querySelectorAll(".bar nav a, .bar select, .bar button:not([hidden]), .live")].filter((node) => {
+  const box = node.getBoundingClientRect();
+  const frames = [{ left: 0, right: window.innerWidth, top: 0, bottom: window.innerHeight }];
+  for (let up = node.parentElement; up && up !== document.body; up = up.parentElement)
+    if (getComputedStyle(up).overflowX !== "visible") frames.push(up.getBoundingClientRect());
+  return !box.width || node.scrollWidth > node.clientWidth + 1 || frames.some((frame) =>
+    box.left < frame.left - 0.5 || box.right > frame.right + 0.5 || box.top < frame.top - 0.5 || box.bottom > frame.bottom + 0.5);
+}).map((node) => node.textContent.trim())"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 761, 390, 320])
+def test_the_header_is_seen_whole_and_nothing_scrolls_sideways(open_page, gateway, theme, width):
+    remembered(gateway, "What is the capital of Austria?")
+    page = open_page(width=width, height=844, theme=theme)
+    page.locator("#examples-list .example").first.wait_for()
+    names = page.locator(".bar nav a").all_inner_texts()
+    assert names == ["Overview", "Requests", "Tiers", "Examples", "Replay", "Chat"]
+    assert page.evaluate(CUT_OFF) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
+    # A section that is gone to stands under the header, not behind it.
+    for name in names:
+        page.locator(".bar nav a", has_text=name).click()
+        heading = page.locator(f"section#{name.lower()} h2").first
+        if name != "Overview":
+            bar, top = page.locator(".bar").bounding_box(), heading.bounding_box()
+            assert top["y"] >= bar["y"] + bar["height"] - 1, name
 
 
 def check(page):
