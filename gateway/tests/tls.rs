@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,4 +174,36 @@ async fn shutdown_lets_streams_end() {
     let reply = Reply::read(held.await.expect("it ends").expect("an answer")).await;
     assert_eq!(reply.text(), "Berlin.");
     assert!(secure.gateway.until_exited().await.success());
+}
+
+#[tokio::test]
+async fn the_command_line_trusts_a_private_authority() {
+    let (secure, certified) = Secure::start(Script::Answer("Berlin."), "").await;
+    let authority = secure.home.path().join("authority.pem");
+    std::fs::write(&authority, certified.cert.pem()).expect("it is written");
+    let other = secure.home.path().join("other.pem");
+    std::fs::write(&other, certificate().cert.pem()).expect("it is written");
+    let empty = secure.home.path().join("empty.pem");
+    std::fs::write(&empty, "").expect("it is written");
+    let list = async |change: &dyn Fn(&mut Command)| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
+        command.args(["keys", "list", "--gateway", &secure.url("")]);
+        command.env_remove("REPRISE_CA_FILE").env_remove("REPRISE_ADMIN_KEY");
+        change(&mut command);
+        let output = tokio::task::spawn_blocking(move || command.output()).await;
+        let output = output.expect("it ends").expect("it runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (listed, told) = list(&|command| drop(command.arg("--ca-file").arg(&authority))).await;
+    assert!(listed, "{told}");
+    let (listed, told) = list(&|command| drop(command.env("REPRISE_CA_FILE", &authority))).await;
+    assert!(listed, "{told}");
+    assert!(!list(&|_| ()).await.0, "of an unknown authority");
+    assert!(!list(&|command| drop(command.arg("--ca-file").arg(&other))).await.0, "another is trusted");
+    for (file, reason) in
+        [(&empty, "holds no certificates"), (&secure.home.path().join("none.pem"), "cannot read")]
+    {
+        let (listed, told) = list(&|command| drop(command.arg("--ca-file").arg(file))).await;
+        assert!(!listed && told.contains(reason), "{told}");
+    }
 }
