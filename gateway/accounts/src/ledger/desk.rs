@@ -46,6 +46,8 @@ pub struct Reservation {
     amount: Amount,
     /// What has to be before an answer is sent.
     stands: Stands,
+    /// Something is limited: what a kill would count on top would be missed.
+    limited: bool,
     settled: bool,
 }
 
@@ -111,7 +113,8 @@ impl Desk {
             self.shared.wake.notify_one();
         }
         let (shared, clock) = (Arc::clone(&self.shared), Arc::clone(&self.clock));
-        Ok(Reservation { shared, clock, id, payer, amount, stands, settled: false })
+        let limited = [limits.key, limits.tenant].into_iter().flatten().any(Limits::any);
+        Ok(Reservation { shared, clock, id, payer, amount, stands, limited, settled: false })
     }
 
     /// The last attempt to write the ledger failed.
@@ -214,8 +217,9 @@ impl Reservation {
             // The reservation does not cover it.
             self.stands = inner.uncovered(number);
         }
+        inner.urgent |= self.limited;
         // Else it can wait for the next reservation: the writer need not be woken for it, but to wait.
-        let wakes = more || inner.idle;
+        let wakes = more || self.limited || inner.idle;
         drop(inner);
         if wakes {
             self.shared.wake.notify_one();

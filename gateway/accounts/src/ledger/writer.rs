@@ -12,7 +12,8 @@ use crate::lines::{Lines, line};
 
 /// After a failed write, until the next attempt.
 const RETRY: Duration = Duration::from_millis(500);
-/// The longest that a settlement waits for a reservation to go with. After a kill what it would have given back is missing.
+/// The longest that a settlement waits for a reservation to go with, where nothing is limited. After a kill what it would have
+/// given back is counted.
 const LATER: Duration = Duration::from_millis(10);
 /// From one look at what stands ahead to the next.
 const LOOK: Duration = Duration::from_secs(10);
