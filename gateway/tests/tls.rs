@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -185,25 +187,24 @@ async fn the_command_line_trusts_a_private_authority() {
     std::fs::write(&other, certificate().cert.pem()).expect("it is written");
     let empty = secure.home.path().join("empty.pem");
     std::fs::write(&empty, "").expect("it is written");
-    let list = async |change: &dyn Fn(&mut Command)| {
+    let list = async |argument: Option<&Path>, variable: Option<&Path>| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
         command.args(["keys", "list", "--gateway", &secure.url("")]);
         command.env_remove("REPRISE_CA_FILE").env_remove("REPRISE_ADMIN_KEY");
-        change(&mut command);
+        command.args(argument.iter().flat_map(|file| [OsStr::new("--ca-file"), file.as_os_str()]));
+        command.envs(variable.map(|file| ("REPRISE_CA_FILE", file)));
         let output = tokio::task::spawn_blocking(move || command.output()).await;
         let output = output.expect("it ends").expect("it runs");
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let (listed, told) = list(&|command| drop(command.arg("--ca-file").arg(&authority))).await;
-    assert!(listed, "{told}");
-    let (listed, told) = list(&|command| drop(command.env("REPRISE_CA_FILE", &authority))).await;
-    assert!(listed, "{told}");
-    assert!(!list(&|_| ()).await.0, "of an unknown authority");
-    assert!(!list(&|command| drop(command.arg("--ca-file").arg(&other))).await.0, "another is trusted");
-    for (file, reason) in
-        [(&empty, "holds no certificates"), (&secure.home.path().join("none.pem"), "cannot read")]
-    {
-        let (listed, told) = list(&|command| drop(command.arg("--ca-file").arg(file))).await;
+    for told in [list(Some(&authority), None).await, list(None, Some(&authority)).await] {
+        assert!(told.0, "{}", told.1);
+    }
+    assert!(!list(None, None).await.0, "of an unknown authority");
+    assert!(!list(Some(&other), None).await.0, "another is trusted");
+    let none = secure.home.path().join("none.pem");
+    for (file, reason) in [(&empty, "holds no certificates"), (&none, "cannot read")] {
+        let (listed, told) = list(Some(file), None).await;
         assert!(!listed && told.contains(reason), "{told}");
     }
 }

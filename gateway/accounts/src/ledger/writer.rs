@@ -100,9 +100,9 @@ fn take(
         }
     }
     if options.sync && batch.closing {
-        lines.append_synced(&text)?
+        lines.append_synced(&text)?;
     } else {
-        lines.append(&text)?
+        lines.append(&text)?;
     }
     if let Some(books) = &batch.books {
         if options.sync
