@@ -17,6 +17,7 @@ mod feedback;
 #[cfg(test)]
 mod fuzz_tests;
 mod http;
+mod id;
 #[cfg(test)]
 mod isolation_tests;
 mod metrics;

@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,4 +176,35 @@ async fn shutdown_lets_streams_end() {
     let reply = Reply::read(held.await.expect("it ends").expect("an answer")).await;
     assert_eq!(reply.text(), "Berlin.");
     assert!(secure.gateway.until_exited().await.success());
+}
+
+#[tokio::test]
+async fn the_command_line_trusts_a_private_authority() {
+    let (secure, certified) = Secure::start(Script::Answer("Berlin."), "").await;
+    let authority = secure.home.path().join("authority.pem");
+    std::fs::write(&authority, certified.cert.pem()).expect("it is written");
+    let other = secure.home.path().join("other.pem");
+    std::fs::write(&other, certificate().cert.pem()).expect("it is written");
+    let empty = secure.home.path().join("empty.pem");
+    std::fs::write(&empty, "").expect("it is written");
+    let list = async |argument: Option<&Path>, variable: Option<&Path>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
+        command.args(["keys", "list", "--gateway", &secure.url("")]);
+        command.env_remove("REPRISE_CA_FILE").env_remove("REPRISE_ADMIN_KEY");
+        command.args(argument.iter().flat_map(|file| [OsStr::new("--ca-file"), file.as_os_str()]));
+        command.envs(variable.map(|file| ("REPRISE_CA_FILE", file)));
+        let output = tokio::task::spawn_blocking(move || command.output()).await;
+        let output = output.expect("it ends").expect("it runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for told in [list(Some(&authority), None).await, list(None, Some(&authority)).await] {
+        assert!(told.0, "{}", told.1);
+    }
+    assert!(!list(None, None).await.0, "of an unknown authority");
+    assert!(!list(Some(&other), None).await.0, "another is trusted");
+    let none = secure.home.path().join("none.pem");
+    for (file, reason) in [(&empty, "holds no certificates"), (&none, "cannot read")] {
+        let (listed, told) = list(Some(file), None).await;
+        assert!(!listed && told.contains(reason), "{told}");
+    }
 }

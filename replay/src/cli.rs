@@ -57,11 +57,15 @@ pub struct Connection {
     /// Key for /v1, which also names the tenant; without one the admin key is used
     #[arg(long, env = "REPRISE_API_KEY", hide_env_values = true)]
     pub api_key: Option<SecretString>,
+    /// PEM file of authorities that are trusted as well, where the gateway's certificate is of a private one
+    #[arg(long, value_name = "FILE", env = "REPRISE_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Connection {
-    pub fn open(self) -> Result<Gateway, GatewayError> {
-        Gateway::new(&self.gateway, Keys { admin: self.admin_key, api: self.api_key })
+    pub fn open(&self) -> Result<Gateway, GatewayError> {
+        let keys = Keys { admin: self.admin_key.clone(), api: self.api_key.clone() };
+        Gateway::trusting(&self.gateway, keys, self.ca_file.as_deref())
     }
 }
 
@@ -352,6 +356,9 @@ pub struct Learn {
     pub install: Option<String>,
     #[arg(long, env = "REPRISE_ADMIN_KEY", hide_env_values = true)]
     pub admin_key: Option<SecretString>,
+    /// PEM file of authorities that are trusted as well, where the gateway's certificate is of a private one
+    #[arg(long, value_name = "FILE", env = "REPRISE_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }

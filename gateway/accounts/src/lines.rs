@@ -5,6 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +13,7 @@ use serde::de::DeserializeOwned;
 #[derive(Debug)]
 pub struct Lines {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     /// Up to the end of the last line that was written whole.
     bytes: u64,
     /// There may be part of a line behind `bytes`.
@@ -55,6 +56,7 @@ impl Lines {
         }
         file.sync_all()?;
         sync_folder(path)?;
+        let file = Arc::new(file);
         Ok((Self { path: path.to_owned(), file, bytes: whole as u64, torn: false }, damage))
     }
 
@@ -71,7 +73,7 @@ impl Lines {
         file.sync_all()?;
         fs::rename(&unfinished, path)?;
         sync_folder(path)?;
-        let file = OpenOptions::new().append(true).open(path)?;
+        let file = Arc::new(OpenOptions::new().append(true).open(path)?);
         Ok(Self { path: path.to_owned(), file, bytes: text.len() as u64, torn: false })
     }
 
@@ -84,7 +86,7 @@ impl Lines {
             self.file.set_len(self.bytes)?;
         }
         self.torn = true;
-        self.file.write_all(lines)?;
+        (&*self.file).write_all(lines)?;
         self.torn = false;
         self.bytes += lines.len() as u64;
         Ok(())
@@ -109,6 +111,12 @@ impl Lines {
     /// The disk's.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    /// To sync it from another thread.
+    #[must_use]
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     #[must_use]

@@ -121,12 +121,12 @@ fn state(config: Config) -> anyhow::Result<(SharedState, Vec<tiers::Waiting>)> {
 
 fn ledger(config: &Config, metrics: &Metrics) -> anyhow::Result<Desk> {
     let options = LedgerOptions {
-        folder: data_dir::usage(&config.data_dir),
         file_bytes: config.ledger.file_bytes,
         files: (config.ledger.files > 0).then_some(config.ledger.files),
         sync: config.ledger.sync,
+        ..LedgerOptions::new(data_dir::usage(&config.data_dir))
     };
-    let (desk, Opened { damage, lost }) = Desk::open(options)?;
+    let (desk, Opened { damage, lost, overtaken }) = Desk::open(options)?;
     if damage.lines > 0 {
         metrics.ledger_damaged.inc_by(damage.lines as u64);
         tracing::error!(
@@ -138,6 +138,12 @@ fn ledger(config: &Config, metrics: &Metrics) -> anyhow::Result<Desk> {
         tracing::warn!(
             requests = lost,
             "requests were cut off by a crash: all that they had reserved counts as used"
+        );
+    }
+    if overtaken > 0 {
+        tracing::warn!(
+            payers = overtaken,
+            "the machine ended at work: what the ledger held ahead of use counts as used"
         );
     }
     Ok(desk)

@@ -6,9 +6,9 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use reprise_openai::Usage;
 use reprise_tier::{TokenLogprob, ToolCallPiece, ToolCalls};
-use uuid::Uuid;
 
 use crate::error::ApiError;
+use crate::id;
 
 /// What stands in every answer and in every event of one.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub trait Dialect: Debug + Send + Sync {
     fn events(&self, head: Head, choices: u32) -> Box<dyn Events>;
 
     fn head(&self, created: i64, model: &str) -> Head {
-        Head { id: format!("{}{}", self.prefix(), Uuid::now_v7().simple()), created, model: model.to_owned() }
+        Head { id: format!("{}{}", self.prefix(), id::v7().simple()), created, model: model.to_owned() }
     }
 }
 

@@ -192,6 +192,7 @@ impl<'a> Attempts<'a> {
     fn request(&self, trail: &Trail, attempt: Attempt) -> GenerateRequest {
         let examples = if attempt.examples { self.examples } else { &[] };
         let ask = self.ask;
+        let local = trail.state.pool.tier(attempt.tier).is_some_and(|tier| !tier.info().remote);
         GenerateRequest {
             id: trail.id().clone(),
             messages: compose(&ask.messages, examples),
@@ -202,7 +203,8 @@ impl<'a> Attempts<'a> {
             tools: ask.tools.clone(),
             priority: self.directives.priority,
             deadline: Some(self.deadline),
-            scope: scope_of(&trail.caller.tenant),
+            // Of no meaning to a remote tier, which keeps nothing between requests.
+            scope: if local { scope_of(&trail.caller.tenant) } else { 0 },
             text: None,
             body: Some(ask.body.clone()),
             traceparent: trail.traceparent(),

@@ -116,8 +116,14 @@ impl Running {
 
     async fn event(&mut self) -> Result<(usize, Event), TierError> {
         let until = self.until;
-        let next = poll_fn(|context| self.poll(context));
-        let event = tokio::time::timeout_at(until, next).await.unwrap_or(Err(TierError::DeadlineExceeded));
+        // Seldom is there something to wait for, and then only is a timer set.
+        let event = match poll_fn(|context| Poll::Ready(self.poll(context))).await {
+            Poll::Ready(event) => event,
+            Poll::Pending => {
+                let next = poll_fn(|context| self.poll(context));
+                tokio::time::timeout_at(until, next).await.unwrap_or(Err(TierError::DeadlineExceeded))
+            }
+        };
         self.verdict(event.as_ref().map(drop));
         event
     }

@@ -1,8 +1,10 @@
 //! `reprise keys`: works through the admin interface of a running gateway, which alone writes its data directory.
 
-use anyhow::{Context, bail};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
 use http::Method;
-use reqwest::Client;
+use reqwest::{Certificate, Client};
 use serde_json::{Map, Value, json};
 
 const ADMIN_KEY: &str = "REPRISE_ADMIN_KEY";
@@ -12,6 +14,9 @@ pub struct Keys {
     /// The gateway; its admin key is taken from REPRISE_ADMIN_KEY.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     gateway: String,
+    /// PEM file of authorities that are trusted as well, where the gateway's certificate is of a private one.
+    #[arg(long, global = true, value_name = "FILE", env = "REPRISE_CA_FILE")]
+    ca_file: Option<PathBuf>,
     #[command(subcommand)]
     action: Action,
 }
@@ -111,6 +116,19 @@ impl Keys {
         Ok(())
     }
 
+    fn client(&self) -> anyhow::Result<Client> {
+        let mut client = Client::builder();
+        if let Some(file) = &self.ca_file {
+            let name = file.display();
+            let pem = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
+            let roots = Certificate::from_pem_bundle(&pem)
+                .with_context(|| format!("{name} holds no certificates"))?;
+            ensure!(!roots.is_empty(), "{name} holds no certificates");
+            client = roots.into_iter().fold(client, reqwest::ClientBuilder::add_root_certificate);
+        }
+        client.build().context("no HTTP client")
+    }
+
     async fn call(&self) -> anyhow::Result<Value> {
         let (method, path, query, body) = match &self.action {
             Action::Create { tenant, name, tiers, limits, expires_at } => {
@@ -136,7 +154,7 @@ impl Keys {
             }
         };
         let url = format!("{}/admin/v1/{path}", self.gateway.trim_end_matches('/'));
-        let mut request = Client::new().request(method, url).query(&query);
+        let mut request = self.client()?.request(method, url).query(&query);
         if let Ok(key) = std::env::var(ADMIN_KEY) {
             request = request.bearer_auth(key.trim());
         }

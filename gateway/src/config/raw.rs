@@ -103,8 +103,7 @@ pub struct TenantSection {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LedgerSection {
-    /// A record counts as durable when it is on the disk; if false, when the system has it, which survives the end of the
-    /// process but not of the machine.
+    /// What an answer waits for: that its use is written and, if the machine ended now, would not be missing. Either it is on the disk itself, or a sum that covers it stands there ahead of it, for callers that ask often; after the end of the machine that sum, about twice what is written between two syncs (5 ms), counts as used. If false, records are left to the system: they survive the end of the process but not of the machine.
     pub sync: bool,
     /// Of one file; a longer one is followed by another.
     pub file_bytes: u64,

@@ -12,10 +12,10 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use reprise_accounts::Standing;
-use uuid::Uuid;
 
 use crate::decisions::CacheStatus;
 use crate::error::ApiError;
+use crate::id;
 use crate::state::SharedState;
 use crate::telemetry::{Place, TRACEPARENT};
 
@@ -128,7 +128,7 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
     };
     match sent.filter(sane) {
         Some(id) => id.into(),
-        None => format!("req_{}", Uuid::now_v7().simple()).into(),
+        None => format!("req_{}", id::v7().simple()).into(),
     }
 }
 

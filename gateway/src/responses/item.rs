@@ -1,11 +1,10 @@
 //! Output items.
 
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 #[must_use]
 pub fn id(prefix: &str) -> String {
-    format!("{prefix}{}", Uuid::now_v7().simple())
+    format!("{prefix}{}", crate::id::v7().simple())
 }
 
 /// `text`: none while it is still to come.

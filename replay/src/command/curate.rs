@@ -19,10 +19,7 @@ pub async fn run(args: Curate, cancel: &CancellationToken) -> anyhow::Result<u8>
     ensure!(args.horizon_h.is_finite() && args.horizon_h > 0.0, "--horizon-h must be positive");
     let (once, json, dry_run) = (args.once, args.json, args.dry_run);
     let interval = Duration::from_secs(args.interval_s);
-    let gateway = Gateway::new(
-        &args.connection.gateway,
-        Keys { admin: args.connection.admin_key.clone(), api: args.connection.api_key.clone() },
-    )?;
+    let gateway = args.connection.open()?;
     let judge = judge(&args, &gateway)?;
     let curation = curation(args)?;
     if dry_run {
@@ -110,7 +107,8 @@ fn judge(args: &Curate, gateway: &Gateway) -> anyhow::Result<Arc<dyn Judge>> {
             let model = args.judge_model.as_deref().context("--judge remote needs --judge-model")?;
             // Base addresses of OpenAI-compatible servers are given with and without the version.
             let url = url.trim_end_matches('/').trim_end_matches("/v1");
-            let server = Gateway::new(url, Keys { admin: None, api: args.judge_key.clone() })?;
+            let keys = Keys { admin: None, api: args.judge_key.clone() };
+            let server = Gateway::trusting(url, keys, args.connection.ca_file.as_deref())?;
             Arc::new(SideBySide::Remote(Referee::remote(server, model, timeout)))
         }
     })

@@ -14,8 +14,9 @@ pub async fn run(args: Learn) -> anyhow::Result<u8> {
     std::fs::create_dir_all(&args.table).with_context(|| format!("create {}", args.table.display()))?;
     let mut vectors = Table::open(&args.table.join(VECTORS))?;
     let keys = Keys { admin: args.admin_key, api: None };
+    let ca_file = args.ca_file.as_deref();
     if let Some(url) = &args.from {
-        let rated = Gateway::new(url, keys.clone())?.outcomes().await?;
+        let rated = Gateway::trusting(url, keys.clone(), ca_file)?.outcomes().await?;
         let rows = live::outcomes(&rated, &mut vectors)?;
         println!(
             "{} rated answers of {url}; {} outcomes in all",
@@ -70,7 +71,7 @@ pub async fn run(args: Learn) -> anyhow::Result<u8> {
             }
             Some(_) => {}
         }
-        let gateway = Gateway::new(url, keys)?;
+        let gateway = Gateway::trusting(url, keys, ca_file)?;
         let switched = gateway.install_utility(&model).await?;
         println!("installed as version {}; before it was {}", switched.active, switched.previous);
     }

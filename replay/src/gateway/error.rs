@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reprise_openai::ErrorResponse;
@@ -8,6 +9,10 @@ use thiserror::Error;
 pub enum GatewayError {
     #[error("{base:?} is not an http or https address")]
     Address { base: String },
+    #[error("cannot read {}", .path.display())]
+    CaFile { path: PathBuf, source: std::io::Error },
+    #[error("{} holds no certificates", .path.display())]
+    NoCertificates { path: PathBuf },
     #[error("{url}: {}", chain(source))]
     Transport { url: String, source: reqwest::Error },
     /// The gateway answered with an error.

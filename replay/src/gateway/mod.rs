@@ -4,10 +4,11 @@ pub mod admin;
 pub mod chat;
 mod error;
 
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Certificate, Method, RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,16 +37,23 @@ pub struct Gateway {
 impl Gateway {
     /// `base` is the gateway's address without a path, such as `http://127.0.0.1:8080`.
     pub fn new(base: &str, keys: Keys) -> Result<Self, GatewayError> {
+        Self::trusting(base, keys, None)
+    }
+
+    /// Trusts the authorities of this PEM file as well.
+    pub fn trusting(base: &str, keys: Keys, ca_file: Option<&Path>) -> Result<Self, GatewayError> {
         let base = base.trim_end_matches('/').to_owned();
         let valid = reqwest::Url::parse(&base).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
         if !valid {
             return Err(GatewayError::Address { base });
         }
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("reprise-replay/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|source| GatewayError::Transport { url: base.clone(), source })?;
+            .user_agent(concat!("reprise-replay/", env!("CARGO_PKG_VERSION")));
+        for root in ca_file.map(roots).transpose()?.unwrap_or_default() {
+            http = http.add_root_certificate(root);
+        }
+        let http = http.build().map_err(|source| GatewayError::Transport { url: base.clone(), source })?;
         Ok(Self { http, base, keys })
     }
 
@@ -109,4 +117,13 @@ impl Gateway {
 /// A header's value as text.
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(HeaderValue::to_str)?.ok()
+}
+
+fn roots(file: &Path) -> Result<Vec<Certificate>, GatewayError> {
+    let path = file.to_owned();
+    let pem = std::fs::read(file).map_err(|source| GatewayError::CaFile { path: path.clone(), source })?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(roots) if !roots.is_empty() => Ok(roots),
+        Ok(_) | Err(_) => Err(GatewayError::NoCertificates { path }),
+    }
 }

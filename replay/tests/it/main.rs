@@ -12,4 +12,6 @@ mod nights;
 #[cfg(test)]
 mod report;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod trace;

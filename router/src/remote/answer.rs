@@ -1,12 +1,14 @@
 //! From the upstream's events to the tier's. No I/O: bytes of any kind and cut anywhere go in.
 
-use reprise_openai::sse::EventReader;
+use reprise_openai::sse::{EventReader, Unread};
 use reprise_tier::{FinishReason, TierError, TokenLogprob, ToolCallPiece, ToolCalls, Usage};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{
     chunk::{Chunk, logprobs},
     estimate_tokens, failure,
+    pattern::Pattern,
 };
 
 /// An answer longer than this is not one.
@@ -16,6 +18,8 @@ const MOST_BYTES: usize = 16 << 20;
 #[derive(Debug, Default)]
 pub struct Answer {
     events: EventReader,
+    /// What events of text alone are like.
+    pattern: Pattern,
     bytes: usize,
     text_bytes: usize,
     seen: bool,
@@ -57,18 +61,24 @@ impl Answer {
         if self.bytes > MOST_BYTES {
             return Err(failure::garbage("the answer is longer than 16 MiB"));
         }
-        let events = self.events.push(bytes).map_err(|error| failure::garbage(&error.to_string()))?;
         let mut pieces = Vec::new();
-        for event in events {
+        let mut events = std::mem::take(&mut self.events);
+        let read = events.read(bytes, |name, data| {
             if self.done {
-                break;
+                return Ok(());
             }
-            match event.data.trim() {
+            match data.trim() {
                 "" => {}
                 "[DONE]" => self.done = true,
-                data => self.chunk(&event.name, data, &mut pieces)?,
+                data => self.chunk(name, data, &mut pieces)?,
             }
-        }
+            Ok(())
+        });
+        self.events = events;
+        read.map_err(|error| match error {
+            Unread::TooLong(error) => failure::garbage(&error.to_string()),
+            Unread::Refused(error) => error,
+        })?;
         Ok(pieces)
     }
 
@@ -113,9 +123,14 @@ impl Answer {
     }
 
     fn chunk(&mut self, name: &str, data: &str, pieces: &mut Vec<Piece>) -> Result<(), TierError> {
-        let chunk: Chunk = serde_json::from_str(data).map_err(|_| {
-            failure::garbage(&format!("not a chunk of an answer: {}", failure::excerpt(data)))
-        })?;
+        if name.is_empty()
+            && let Some(text) = self.pattern.text(data)
+        {
+            self.text(text.to_owned(), Vec::new(), pieces);
+            return Ok(());
+        }
+        let unusable = || failure::garbage(&format!("not a chunk of an answer: {}", failure::excerpt(data)));
+        let chunk: Chunk<'_> = serde_json::from_str(data).map_err(|_| unusable())?;
         if let Some(error) = &chunk.error {
             return Err(failure::of_value(None, error));
         }
@@ -123,9 +138,10 @@ impl Answer {
             return Err(failure::of_body(None, data.as_bytes()));
         }
         if chunk.choices.is_none() && chunk.usage.is_none() {
-            return Err(failure::garbage(&format!("not a chunk of an answer: {}", failure::excerpt(data))));
+            return Err(unusable());
         }
         self.seen = true;
+        let mut usual = name.is_empty() && chunk.usage.is_none();
         if chunk.usage.is_some() {
             self.usage = chunk.usage;
         }
@@ -134,18 +150,28 @@ impl Answer {
         let Some(choice) = first else { return Ok(()) };
         if let Some(reason) = choice.finish_reason {
             self.finish = Some(finish_reason(&reason));
+            usual = false;
         }
         let delta = choice.delta.unwrap_or_default();
-        let text = delta.content.unwrap_or_default();
-        self.text_bytes += text.len();
         let logprobs = choice.logprobs.as_ref().map(logprobs).unwrap_or_default();
-        if !text.is_empty() || !logprobs.is_empty() {
-            pieces.push(Piece::Text { text, logprobs });
+        usual &= choice.logprobs.is_none() && delta.tool_calls.is_none();
+        let written = delta.content.map(RawValue::get);
+        let text = written.map(serde_json::from_str::<String>).transpose().map_err(|_| unusable())?;
+        if let Some(written) = written.filter(|_| usual) {
+            self.pattern.learn(data, written);
         }
+        self.text(text.unwrap_or_default(), logprobs, pieces);
         for call in delta.tool_calls.unwrap_or_default() {
             pieces.push(self.tool_call(call)?);
         }
         Ok(())
+    }
+
+    fn text(&mut self, text: String, logprobs: Vec<TokenLogprob>, pieces: &mut Vec<Piece>) {
+        self.text_bytes += text.len();
+        if !text.is_empty() || !logprobs.is_empty() {
+            pieces.push(Piece::Text { text, logprobs });
+        }
     }
 
     fn tool_call(&mut self, piece: Value) -> Result<Piece, TierError> {
@@ -300,6 +326,27 @@ mod tests {
             ] {
                 let _ = whole(&format!("data: {shape}\n\ndata: {shape}\n\ndata: [DONE]\n\n"));
             }
+        }
+
+        /// Whatever the text is, and whether an event is like the one before it or not.
+        #[test]
+        fn any_text_comes_as_it_was_sent(
+            texts in prop::collection::vec(("[ -~]{0,8}|(?s).{0,8}", 0_u8..4), 0..12),
+        ) {
+            let event = |(text, kind): &(String, u8)| {
+                let mut chunk = json!({"id": "c", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]});
+                match kind {
+                    1 => chunk["choices"][0]["logprobs"] = Value::Null,
+                    2 => chunk["padding"] = json!(text),
+                    3 => chunk["choices"][0]["delta"]["role"] = json!("assistant"),
+                    _ => {}
+                }
+                format!("data: {chunk}\n\n")
+            };
+            let stream: String = texts.iter().map(event).collect();
+            let pieces = Answer::default().push(stream.as_bytes()).unwrap();
+            let sent: String = texts.into_iter().map(|(text, _)| text).collect();
+            prop_assert_eq!(concat(pieces), sent);
         }
 
         #[test]

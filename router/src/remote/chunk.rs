@@ -5,11 +5,13 @@ use reprise_openai::Usage;
 use reprise_tier::{LikelyToken, TokenLogprob};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Chunk {
-    pub choices: Option<Vec<Choice>>,
+pub struct Chunk<'a> {
+    #[serde(borrow)]
+    pub choices: Option<Vec<Choice<'a>>>,
     pub usage: Option<Usage>,
     /// Some servers report a failure in the stream, after the 200.
     pub error: Option<Value>,
@@ -17,9 +19,10 @@ pub struct Chunk {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Choice {
+pub struct Choice<'a> {
     pub index: Option<u32>,
-    pub delta: Option<Delta>,
+    #[serde(borrow)]
+    pub delta: Option<Delta<'a>>,
     /// Read by [`logprobs`]: some servers send something else under this name.
     pub logprobs: Option<Value>,
     pub finish_reason: Option<String>,
@@ -27,8 +30,10 @@ pub struct Choice {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Delta {
-    pub content: Option<String>,
+pub struct Delta<'a> {
+    /// As it stands there: where in the event it stands is of use too.
+    #[serde(borrow)]
+    pub content: Option<&'a RawValue>,
     pub tool_calls: Option<Vec<Value>>,
 }
 

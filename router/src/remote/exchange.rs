@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
+    pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -10,7 +13,7 @@ use reprise_tier::{
     Event, EventSender, Finish, GenerateRequest, TierError, Timings, TokenLogprob, ToolCallPiece, ToolCalls,
     join,
 };
-use reqwest::{Response, header::CONTENT_TYPE};
+use reqwest::header::CONTENT_TYPE;
 use tokio::time::{timeout, timeout_at};
 
 use super::{
@@ -18,6 +21,7 @@ use super::{
     answer::{Answer, Piece},
     body, estimate_tokens, failure,
     gauge::Ticket,
+    wire::{self, Reply},
 };
 
 /// An error's body is read up to here.
@@ -84,10 +88,8 @@ async fn exchange(
     let mut first_text = None;
     let (mut wait_until, mut waited) = (first_by, upstream.timeouts.first_byte);
     while !answer.is_done() {
-        let piece = timeout_at(wait_until, response.chunk())
-            .await
-            .map_err(|_| failure::broken(&silence(waited)))?
-            .map_err(failure::of_transport)?;
+        let piece =
+            by(wait_until, response.chunk()).await.ok_or_else(|| failure::broken(&silence(waited)))??;
         let Some(piece) = piece else { break };
         waited = upstream.timeouts.idle;
         wait_until = tokio::time::Instant::now() + upstream.timeouts.idle;
@@ -103,6 +105,7 @@ async fn exchange(
     }
     let ending = answer.end(prompt_bytes)?;
     outbox.flush();
+    wire::done(upstream, response);
     let (now, began) = (Instant::now(), slot.since);
     let first_text = first_text.unwrap_or(now);
     upstream.gauge.note_service((now - began).as_secs_f64());
@@ -120,13 +123,9 @@ async fn open(
     body: &serde_json::Map<String, serde_json::Value>,
     traceparent: Option<&str>,
     first_by: tokio::time::Instant,
-) -> Result<Response, TierError> {
-    let mut request = upstream.client.post(upstream.chat.clone()).json(body);
-    if let Some(traceparent) = traceparent {
-        request = request.header("traceparent", traceparent);
-    }
-    let sent = match timeout_at(first_by, request.send()).await {
-        Ok(sent) => sent.map_err(failure::of_transport),
+) -> Result<Reply, TierError> {
+    let sent = match timeout_at(first_by, wire::post(upstream, body, traceparent)).await {
+        Ok(sent) => sent,
         Err(_) => Err(failure::broken(&silence(upstream.timeouts.first_byte))),
     };
     note(upstream, &sent);
@@ -136,22 +135,32 @@ async fn open(
         .headers()
         .get(CONTENT_TYPE)
         .is_none_or(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
-    if status.is_success() && streams {
+    let success = (200..300).contains(&status);
+    if success && streams {
         return Ok(response);
     }
     let headers = response.headers().clone();
     let text = timeout_at(first_by, start_of(response)).await.unwrap_or_default();
-    if status.is_success() {
+    if success {
         return Err(failure::garbage(&format!("not an event stream: {}", excerpt(&text))));
     }
-    let error = failure::of_status(status.as_u16(), &headers, &text);
+    let error = failure::of_status(status, &headers, &text);
     if let TierError::Upstream { status: Some(429 | 503), retry_after: Some(time), .. } = &error {
         upstream.health.hold_off(*time);
     }
     Err(error)
 }
 
-async fn start_of(mut response: Response) -> Vec<u8> {
+/// What comes before the deadline; no timer is set for what is there.
+async fn by<T>(deadline: tokio::time::Instant, coming: impl Future<Output = T>) -> Option<T> {
+    let mut coming = pin!(coming);
+    match poll_fn(|context| Poll::Ready(coming.as_mut().poll(context))).await {
+        Poll::Ready(come) => Some(come),
+        Poll::Pending => timeout_at(deadline, coming).await.ok(),
+    }
+}
+
+async fn start_of(mut response: Reply) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Some(piece)) = response.chunk().await {
         body.extend_from_slice(&piece[..piece.len().min(ERROR_BYTES - body.len())]);

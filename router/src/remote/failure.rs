@@ -67,10 +67,19 @@ pub fn excerpt(text: &str) -> String {
 /// A failure of the transport, with its innermost cause: reqwest's own message tells only the stage.
 pub fn of_transport(error: reqwest::Error) -> TierError {
     let error = error.without_url();
-    let mut cause: &dyn std::error::Error = &error;
+    let stage = if error.is_connect() { "cannot connect" } else { "the connection failed" };
+    broken(&format!("{stage}: {}", innermost(&error)))
+}
+
+/// A failure of a connection that stood.
+pub fn of_connection(error: &hyper::Error) -> TierError {
+    broken(&format!("the connection failed: {}", innermost(error)))
+}
+
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    let stage = if error.is_connect() { "cannot connect" } else { "the connection failed" };
-    broken(&format!("{stage}: {cause}"))
+    cause
 }

@@ -1,4 +1,4 @@
-//! A tier that runs elsewhere, behind any OpenAI-compatible API, reached with reqwest.
+//! A tier that runs elsewhere, behind any OpenAI-compatible API, reached with reqwest or, where that will do, more [directly](direct).
 //!
 //! Always streamed, whatever the client asked for: the first token's time is known, a silent upstream is noticed, and a
 //! client that goes away stops the upstream's work as the connection closes. Nothing that the upstream sends is
@@ -8,10 +8,14 @@ mod answer;
 mod body;
 mod chunk;
 mod config;
+mod direct;
 mod exchange;
 mod failure;
 mod gauge;
 mod health;
+mod pattern;
+mod rounds;
+mod wire;
 
 use std::sync::Arc;
 
@@ -25,6 +29,7 @@ use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
 pub use config::{RemoteConfig, RemoteConfigError, RemoteTimeouts};
+use direct::Direct;
 use gauge::Gauge;
 use health::{Health, Standing};
 
@@ -39,6 +44,8 @@ pub struct RemoteTier {
 #[derive(Debug)]
 struct Upstream {
     client: Client,
+    /// For requests for an answer, where it can be used.
+    direct: Option<Direct>,
     chat: Url,
     models: Url,
     model: String,
@@ -64,9 +71,10 @@ impl RemoteTier {
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
         }
+        let direct = Direct::to(&chat, headers.get(AUTHORIZATION), USER_AGENT, config.timeouts.connect);
         let client = Client::builder()
             .default_headers(headers)
-            .user_agent(concat!("reprise/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             .connect_timeout(config.timeouts.connect)
             // A redirect would carry the key to another host.
             .redirect(redirect::Policy::none())
@@ -74,7 +82,8 @@ impl RemoteTier {
         let gauge = Gauge::new(config.max_concurrent, config.queue);
         let RemoteConfig { name, model, cost, context_length, timeouts, .. } = config;
         let info = TierInfo { name, model: model.clone(), context_length, cost, remote: true };
-        let upstream = Upstream { client, chat, models, model, timeouts, gauge, health: Health::default() };
+        let upstream =
+            Upstream { client, direct, chat, models, model, timeouts, gauge, health: Health::default() };
         Ok(Self { info, upstream: Arc::new(upstream) })
     }
 
@@ -138,6 +147,7 @@ impl Tier for RemoteTier {
     }
 }
 
+const USER_AGENT: &str = concat!("reprise/", env!("CARGO_PKG_VERSION"));
 /// Beyond this many events the rest of an answer comes as one piece.
 const MOST_EVENTS: u32 = 32_768;
 /// What a chat template puts around two turns, as ChatML does.

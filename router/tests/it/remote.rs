@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use reprise_router::{RemoteConfig, RemoteConfigError, RemoteTier};
@@ -10,7 +11,7 @@ use wiremock::{
     matchers::{body_partial_json, header, method, path},
 };
 
-use crate::server::{Then, upstream};
+use crate::server::{Then, keeping, upstream};
 
 const HELLO: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Grüß \"}}]}\r\n\r\n: keep-alive\r\n\r\n\
     data: {\"choices\":[{\"delta\":{\"content\":\"Gott\"},\"finish_reason\":\"stop\"}]}\r\n\r\n\
@@ -115,6 +116,19 @@ async fn the_request_carries_the_key_and_the_clients_fields() {
     let (_, text, finish) = drain(tier.submit(request).unwrap()).await;
     assert!(finish.is_ok());
     assert_eq!(text, "Grüß Gott");
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_the_other_unless_the_upstream_ends_it() {
+    for (header, connections) in [("", 1), ("connection: close\r\n", 3)] {
+        let (address, counted) = keeping(HELLO, header).await;
+        let tier = tier(address);
+        for _ in 0..3 {
+            let (_, text, end) = ask(&tier).await;
+            assert_eq!((text.as_str(), end.unwrap().reason), ("Grüß Gott", FinishReason::Stop));
+        }
+        assert_eq!(counted.load(Ordering::SeqCst), connections, "{header}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! An upstream that writes what it is told, in the pieces it is told, and then does as it is told.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -87,4 +89,30 @@ async fn read_request(stream: &mut TcpStream) -> std::io::Result<()> {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
     }
+}
+
+/// Answers every request on every connection with this body, in one write; the number of connections is counted.
+pub async fn keeping(body: &'static str, header: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                while read_request(&mut stream).await.is_ok() {
+                    let length = body.len();
+                    let head = format!("HTTP/1.1 200 OK\r\n{header}content-type: text/event-stream\r\n");
+                    let answer =
+                        format!("{head}transfer-encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n");
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    if !header.is_empty() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, connections)
 }

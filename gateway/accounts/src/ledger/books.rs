@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,8 @@ use crate::money::Money;
 pub struct Books {
     accounts: HashMap<Account, State>,
     open: BTreeMap<u64, Open>,
+    /// What may be used without standing in the file, and in which boot of the machine.
+    ahead: HashMap<Payer, (Arc<str>, Amount)>,
     last_id: u64,
 }
 
@@ -43,6 +46,8 @@ pub struct Snapshot {
     last_id: u64,
     accounts: Vec<Line>,
     open: Vec<OpenLine>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ahead: Vec<AheadLine>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +65,15 @@ struct OpenLine {
     tokens: u64,
     money_nanos: Money,
     parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct AheadLine {
+    boot: Arc<str>,
+    #[serde(flatten)]
+    payer: Payer,
+    tokens: u64,
+    money_nanos: Money,
 }
 
 impl Books {
@@ -85,6 +99,12 @@ impl Books {
                 self.reserve(*id, payer, Amount { tokens: *tokens, money: *money_nanos }, now);
             }
             Record::Settle { id, at, payer, used } => self.settle(*id, *at, payer, used, now),
+            Record::Ahead { boot, payer, tokens, money_nanos } => {
+                match (Amount { tokens: *tokens, money: *money_nanos }) {
+                    Amount::NOTHING => self.ahead.remove(payer),
+                    amount => self.ahead.insert(payer.clone(), (Arc::clone(boot), amount)),
+                };
+            }
         }
     }
 
@@ -133,6 +153,12 @@ impl Books {
         }
     }
 
+    /// Requests are under way.
+    #[must_use]
+    pub fn any_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// What nobody will settle any more, settled in full.
     #[must_use]
     pub fn lost(&self, at: i64) -> Vec<Record> {
@@ -143,6 +169,20 @@ impl Books {
             used: Used::all(open.amount, Outcome::Lost),
         });
         lost.collect()
+    }
+
+    /// What stood ahead, taken back. Of another boot than this one it is settled in full: the machine ended, and nobody knows
+    /// how much of it was used.
+    pub fn overtaken(&mut self, at: i64, boot: &str) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (payer, (stood, amount)) in self.ahead.clone() {
+            if &*stood != boot {
+                let (payer, used) = (payer.clone(), Used::all(amount, Outcome::Lost));
+                records.push(Record::Settle { id: self.next_id(), at, payer, used });
+            }
+            records.push(Record::Ahead { boot: boot.into(), payer, tokens: 0, money_nanos: Money::ZERO });
+        }
+        records
     }
 
     #[must_use]
@@ -159,7 +199,18 @@ impl Books {
             money_nanos: open.amount.money,
             parts: open.parts.clone(),
         });
-        Snapshot { last_id: self.last_id, accounts: accounts.collect(), open: open.collect() }
+        let ahead = self.ahead.iter().map(|(payer, (boot, amount))| AheadLine {
+            boot: Arc::clone(boot),
+            payer: payer.clone(),
+            tokens: amount.tokens,
+            money_nanos: amount.money,
+        });
+        Snapshot {
+            last_id: self.last_id,
+            accounts: accounts.collect(),
+            open: open.collect(),
+            ahead: ahead.collect(),
+        }
     }
 
     fn of(snapshot: &Snapshot) -> Self {
@@ -175,6 +226,10 @@ impl Books {
                 state.reserved = state.reserved.plus(amount);
             }
             books.open.insert(line.id, Open { payer: line.payer.clone(), amount, parts: line.parts.clone() });
+        }
+        for AheadLine { boot, payer, tokens, money_nanos } in &snapshot.ahead {
+            let amount = Amount { tokens: *tokens, money: *money_nanos };
+            books.ahead.insert(payer.clone(), (Arc::clone(boot), amount));
         }
         books
     }

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::watch;
+use parking_lot::Mutex;
 
 use super::books::State;
 use super::file::{self, LedgerError, LedgerOptions};
 use super::record::{Outcome, Payer, Record, Used};
-use super::writer::{self, Inner, Progress, Shared};
+use super::shared::{Inner, Progress, Shared, Stands};
+use super::{syncer, writer};
 use crate::limits::{Account, Amount, Limits, Period, Refused, Scope, Spent, Standing, Sum, check};
 use crate::lines::Damage;
 use crate::moment::{Clock, Moment};
@@ -18,7 +18,7 @@ pub struct Desk {
     shared: Arc<Shared>,
     clock: Arc<Clock>,
     /// Taken when it is closed.
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What was found when the ledger was opened.
@@ -27,6 +27,8 @@ pub struct Opened {
     pub damage: Damage,
     /// Requests that a crash ended: all that they had reserved counts as used.
     pub lost: usize,
+    /// Payers of whom the end of the machine left it open how much they had used: what stood ahead counts as used.
+    pub overtaken: usize,
 }
 
 /// The disk does not take it: nobody would know of it after a crash.
@@ -42,37 +44,46 @@ pub struct Reservation {
     id: u64,
     payer: Payer,
     amount: Amount,
-    /// The record that has to be durable before an answer is sent; 0: there is nothing to record.
-    stands: u64,
+    /// What has to be before an answer is sent.
+    stands: Stands,
+    /// Something is limited: what a kill would count on top would be missed.
+    limited: bool,
     settled: bool,
 }
 
 impl Desk {
-    /// Reads what was used and starts the thread that writes. Blocks on the disk.
+    /// Reads what was used and starts the threads that write and sync. Blocks on the disk.
     ///
     /// # Errors
     /// The files cannot be read or written, or the newest is not whole.
     pub fn open(options: LedgerOptions) -> Result<(Self, Opened), LedgerError> {
         let clock = Arc::new(Clock::start());
         let now = clock.now();
-        let (lines, books, damage) = file::open(&options.folder, now.second)?;
+        let (lines, mut books, damage) = file::open(&options.folder, now.second)?;
         let lost = books.lost(now.wall_ms);
-        let mut inner = Inner { books, queue: Vec::new(), queued: 0, closing: false, dropped: 0 };
-        let opened = Opened { damage, lost: lost.len() };
-        for record in lost {
+        let overtaken = books.overtaken(now.wall_ms, &options.boot);
+        let settles = |records: &[Record]| {
+            records.iter().filter(|record| matches!(record, Record::Settle { .. })).count()
+        };
+        let opened = Opened { damage, lost: lost.len(), overtaken: settles(&overtaken) };
+        let mut inner = Inner::new(books, lines.file(), options.sync);
+        for record in lost.into_iter().chain(overtaken) {
             inner.enter(record, now.second);
+            inner.urgent = true;
         }
-        let shared = Arc::new(Shared {
-            inner: Mutex::new(inner),
-            wake: Condvar::new(),
-            progress: watch::Sender::new(Progress::default()),
-        });
+        let shared = Arc::new(Shared::new(inner));
+        let mut threads = Vec::new();
+        let mut start = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+            thread.map(|thread| threads.push(thread)).map_err(LedgerError::Thread)
+        };
+        let syncs = options.sync.then(|| Arc::clone(&shared));
         let writes = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("ledger".to_owned())
-            .spawn(move || writer::run(&writes, lines, &options))
-            .map_err(LedgerError::Thread)?;
-        Ok((Self { shared, clock, thread: Mutex::new(Some(thread)) }, opened))
+        start("ledger", Box::new(move || writer::run(&writes, lines, &options)))?;
+        if let Some(syncs) = syncs {
+            start("ledger-sync", Box::new(move || syncer::run(&syncs)))?;
+        }
+        Ok((Self { shared, clock, threads: Mutex::new(threads) }, opened))
     }
 
     /// Takes so much out of what key and tenant may use, and one request; or nothing at all.
@@ -92,14 +103,18 @@ impl Desk {
         let record = reserve(id, &payer, amount, now);
         let stands = if amount == Amount::NOTHING {
             inner.books.apply(&record, now.second);
-            0
+            Stands::Already
         } else {
-            inner.enter(record, now.second)
+            let number = inner.enter(record, now.second);
+            inner.reserved(number, &payer, amount)
         };
         drop(inner);
-        self.shared.wake.notify_one();
+        if stands != Stands::Already {
+            self.shared.wake.notify_one();
+        }
         let (shared, clock) = (Arc::clone(&self.shared), Arc::clone(&self.clock));
-        Ok(Reservation { shared, clock, id, payer, amount, stands, settled: false })
+        let limited = [limits.key, limits.tenant].into_iter().flatten().any(Limits::any);
+        Ok(Reservation { shared, clock, id, payer, amount, stands, limited, settled: false })
     }
 
     /// The last attempt to write the ledger failed.
@@ -132,15 +147,24 @@ impl Desk {
             .collect()
     }
 
-    /// Writes what is left and ends the thread. What comes after is not recorded. Blocks on the disk.
+    /// Writes what is left and ends the threads. What comes after is not recorded. Blocks on the disk.
     pub fn close(&self) {
         self.shared.inner.lock().closing = true;
         self.shared.wake.notify_one();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the ledger's thread ended in a panic");
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the ledger ended in a panic");
+            }
         }
+    }
+}
+
+#[cfg(test)]
+impl Desk {
+    /// As if the disk had refused a sync.
+    pub fn sync_fails(&self) {
+        self.shared.inner.lock().broken = true;
+        self.shared.wake.notify_one();
     }
 }
 
@@ -171,7 +195,8 @@ impl Reservation {
         let mut inner = self.shared.inner.lock();
         fits(&inner, &self.payer, limits, 0, more, now)?;
         self.amount = self.amount.at_least(amount);
-        self.stands = inner.enter(reserve(self.id, &self.payer, self.amount, now), now.second);
+        let number = inner.enter(reserve(self.id, &self.payer, self.amount, now), now.second);
+        self.stands = inner.reserved(number, &self.payer, more);
         drop(inner);
         self.shared.wake.notify_one();
         Ok(())
@@ -186,11 +211,18 @@ impl Reservation {
         let amount = used.amount();
         let more = amount.minus(self.amount) != Amount::NOTHING;
         let record = Record::Settle { id: self.id, at: now.wall_ms, payer: self.payer.clone(), used };
-        let number = self.shared.inner.lock().enter(record, now.second);
-        self.shared.wake.notify_one();
+        let mut inner = self.shared.inner.lock();
+        let number = inner.enter(record, now.second);
         if more {
             // The reservation does not cover it.
-            self.stands = number;
+            self.stands = inner.uncovered(number);
+        }
+        inner.urgent |= self.limited;
+        // Else it can wait for the next reservation: the writer need not be woken for it, but to wait.
+        let wakes = more || self.limited || inner.idle;
+        drop(inner);
+        if wakes {
+            self.shared.wake.notify_one();
         }
     }
 
@@ -199,16 +231,15 @@ impl Reservation {
         self.amount
     }
 
-    /// Returns once what stands for this request is durable.
+    /// Returns once what stands for this request would outlast the machine, or only the process where nothing is synced.
     ///
     /// # Errors
     /// It cannot be written now.
     pub fn recorded(&self) -> impl Future<Output = Result<(), NotRecorded>> + Send + use<> {
         let (stands, mut progress) = (self.stands, self.shared.progress.subscribe());
         async move {
-            let reached = progress.wait_for(|now| now.durable >= stands || now.failing).await;
-            match reached {
-                Ok(now) if now.durable >= stands => Ok(()),
+            match progress.wait_for(|now: &Progress| now.reaches(stands) || now.failing).await {
+                Ok(now) if now.reaches(stands) => Ok(()),
                 _ => Err(NotRecorded),
             }
         }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::books::Books;
 use super::record::Record;
@@ -16,15 +17,25 @@ pub struct LedgerOptions {
     pub file_bytes: u64,
     /// Files kept, with the one written to; `None`: all.
     pub files: Option<usize>,
-    /// A record counts as durable when it is on the disk; if false, when the system has it, which survives the end of the
-    /// process but not of the machine.
+    /// A record counts as durable when it is on the disk, or when what stands there ahead of it covers it; if false, when the
+    /// system has it, which survives the end of the process but not of the machine.
     pub sync: bool,
+    /// Names the time from a start of the machine to its end, which takes with it what was not on the disk.
+    pub boot: Arc<str>,
 }
 
 impl LedgerOptions {
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), file_bytes: 16 << 20, files: None, sync: true }
+        Self { folder: folder.into(), file_bytes: 16 << 20, files: None, sync: true, boot: this_boot() }
+    }
+}
+
+/// Where the system tells none, one that never comes again: then each end is taken for the machine's.
+fn this_boot() -> Arc<str> {
+    match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(id) if !id.trim().is_empty() => id.trim().into(),
+        _ => format!("{:032x}", rand::random::<u128>()).into(),
     }
 }
 
@@ -57,7 +68,7 @@ pub fn open(folder: &Path, now: u64) -> Result<(Lines, Books, Damage), LedgerErr
         let head = matches!(record, Record::Snapshot(_));
         if *headed.get_or_insert(head) {
             let at = match &record {
-                Record::Snapshot(_) => now,
+                Record::Snapshot(_) | Record::Ahead { .. } => now,
                 Record::Reserve { at, .. } | Record::Settle { at, .. } => {
                     u64::try_from(at / 1000).unwrap_or_default()
                 }

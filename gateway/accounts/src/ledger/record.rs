@@ -31,10 +31,19 @@ pub enum Record {
         #[serde(flatten)]
         used: Used,
     },
+    /// So much may have been used without standing here, if the machine ended in the boot that is named. A second one of a
+    /// payer takes the first one's place.
+    Ahead {
+        boot: Arc<str>,
+        #[serde(flatten)]
+        payer: Payer,
+        tokens: u64,
+        money_nanos: Money,
+    },
 }
 
 /// Whose use it is: the tenant's, and that of one key of it where it came with one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Payer {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub key: Option<Arc<str>>,
@@ -88,6 +97,6 @@ pub enum Outcome {
     Failed,
     /// The client went away.
     Cancelled,
-    /// The gateway ended in the middle of it: all that was reserved counts.
+    /// The gateway ended in the middle of it: all that was reserved counts. So does what stood ahead when the machine ended.
     Lost,
 }

@@ -1,10 +1,12 @@
 use std::collections::HashMap;
 use std::fs;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::books::Books;
+use super::shared::{Inner, Stands};
 use super::*;
 use crate::limits::{Account, Amount, Limits, Period, Scope, check};
 use crate::lines::line;
@@ -162,6 +164,73 @@ fn a_ledger_without_its_head_is_refused() {
     assert!(matches!(Desk::open(options(&folder)), Err(LedgerError::Head { .. })));
 }
 
+/// A ledger whose file says that this much may have been used without standing in it.
+fn ahead_of_use(folder: &tempfile::TempDir, boot: &str, amount: u64) -> LedgerOptions {
+    let mut text = Vec::new();
+    line(&mut text, &Record::Snapshot(Box::default())).unwrap();
+    let Amount { tokens, money } = tokens(amount);
+    let record = Record::Ahead { boot: boot.into(), payer: payer(), tokens, money_nanos: money };
+    line(&mut text, &record).unwrap();
+    let options = options(folder);
+    fs::create_dir(&options.folder).unwrap();
+    fs::write(options.folder.join("usage-00000001.log"), &text).unwrap();
+    options
+}
+
+#[test]
+fn what_stood_ahead_counts_once_if_the_machine_ended_and_not_if_the_process_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let boot = |boot: &str, options: LedgerOptions| LedgerOptions { boot: boot.into(), ..options };
+    let (desk, opened) = Desk::open(boot("a", ahead_of_use(&folder, "a", 70))).unwrap();
+    assert_eq!((opened, desk.usage().len()), (Opened::default(), 0), "what was written is all there");
+    drop(desk);
+    let (desk, opened) = Desk::open(boot("b", options(&folder))).unwrap();
+    assert_eq!((opened.overtaken, desk.usage().len()), (0, 0), "it was taken back");
+    drop(desk);
+
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, opened) = Desk::open(boot("b", ahead_of_use(&folder, "a", 70))).unwrap();
+    assert_eq!((opened.overtaken, spent(&desk)), (1, 70));
+    drop(desk);
+    let (desk, opened) = Desk::open(boot("c", options(&folder))).unwrap();
+    assert_eq!((opened.overtaken, spent(&desk)), (0, 70), "once");
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_a_new_file_holds_all_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, _) = Desk::open(options(&folder)).unwrap();
+    let mut first = desk.reserve(payer(), &only(&Limits::default()), tokens(10)).unwrap();
+    first.recorded().await.unwrap();
+    first.settle(used(6));
+    desk.sync_fails();
+    let mut second = desk.reserve(payer(), &only(&Limits::default()), tokens(10)).unwrap();
+    second.recorded().await.unwrap();
+    second.settle(used(7));
+    desk.close();
+    assert_eq!(fs::read_dir(folder.path().join("usage")).unwrap().count(), 2);
+    let (desk, opened) = Desk::open(options(&folder)).unwrap();
+    assert_eq!((opened, spent(&desk)), (Opened::default(), 13));
+}
+
+/// Who asks often waits for the disk no more, and a clean end leaves nothing ahead.
+#[tokio::test]
+async fn a_clean_end_takes_back_what_stood_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, _) = Desk::open(options(&folder)).unwrap();
+    for _ in 0..50 {
+        let mut reservation = desk.reserve(payer(), &only(&Limits::default()), tokens(10)).unwrap();
+        reservation.recorded().await.unwrap();
+        reservation.settle(used(3));
+    }
+    desk.close();
+    let text = fs::read_to_string(folder.path().join("usage/usage-00000001.log")).unwrap();
+    assert!(text.contains("\"ahead\""), "{text}");
+    let later = LedgerOptions { boot: "later".into(), ..options(&folder) };
+    let (desk, opened) = Desk::open(later).unwrap();
+    assert_eq!((opened, spent(&desk)), (Opened::default(), 150));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Reserve {
@@ -195,7 +264,96 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..80)
 }
 
+/// What becomes of the file, beside requests.
+#[derive(Debug, Clone)]
+enum Happens {
+    Reserve {
+        who: usize,
+        tokens: u64,
+    },
+    Settle {
+        which: usize,
+        part: u64,
+    },
+    Write {
+        look: bool,
+    },
+    /// Of all that is written.
+    Sync,
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happens>> {
+    let happens = prop_oneof![
+        8 => (0usize..2, 1u64..30).prop_map(|(who, tokens)| Happens::Reserve { who, tokens }),
+        6 => (0usize..8, 0u64..=130).prop_map(|(which, part)| Happens::Settle { which, part }),
+        6 => prop::bool::weighted(0.1).prop_map(|look| Happens::Write { look }),
+        3 => Just(Happens::Sync),
+    ];
+    prop::collection::vec(happens, 0..200)
+}
+
 proptest! {
+    /// The end of the machine takes any part of what was not synced. All that was told by then is known all the same.
+    #[test]
+    fn no_end_of_the_machine_makes_the_ledger_short(happenings in happenings(), kept in 0.0..=1.0f64) {
+        let payers = ["x", "y"].map(|tenant| Payer { key: None, tenant: tenant.into() });
+        let folder = tempfile::tempdir().unwrap();
+        let file = fs::File::create(folder.path().join("unused")).unwrap();
+        let mut inner = Inner::new(Books::default(), Arc::new(file), true);
+        let mut lines = vec![Record::Snapshot(Box::default())];
+        let mut on_disk = 1;
+        // Open: id, payer, reserved, what has to be. Settled: payer, used, what has to be.
+        let mut open: Vec<(u64, usize, u64, Stands)> = Vec::new();
+        let mut settled: Vec<(usize, u64, Stands)> = Vec::new();
+        for happens in happenings {
+            match happens {
+                Happens::Reserve { who, tokens } => {
+                    let (id, amount) = (inner.books.next_id(), Amount { tokens, money: Money::ZERO });
+                    let record = Record::Reserve { id, at: 5, payer: payers[who].clone(), tokens, money_nanos: Money::ZERO };
+                    let number = inner.enter(record, 1);
+                    let stands = inner.reserved(number, &payers[who], amount);
+                    open.push((id, who, tokens, stands));
+                }
+                Happens::Settle { which, part } if !open.is_empty() => {
+                    let (id, who, reserved, mut stands) = open.remove(which % open.len());
+                    let really = reserved * part / 100;
+                    let record = Record::Settle { id, at: 5, payer: payers[who].clone(), used: used(really) };
+                    let number = inner.enter(record, 1);
+                    if really > reserved {
+                        stands = inner.uncovered(number);
+                    }
+                    settled.push((who, really, stands));
+                }
+                Happens::Settle { .. } => {}
+                Happens::Write { look } => {
+                    let hour = Duration::from_secs(3600);
+                    let mut look = if look { Instant::now() } else { Instant::now() + hour };
+                    let batch = writer::batch(&mut inner, false, &"this".into(), &mut look);
+                    lines.extend(batch.records);
+                    inner.progress.written = batch.last;
+                }
+                Happens::Sync => {
+                    inner.durable(inner.progress.written);
+                    on_disk = lines.len();
+                }
+            }
+        }
+        let survived = on_disk + (kept * (lines.len() - on_disk) as f64) as usize;
+        let mut text = Vec::new();
+        lines[..survived].iter().for_each(|record| line(&mut text, record).unwrap());
+        let usage = folder.path().join("usage");
+        fs::create_dir(&usage).unwrap();
+        fs::write(usage.join("usage-00000001.log"), &text).unwrap();
+        let (desk, _) = Desk::open(LedgerOptions { boot: "another".into(), ..options(&folder) }).unwrap();
+        for (who, payer) in payers.iter().enumerate() {
+            let told = settled.iter().filter(|(whose, _, stands)| *whose == who && inner.progress.reaches(*stands));
+            let told: u64 = told.map(|(_, used, _)| used).sum();
+            let account = Account::Tenant(Arc::clone(&payer.tenant));
+            let known = desk.usage().iter().find(|(other, ..)| *other == account).map_or(0, |(_, sums, _)| sums[2].tokens());
+            prop_assert!(known >= told, "{known} known, {told} told");
+        }
+    }
+
     /// Whatever happens, in no 60 seconds more is let through than the limit allows, nor in all more than the budget, as long
     /// as nobody uses more than was reserved; and from any beginning of the file as much is known to be used as was.
     #[test]

@@ -87,6 +87,12 @@ impl Amount {
         Self { tokens: self.tokens.saturating_sub(other.tokens), money: self.money.minus(other.money) }
     }
 
+    /// None of it is more than that.
+    #[must_use]
+    pub fn fits(self, most: Self) -> bool {
+        self.tokens <= most.tokens && self.money <= most.money
+    }
+
     /// The larger of each.
     #[must_use]
     pub fn at_least(self, other: Self) -> Self {

@@ -6,5 +6,5 @@
 mod reader;
 mod writer;
 
-pub use reader::{Event, EventReader, EventTooLong};
+pub use reader::{Event, EventReader, EventTooLong, Unread};
 pub use writer::{DONE, comment, data, json};

@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::convert::Infallible;
 
 use memchr::{memchr, memchr2};
 
@@ -16,6 +17,20 @@ pub struct Event {
 #[error("a server-sent event is longer than {limit} bytes")]
 pub struct EventTooLong {
     pub limit: usize,
+}
+
+/// Why a stream is not read on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread<E> {
+    TooLong(EventTooLong),
+    /// By whoever takes the events.
+    Refused(E),
+}
+
+impl<E> From<EventTooLong> for Unread<E> {
+    fn from(error: EventTooLong) -> Self {
+        Self::TooLong(error)
+    }
 }
 
 /// Turns bytes, cut anywhere, into events.
@@ -62,12 +77,38 @@ impl EventReader {
     /// [`EventTooLong`], after which the stream has to be given up.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, EventTooLong> {
         let mut events = Vec::new();
+        let read = self.read(bytes, |name, data| {
+            events.push(Event { name: name.to_owned(), data: data.to_owned() });
+            Ok::<_, Infallible>(())
+        });
+        match read {
+            Ok(()) => Ok(events),
+            Err(Unread::TooLong(error)) => Err(error),
+            Err(Unread::Refused(never)) => match never {},
+        }
+    }
+
+    /// Takes the next bytes, and hands over each event that they complete as its name and its data.
+    ///
+    /// # Errors
+    /// [`EventTooLong`], or what `each` says to one; after either the stream has to be given up.
+    pub fn read<E>(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(&str, &str) -> Result<(), E>,
+    ) -> Result<(), Unread<E>> {
         let mut rest = bytes;
         if self.after_cr && !rest.is_empty() {
             self.after_cr = false;
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
         }
         while let Some(end) = memchr2(b'\n', b'\r', rest) {
+            if let Some((data, after)) = self.plain(rest, end) {
+                self.check(&rest[..end])?;
+                each("", data).map_err(Unread::Refused)?;
+                rest = after;
+                continue;
+            }
             let (last, carriage_return) = (&rest[..end], rest[end] == b'\r');
             rest = &rest[end + 1..];
             if carriage_return {
@@ -77,11 +118,21 @@ impl EventReader {
                     _ => {}
                 }
             }
-            events.extend(self.end_line(last)?);
+            if let Some(event) = self.end_line(last)? {
+                each(&event.name, &event.data).map_err(Unread::Refused)?;
+            }
         }
         self.check(rest)?;
         self.line.extend_from_slice(rest);
-        Ok(events)
+        Ok(())
+    }
+
+    /// An event of one line that is there whole, as all but always; `end` is that of its first line. Nothing of it is copied.
+    fn plain<'a>(&self, rest: &'a [u8], end: usize) -> Option<(&'a str, &'a [u8])> {
+        let fresh = self.line.is_empty() && self.name.is_empty() && !self.has_data && !self.at_start;
+        let data = rest[..end].strip_prefix(b"data: ").filter(|_| fresh)?;
+        let after = rest[end..].strip_prefix(b"\n\n").or_else(|| rest[end..].strip_prefix(b"\r\n\r\n"))?;
+        Some((str::from_utf8(data).ok()?, after))
     }
 
     fn check(&self, part: &[u8]) -> Result<(), EventTooLong> {
