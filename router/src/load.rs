@@ -41,13 +41,13 @@ pub struct LoadConfig {
     pub capacity_tokens: f64,
 }
 
-/// lambda0 of `replay/bench/runs/2026-11-26-h100` (`bias.csv`, simulated on two cores): at four times the large tier's capacity 1.0
-/// has a third of 0.5's p99 for the same score, and changes nothing at one and two times. theta and capacity_s are as they were: theta 0.1
-/// takes the median at one time its capacity from 5.7 to 1.6 s for 0.02 of the score, and 2 s for 5 s changes little. gamma and the half-life were not varied.
+/// lambda0 of `replay/bench/runs/2026-11-26-4xh100` (`bias.csv`, simulated on two cores): at four times the large tier's capacity 2.0
+/// has a quarter of 1.0's p99 for 0.008 of the score, and changes little at one and two times. theta and capacity_s are as they were: theta 0.1
+/// takes the median at one time its capacity from 5.6 to 2.1 s for 0.03 of the score, and 2 s for 5 s changes little. gamma and the half-life were not varied.
 impl Default for LoadConfig {
     fn default() -> Self {
         Self {
-            lambda0: 1.0,
+            lambda0: 2.0,
             gamma: 2.0,
             theta: 0.5,
             half_life_s: 2.0,

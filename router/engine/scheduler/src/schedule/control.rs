@@ -81,8 +81,8 @@ pub struct Control {
     /// Rows per sequence and second of the pace that is kept, and of the one that is tried.
     rates: Rates,
     trial: Rates,
-    /// When the trial began.
-    turned: Moment,
+    /// From the change to another pace until the kept one has settled again: all that looking at it costs.
+    away: Option<Window>,
     /// Others that are tried before the next hold, the next of them last.
     untried: Vec<Pace>,
     hold: u32,
@@ -134,6 +134,18 @@ struct Window {
     sequence_seconds: f64,
 }
 
+impl Window {
+    fn add(&mut self, now: Moment, rows: u64, sequences: usize) {
+        self.rows += rows;
+        self.sequence_seconds += now.since(self.seen).as_secs_f64() * sequences as f64;
+        self.seen = now;
+    }
+
+    fn rate(&self) -> f64 {
+        self.rows as f64 / self.sequence_seconds.max(f64::MIN_POSITIVE)
+    }
+}
+
 impl Control {
     #[must_use]
     pub fn new(config: ControlConfig) -> Self {
@@ -145,7 +157,7 @@ impl Control {
             pace,
             rates: Rates::default(),
             trial: Rates::default(),
-            turned: Moment::default(),
+            away: None,
             untried: Vec::new(),
             hold,
             held: 0,
@@ -163,20 +175,23 @@ impl Control {
 
     /// `rows` came out since the last call; `sequences` were being computed meanwhile. Returns the pace to change to.
     pub fn observe(&mut self, now: Moment, rows: u64, sequences: usize) -> Option<Pace> {
-        let window = &mut self.window;
-        let Some(begun) = window.begun else {
-            if rows > 0 && now >= window.not_before {
-                (window.begun, window.seen) = (Some(now), now);
+        if let Some(away) = &mut self.away {
+            away.add(now, rows, sequences);
+        }
+        let Some(begun) = self.window.begun else {
+            if rows > 0 && now >= self.window.not_before {
+                (self.window.begun, self.window.seen) = (Some(now), now);
+                if self.pace == self.kept {
+                    self.is_back(now);
+                }
             }
             return None;
         };
-        window.rows += rows;
-        window.sequence_seconds += now.since(window.seen).as_secs_f64() * sequences as f64;
-        window.seen = now;
-        let rate = window.rows as f64 / window.sequence_seconds.max(f64::MIN_POSITIVE);
+        self.window.add(now, rows, sequences);
+        let rate = self.window.rate();
         let enough = |part: u32| {
             now.since(begun) >= self.config.window / part
-                && window.rows >= self.config.rows / u64::from(part)
+                && self.window.rows >= self.config.rows / u64::from(part)
         };
         let hopeless = self.pace != self.kept && rate < self.config.hopeless * self.rates.mean && enough(4);
         if rows == 0 || !(enough(1) || hopeless) {
@@ -201,21 +216,28 @@ impl Control {
         let better = self.is_better(rate)?;
         self.held = 0;
         if better {
-            (self.kept, self.rates, self.lost) = (self.pace, self.trial, 0.0);
+            (self.kept, self.rates, self.lost, self.away) = (self.pace, self.trial, 0.0, None);
             self.hold = self.config.first_hold.max(1) * 2;
             self.go_on();
             return None;
         }
-        // From the change until the kept pace is there again.
-        let time = now.since(self.turned) + self.config.settle;
-        let share = 1.0 - self.trial.mean / self.rates.mean.max(f64::MIN_POSITIVE);
-        self.lost += share.max(0.0) * time.as_secs_f64();
         if self.untried.is_empty() {
-            self.hold = (self.hold * 8).clamp(1, self.config.longest_hold).max(self.earned());
-            self.lost = 0.0;
+            self.hold = (self.hold * 8).clamp(1, self.config.longest_hold);
         }
         self.go_on();
         Some(self.turn(self.kept, now))
+    }
+
+    /// The kept pace is there again: what was lost meanwhile must be earned before the next round.
+    fn is_back(&mut self, now: Moment) {
+        let Some(away) = self.away.take() else { return };
+        let share = 1.0 - away.rate() / self.rates.mean.max(f64::MIN_POSITIVE);
+        self.lost += share.max(0.0) * away.begun.map_or(0.0, |begun| now.since(begun).as_secs_f64());
+        // A new round is listed: this one is over.
+        if self.held == 0 {
+            self.hold = self.hold.max(self.earned());
+            self.lost = 0.0;
+        }
     }
 
     /// Of the trial; none: it is not clear yet.
@@ -255,7 +277,10 @@ impl Control {
     }
 
     fn turn(&mut self, to: Pace, now: Moment) -> Pace {
-        (self.pace, self.turned, self.trial) = (to, now, Rates::default());
+        if to != self.kept {
+            self.away = Some(Window { begun: Some(now), seen: now, ..Window::default() });
+        }
+        (self.pace, self.trial) = (to, Rates::default());
         self.window = Window { not_before: Moment(now.0 + self.config.settle), ..Window::default() };
         to
     }

@@ -235,7 +235,7 @@ fn a_load_that_turns_is_followed() {
         control(|second| if second < 120 { [100.0, 50.0, 60.0] } else { [100.0, 200.0, 60.0] }, 800);
     // From 120 s on the free pace pays. At so few rows a second a round of looks at three bad paces costs about 1.3 s, which is earned in 130.
     assert!((0.55..0.86).contains(&free), "{free}");
-    assert!(changes < 40, "{changes}");
+    assert!(changes < 80, "{changes}");
 }
 
 proptest! {
