@@ -80,7 +80,7 @@ async def press(page, clients, rate: float) -> list[float]:
 def table(rows: list[dict], pages: list[dict], seconds: float) -> list[str]:
     lines = ["## From a request's end to its row in the picture", "",
              f"{seconds:g} s at each rate; the load's clock when the answer was read whole, the page's after the frame with the row (`rows.csv`, `pages.csv`). "
-             "Events are sent in bursts with 200 ms between, 16 at most: above 80 requests a second the list is a sample.", "",
+             "Events are sent in bursts with 200 ms between, 10 at most: above 50 requests a second the list is a sample.", "",
              "| requests/s | shown | end to row, ms: p50 | p95 | most | the list stood still at most | frames over 50 ms | tasks over 50 ms (longest) | a press, ms: p50 (most) |",
              "|---|---|---|---|---|---|---|---|---|"]
     for page in pages:

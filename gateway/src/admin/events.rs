@@ -5,7 +5,7 @@
 //! many (`skipped`). Events are sent in bursts with a pause between, so that however many requests there are a reader costs
 //! little; under load most are skipped. What was missed is in `router/decisions`.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Between two bursts: short to the eye, long beside what a burst costs.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Events of one burst: nobody reads more.
-const MOST: usize = 16;
+const MOST: usize = 10;
 
 /// What is read, and what ends it.
 #[derive(Debug)]
@@ -140,27 +140,29 @@ impl Reader {
     }
 }
 
-/// Leaves out of more than a burst takes: first what the end of the same request tells as well, which nobody misses, then the
-/// oldest, whose number it returns.
+/// Leaves out of more than a burst takes: what the end of the same request tells as well, which nobody misses, and the oldest. Returns
+/// how many of those told of an end.
 fn thin(news: &mut VecDeque<News>) -> u64 {
     if news.len() <= MOST {
         return 0;
     }
-    let ended: HashSet<Arc<str>> = news.iter().filter_map(ended).collect();
-    news.retain(|one| match one {
-        News::Begun { request_id, .. } | News::Answering { request_id, .. } => !ended.contains(request_id),
-        News::Ended(_) | News::Remembered { .. } => true,
-    });
-    let over = news.len().saturating_sub(MOST);
-    news.drain(..over);
-    over as u64
+    let (mut kept, mut over) = (VecDeque::with_capacity(MOST), 0);
+    // The newest first, so that an end is seen before its beginning.
+    while let Some(one) = news.pop_back() {
+        let full = kept.len() == MOST;
+        match &one {
+            News::Ended(_) | News::Remembered { .. } if full => over += 1,
+            News::Begun { request_id, .. } | News::Answering { request_id, .. }
+                if full || kept.iter().any(|later| is_end_of(later, request_id)) => {}
+            _ => kept.push_front(one),
+        }
+    }
+    *news = kept;
+    over
 }
 
-fn ended(news: &News) -> Option<Arc<str>> {
-    match news {
-        News::Ended(record) => Some(Arc::clone(&record.request_id)),
-        News::Begun { .. } | News::Answering { .. } | News::Remembered { .. } => None,
-    }
+fn is_end_of(news: &News, request_id: &str) -> bool {
+    matches!(news, News::Ended(record) if *record.request_id == *request_id)
 }
 
 fn event(news: &News) -> Option<Event> {
@@ -242,6 +244,22 @@ mod tests {
         let told = next(&mut events).await;
         assert!(told.contains("event: begun") && told.contains("under way"), "{told}");
         for n in 1..MOST {
+            let told = next(&mut events).await;
+            assert!(told.contains("event: request") && told.contains(&format!("\"req_{n}\"")), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_more_ends_than_a_burst_takes_the_newest_are_told_and_the_others_counted() {
+        let fixture = Fixture::new(None);
+        let mut events = listen(&fixture).await;
+        for n in 0..MOST + 7 {
+            begun(&fixture, &format!("req_{n}"));
+            fixture.app.decisions.add(record(&format!("req_{n}"), 5.0));
+        }
+        let told = next(&mut events).await;
+        assert!(told.contains("event: skipped") && told.contains(r#""skipped":7"#), "{told}");
+        for n in 7..MOST + 7 {
             let told = next(&mut events).await;
             assert!(told.contains("event: request") && told.contains(&format!("\"req_{n}\"")), "{told}");
         }
