@@ -296,7 +296,9 @@ impl StageTime {
     /// What one takes, and what an entry adds from few to the most.
     fn of(points: &[[f64; 2]]) -> Self {
         let few = points.iter().rfind(|[entries, _]| *entries <= FEW as f64);
-        let (Some([_, one_us]), Some([few, few_us]), Some([most, most_us])) = (points.first(), few, points.last()) else {
+        let (Some([_, one_us]), Some([few, few_us]), Some([most, most_us])) =
+            (points.first(), few, points.last())
+        else {
             return Self::default();
         };
         let each_us = ((most_us - few_us) / (most - few).max(1.0)).max(0.0);
@@ -346,7 +348,8 @@ mod tests {
 
     #[test]
     fn a_stages_time_is_what_one_takes_and_what_another_adds() {
-        let time = StageTime::of(&[[1.0, 120.0], [8.0, 130.0], [16.0, 170.0], [64.0, 970.0]]).with_fixed(110.0);
+        let time =
+            StageTime::of(&[[1.0, 120.0], [8.0, 130.0], [16.0, 170.0], [64.0, 970.0]]).with_fixed(110.0);
         let expected = StageTime { fixed_us: 110.0, floor_us: 10.0, each_us: 15.0 };
         assert_eq!(time, expected);
         assert_eq!(time.with_fixed(1e9).floor_us, 0.0);

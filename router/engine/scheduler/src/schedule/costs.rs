@@ -138,7 +138,9 @@ mod tests {
     #[test]
     fn a_curve_goes_through_what_was_measured() {
         let cost = Cost::through([(1.0, 10.0), (8.0, 9.0), (16.0, 18.0), (32.0, 26.0)], 4.0).plus_fixed(1.0);
-        for (entries, seconds) in [(1, 11.0), (4, 11.0), (8, 11.0), (12, 15.0), (16, 19.0), (32, 27.0), (64, 43.0)] {
+        for (entries, seconds) in
+            [(1, 11.0), (4, 11.0), (8, 11.0), (12, 15.0), (16, 19.0), (32, 27.0), (64, 43.0)]
+        {
             assert!((cost.seconds(entries) - seconds).abs() < 1e-9, "{entries}: {}", cost.seconds(entries));
         }
         assert!((cost.fixed() - 5.0).abs() < 1e-9);

@@ -78,8 +78,7 @@ fn who_waited_too_long_goes_first() {
     let stage = |group| Stage::Experts { sub_layer: 0, group };
     let queues = [queue(stage(0), 9, 60), queue(stage(1), 1, 20), queue(stage(2), 1, 10)];
     for kind in [ScheduleKind::MostTokensFirst, ScheduleKind::Defrag, ScheduleKind::Roofline] {
-        let costs =
-            StageCosts { expert: Cost::roofline(1.0, 0.0, 1.0), ..StageCosts::default() };
+        let costs = StageCosts { expert: Cost::roofline(1.0, 0.0, 1.0), ..StageCosts::default() };
         let mut schedule = kind.build(&[], &costs);
         assert_eq!(choose(&mut *schedule, &queues, 110), Some(0), "{kind}: 100 ms exactly are not too long");
         assert_eq!(choose(&mut *schedule, &queues, 111), Some(2), "{kind}: the longest waiting");
@@ -88,10 +87,7 @@ fn who_waited_too_long_goes_first() {
 
 /// Two groups of experts, a call of which takes 30 ms for up to 20 parts.
 fn waiting() -> (Roofline, Vec<QueueState>) {
-    let costs = StageCosts {
-        expert: Cost::roofline(0.010, 0.020, 0.001),
-        ..StageCosts::default()
-    };
+    let costs = StageCosts { expert: Cost::roofline(0.010, 0.020, 0.001), ..StageCosts::default() };
     let stage = |group| Stage::Experts { sub_layer: 1, group };
     let schedule = Roofline::new(vec![SubLayerKind::Attention; 2], costs);
     (schedule, vec![queue(stage(0), 6, 0), queue(stage(1), 0, 0)])
