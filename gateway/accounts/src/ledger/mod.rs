@@ -8,7 +8,7 @@
 //!
 //! A reservation is what a request may use at most. It is written before anything of the answer is sent, so that the end of the
 //! process at any moment leaves either what was used or, in its place, more. The same holds for the end of the machine: either
-//! the reservation is on the disk by then, or [what stands there ahead of it](ahead) covers it. A settlement is waited for by
+//! the reservation is on the disk by then, or what stands there ahead of it (`ahead.rs`) covers it. A settlement is waited for by
 //! nobody; where nothing is limited it goes with the next reservation, or a little later. All go into the queue under the lock of the books, so the file
 //! has them in the order in which they happened.
 
