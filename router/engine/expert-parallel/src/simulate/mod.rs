@@ -284,10 +284,11 @@ impl Simulation {
 
     /// Other devices that compute on its processor.
     fn busy_beside(&self, device: usize) -> usize {
-        let processors = &self.config.processors;
-        let mut all = self.devices.iter().enumerate().zip(processors);
-        let shared = |at: usize, processor: &usize| at != device && processors.get(device) == Some(processor);
-        all.by_ref().filter(|((at, other), processor)| shared(*at, processor) && other.is_busy()).count()
+        let Config { processors, .. } = &self.config;
+        let beside = |other: &usize| {
+            *other != device && processors[*other] == processors[device] && self.devices[*other].is_busy()
+        };
+        (0..self.devices.len()).filter(beside).count()
     }
 
     /// All others, in order with the parcels.
