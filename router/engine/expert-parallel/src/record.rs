@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use reprise_scheduler::{Moment, Pace, Pipeline, Stage, WayTimes};
+use reprise_scheduler::{Mode, Moment, Pipeline, Stage, WayTimes};
 use serde::Serialize;
 
 /// Queues are looked at before every so many calls.
@@ -20,20 +20,20 @@ pub struct Span {
     pub entries: usize,
 }
 
-/// Time in each pace, of an adaptive schedule.
+/// Time in each mode, of an adaptive schedule.
 #[derive(Debug, Clone, Default)]
-pub struct Paces(BTreeMap<Pace, Duration>);
+pub struct Modes(BTreeMap<Mode, Duration>);
 
-impl Paces {
-    pub fn add(&mut self, pace: Pace, time: Duration) {
-        *self.0.entry(pace).or_default() += time;
+impl Modes {
+    pub fn add(&mut self, mode: Mode, time: Duration) {
+        *self.0.entry(mode).or_default() += time;
     }
 
     /// Of all the time that was added.
     #[must_use]
-    pub fn share(&self, pace: Pace) -> f64 {
+    pub fn share(&self, of: impl Fn(Mode) -> bool) -> f64 {
         let all: Duration = self.0.values().sum();
-        let time = self.0.get(&pace).copied().unwrap_or_default();
+        let time: Duration = self.0.iter().filter(|(mode, _)| of(**mode)).map(|(_, time)| *time).sum();
         time.as_secs_f64() / all.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 }

@@ -37,7 +37,7 @@ pub use faulty::{Before, Faulty};
 pub use pipeline::{Broken, Pipeline, Turn};
 pub use placement::{DeviceId, Placement};
 pub use queues::{Ahead, Notice, Visit};
-pub use schedule::{Lockstep, Pace, QueueId, QueueState, Queues, Schedule, ScheduleKind, Stage};
+pub use schedule::{Lockstep, Mode, Pace, QueueId, QueueState, Queues, Schedule, ScheduleKind, Stage};
 pub use sequence::{NewSequence, Priority, SequenceId};
 pub use time::Moment;
 pub use waiting::{Entry, Ticket, Waiting};

@@ -96,8 +96,8 @@ impl<P: Send + 'static> Cluster<P> {
                 self.epoch += 1;
                 for handle in self.workers.iter().filter(|handle| handle.alive) {
                     let placement = Arc::clone(&self.placement);
-                    let pace = self.control.pace();
-                    handle.command(Command::Reset { epoch: self.epoch, placement, pace });
+                    let mode = self.control.mode();
+                    handle.command(Command::Reset { epoch: self.epoch, placement, mode });
                 }
                 self.resubmit();
             }

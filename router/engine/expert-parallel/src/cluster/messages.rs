@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reprise_scheduler::{Pace, Placement, Priority};
+use reprise_scheduler::{Mode, Placement, Priority};
 
 use super::RequestError;
 
@@ -31,15 +31,15 @@ pub enum Event {
 pub enum Command {
     Start(Start),
     Cancel(RequestId),
-    SetPace {
-        pace: Pace,
+    SetMode {
+        mode: Mode,
         change: u32,
     },
     /// A device was lost: all begin anew.
     Reset {
         epoch: u64,
         placement: Arc<Placement>,
-        pace: Pace,
+        mode: Mode,
     },
     ResetRecord,
     Stop,

@@ -15,9 +15,9 @@ use std::{
 };
 
 use reprise_scheduler::{
-    ConfigError, Core, CoreConfig, DeviceId, Exchange, ModelLayout, Moment, Pace, Placement, ScheduleKind,
+    ConfigError, Core, CoreConfig, DeviceId, Exchange, Mode, ModelLayout, Moment, Placement, ScheduleKind,
     placement::PlacementError,
-    schedule::{Control, ControlConfig, StageCosts},
+    schedule::{Control, ControlConfig, RowsOut, StageCosts},
 };
 use thiserror::Error;
 
@@ -103,10 +103,10 @@ pub struct Cluster<P: Send + 'static> {
     fair_from: Moment,
     begun: Instant,
     epoch: u64,
-    /// Changes of pace so far.
-    paces: u32,
-    /// Rows of all devices that the control knows of.
-    rows: u64,
+    /// Changes of mode so far.
+    changes: u32,
+    /// Of all devices, that the control knows of.
+    out: RowsOut,
     /// By device.
     workers: Vec<Handle<P>>,
     events: Receiver<Report>,
@@ -202,7 +202,7 @@ impl<P: Send + 'static> Cluster<P> {
             core: Core::new(ticks, &layout)?,
             layout,
             schedule,
-            control: Control::new(control),
+            control: Control::new(control, placement.has_copies()),
             placement,
             replan,
             stall,
@@ -210,8 +210,8 @@ impl<P: Send + 'static> Cluster<P> {
             fair_from: Moment::default(),
             begun,
             epoch: 0,
-            paces: 0,
-            rows: 0,
+            changes: 0,
+            out: RowsOut::default(),
             workers,
             events,
             requests: BTreeMap::new(),
@@ -245,17 +245,17 @@ impl<P: Send + 'static> Cluster<P> {
         self.look_after(&mut events);
         self.send_waiting();
         if self.schedule == ScheduleKind::Adaptive && self.broken.is_none() {
-            self.control_pace();
+            self.control_mode();
         }
         events
     }
 
-    fn control_pace(&mut self) {
-        let all = self.workers.iter().map(|handle| handle.pulse.rows()).sum::<u64>();
-        let rows = all - std::mem::replace(&mut self.rows, all);
+    fn control_mode(&mut self) {
+        let all: RowsOut = self.workers.iter().map(|handle| handle.pulse.rows_out()).sum();
+        let out = all.since(std::mem::replace(&mut self.out, all));
         let now = self.now();
-        if let Some(pace) = self.control.observe(now, rows, self.requests.len()) {
-            self.set_pace(pace);
+        if let Some(mode) = self.control.observe(now, out, self.requests.len()) {
+            self.set_mode(mode);
         }
     }
 
@@ -265,16 +265,16 @@ impl<P: Send + 'static> Cluster<P> {
         Watch::new(self.workers.iter().map(|handle| Arc::clone(&handle.pulse)))
     }
 
-    /// The pace that an adaptive schedule has now.
+    /// What an adaptive schedule has the devices do now.
     #[must_use]
-    pub const fn pace(&self) -> Pace {
-        self.control.pace()
+    pub const fn mode(&self) -> Mode {
+        self.control.mode()
     }
 
-    fn set_pace(&mut self, pace: Pace) {
-        self.paces += 1;
+    fn set_mode(&mut self, mode: Mode) {
+        self.changes += 1;
         for handle in self.workers.iter().filter(|handle| handle.alive) {
-            handle.command(Command::SetPace { pace, change: self.paces });
+            handle.command(Command::SetMode { mode, change: self.changes });
         }
     }
 

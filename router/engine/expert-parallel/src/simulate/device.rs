@@ -5,8 +5,9 @@ use std::{
 };
 
 use reprise_scheduler::{
-    ConfigError, DeviceId, Executor, Finished, Moment, NewSequence, Notice, Pace, Parcel, Pipeline,
-    Placement, Priority, SequenceId, Stage, SubLayerKind, Work, schedule::StageCosts,
+    ConfigError, DeviceId, Executor, Finished, Mode, Moment, NewSequence, Notice, Parcel, Pipeline,
+    Placement, Priority, SequenceId, Stage, SubLayerKind, Work,
+    schedule::{RowsOut, StageCosts},
 };
 
 use super::{Config, Gates};
@@ -52,7 +53,7 @@ pub(super) struct Woken {
 #[derive(Debug, Default)]
 pub(super) struct Done {
     pub(super) parcels: Vec<Parcel>,
-    pub(super) rows: usize,
+    pub(super) rows: RowsOut,
     pub(super) tokens: Vec<(RequestId, bool)>,
 }
 
@@ -66,7 +67,7 @@ impl Device {
         let schedule = config.schedule;
         let lanes = Executor::lanes(&config.layout, placement, me, schedule, &costs);
         Ok(Self {
-            pipeline: Pipeline::with_lanes(config.ticks, &config.layout, lanes, schedule.pace())?,
+            pipeline: Pipeline::with_lanes(config.ticks, &config.layout, lanes, schedule.mode().pace)?,
             kinds: config.layout.sub_layers.clone(),
             costs,
             slow: config.straggler.filter(|(device, _)| *device == me).map_or(1.0, |(_, times)| times),
@@ -104,8 +105,8 @@ impl Device {
         self.pipeline.hear(from, lane, notice);
     }
 
-    pub(super) fn set_pace(&mut self, pace: Pace, change: u32) {
-        self.pipeline.set_pace(pace, change);
+    pub(super) fn set_mode(&mut self, mode: Mode, change: u32) {
+        self.pipeline.set_mode(mode, change);
     }
 
     /// When a parcel that is sent now arrives.
@@ -185,7 +186,7 @@ impl Device {
         }
         let mut out = std::mem::take(&mut self.out);
         self.pipeline.complete(now, &mut out, &mut done.parcels);
-        done.rows = out.rows.len();
+        done.rows = out.rows_out();
         for id in &out.logits_of {
             let Some((request, left)) = self.running.get_mut(id) else { continue };
             *left -= 1;

@@ -16,7 +16,7 @@ use std::{
 
 use reprise_scheduler::{
     ConfigError, CoreConfig, DeviceId, ModelLayout, Moment, Notice, Parcel, Placement, ScheduleKind,
-    schedule::{Control, ControlConfig},
+    schedule::{Control, ControlConfig, RowsOut},
 };
 
 pub use gates::Gates;
@@ -24,7 +24,7 @@ pub use gates::Gates;
 use crate::{
     cluster::RequestId,
     profile::Profile,
-    record::{Paces, Record},
+    record::{Modes, Record},
     workload::{Arrivals, Workload},
 };
 use device::Device;
@@ -63,7 +63,7 @@ pub struct Outcome {
     pub records: Vec<Record>,
     pub until: Moment,
     /// Of an adaptive schedule; of others all is lock-step.
-    pub paces: Paces,
+    pub modes: Modes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,7 +98,7 @@ struct Simulation {
     submitted: u64,
     requests: HashMap<RequestId, Progress>,
     control: Control,
-    paces: u32,
+    changes: u32,
     outcome: Outcome,
 }
 
@@ -117,7 +117,7 @@ pub fn simulate(config: Config) -> Result<Outcome, ConfigError> {
         first: Vec::new(),
         records: Vec::new(),
         until: Moment::default(),
-        paces: Paces::default(),
+        modes: Modes::default(),
     };
     let mut simulation = Simulation {
         devices,
@@ -128,8 +128,8 @@ pub fn simulate(config: Config) -> Result<Outcome, ConfigError> {
         count: 0,
         submitted: 0,
         requests: HashMap::new(),
-        control: Control::new(config.control),
-        paces: 0,
+        control: Control::new(config.control, config.placement.has_copies()),
+        changes: 0,
         outcome,
         config,
     };
@@ -156,7 +156,7 @@ impl Simulation {
             }
             if warm {
                 let time = at.0.saturating_sub(self.now.0.max(warm_up.0));
-                self.outcome.paces.add(self.control.pace(), time);
+                self.outcome.modes.add(self.control.mode(), time);
             }
             self.now = at;
             self.happen(event);
@@ -192,7 +192,7 @@ impl Simulation {
                     self.send(device, parcel);
                 }
                 self.tokens(&done.tokens);
-                self.control_pace(done.rows);
+                self.control_mode(done.rows);
                 self.wake(vec![device]);
             }
         }
@@ -252,15 +252,15 @@ impl Simulation {
         }
     }
 
-    fn control_pace(&mut self, rows: usize) {
+    fn control_mode(&mut self, rows: RowsOut) {
         if self.config.schedule != ScheduleKind::Adaptive {
             return;
         }
         let running = self.devices.iter().map(Device::running).sum();
-        if let Some(pace) = self.control.observe(self.now, rows as u64, running) {
-            self.paces += 1;
-            let change = self.paces;
-            self.devices.iter_mut().for_each(|device| device.set_pace(pace, change));
+        if let Some(mode) = self.control.observe(self.now, rows, running) {
+            self.changes += 1;
+            let change = self.changes;
+            self.devices.iter_mut().for_each(|device| device.set_mode(mode, change));
             self.wake((0..self.devices.len()).collect());
         }
     }

@@ -104,7 +104,7 @@ impl From<Closed> for End {
 impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
     pub(crate) fn new(setup: Setup, device: D, transport: T) -> Result<Self, ConfigError> {
         let lanes = lanes(&setup, &setup.placement);
-        let pipeline = Pipeline::with_lanes(setup.config, &setup.layout, lanes, setup.schedule.pace())?;
+        let pipeline = Pipeline::with_lanes(setup.config, &setup.layout, lanes, setup.schedule.mode().pace)?;
         let record = Record::new(Moment(setup.begun.elapsed()), setup.keep_spans);
         let (outbox, out) = (Vec::new(), Finished::default());
         let sequences = Sequences::default();
@@ -182,7 +182,7 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         let mut out = std::mem::take(&mut self.out);
         let mut outbox = std::mem::take(&mut self.outbox);
         self.pipeline.complete(end, &mut out, &mut outbox);
-        self.setup.pulse.add_rows(out.rows.len());
+        self.setup.pulse.add(out.rows_out());
         for parcel in outbox.drain(..) {
             self.send(parcel)?;
         }
@@ -277,16 +277,16 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         match command {
             Command::Start(start) => self.sequences.wait(start),
             Command::Cancel(request) => self.sequences.cancel(request, &mut self.pipeline),
-            Command::SetPace { pace, change } => self.pipeline.set_pace(pace, change),
-            Command::Reset { epoch, placement, pace } => {
+            Command::SetMode { mode, change } => self.pipeline.set_mode(mode, change),
+            Command::Reset { epoch, placement, mode } => {
                 self.epoch = epoch;
                 self.sequences.clear();
                 let lanes = lanes(&self.setup, &placement);
-                let first = self.setup.schedule.pace();
+                let first = self.setup.schedule.mode();
                 self.setup.placement = placement;
-                self.pipeline.replace_lanes(lanes, first);
-                if pace != first && self.setup.schedule == ScheduleKind::Adaptive {
-                    self.pipeline.set_pace(pace, 0);
+                self.pipeline.replace_lanes(lanes, first.pace);
+                if mode != first && self.setup.schedule == ScheduleKind::Adaptive {
+                    self.pipeline.set_mode(mode, 0);
                 }
                 for message in std::mem::take(&mut self.early) {
                     self.take(message)?;

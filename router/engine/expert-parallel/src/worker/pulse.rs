@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use reprise_scheduler::{DeviceId, Moment};
+use reprise_scheduler::{DeviceId, Moment, schedule::RowsOut};
 
 use crate::view::DeviceView;
 
@@ -18,8 +18,9 @@ pub struct Pulse {
     state: AtomicU8,
     /// KV blocks that its sequences hold.
     held: AtomicUsize,
-    /// Rows that came out, since its start.
-    rows: AtomicU64,
+    /// That came out, since its start.
+    tokens: AtomicU64,
+    prompt: AtomicU64,
     /// One more than a device that takes no messages; 0: none.
     suspect: AtomicUsize,
     /// Why the device failed; set once, before the state.
@@ -76,13 +77,14 @@ impl Pulse {
         self.held.store(blocks, Relaxed);
     }
 
-    pub(super) fn add_rows(&self, rows: usize) {
-        self.rows.fetch_add(rows as u64, Relaxed);
+    pub(super) fn add(&self, out: RowsOut) {
+        self.tokens.fetch_add(out.tokens, Relaxed);
+        self.prompt.fetch_add(out.prompt, Relaxed);
     }
 
-    /// Rows that came out since its start, of prompts and of those who generate.
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows.load(Relaxed)
+    /// Rows that came out since its start.
+    pub(crate) fn rows_out(&self) -> RowsOut {
+        RowsOut { tokens: self.tokens.load(Relaxed), prompt: self.prompt.load(Relaxed) }
     }
 
     pub(super) fn suspect(&self, device: DeviceId) {

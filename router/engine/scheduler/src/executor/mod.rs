@@ -18,7 +18,7 @@ use crate::{
     exchange::Parcel,
     placement::{DeviceId, Placement},
     queues::{ERA, Item, JoinPool, MicroQueues, Order, Upstream},
-    schedule::{Pace, QueueState, Queues, Schedule, Stage},
+    schedule::{Pace, QueueState, Queues, RowsOut, Schedule, Stage},
 };
 
 use arena::{Arena, RowState};
@@ -57,6 +57,13 @@ impl Finished {
         self.logits_of.clear();
         self.logits.clear();
         self.chosen.clear();
+    }
+
+    /// How many came out.
+    #[must_use]
+    pub fn rows_out(&self) -> RowsOut {
+        let tokens = self.logits_of.len() + self.chosen.len();
+        RowsOut { tokens: tokens as u64, prompt: self.rows.len().saturating_sub(tokens) as u64 }
     }
 
     /// Sequences that are to go on or to end: those whose logits came and those whose token did.

@@ -22,7 +22,8 @@ pub(super) struct Site {
     /// None: there is no other device.
     pub(super) barrier: Option<Barrier>,
     notices: Vec<Notice>,
-    /// Parts sent to groups with several hosts, of which each gets its turn.
+    /// Whether copies of experts compute; parts sent to groups with several hosts, of which each gets its turn.
+    copies: bool,
     turns: usize,
     /// By destination.
     outgoing: Vec<Option<Parcel>>,
@@ -42,6 +43,7 @@ impl Site {
             visits: Visits::new(layout.rows),
             barrier,
             notices: Vec::new(),
+            copies: true,
             turns: 0,
             outgoing: vec![None; usize::from(devices)],
             placement,
@@ -60,7 +62,11 @@ impl Site {
 
     /// Where a part is computed: here if it can be.
     fn route(&mut self, sub_layer: SubLayerId, expert: ExpertId) -> DeviceId {
-        let hosts = &self.placement.groups(sub_layer)[usize::from(self.placement.group(expert))];
+        let group = self.placement.group(expert);
+        if let Some(home) = self.placement.home(sub_layer, group).filter(|_| !self.copies) {
+            return home;
+        }
+        let hosts = &self.placement.groups(sub_layer)[usize::from(group)];
         if hosts.contains(&self.me) {
             return self.me;
         }
@@ -118,6 +124,11 @@ impl Executor {
             let notice = self.site.barrier.as_mut().and_then(Barrier::end);
             self.site.notices.extend(notice);
         }
+    }
+
+    /// From now on parts go to all hosts of their experts, or to their homes alone.
+    pub fn use_copies(&mut self, copies: bool) {
+        self.site.copies = copies;
     }
 
     /// What must be told to all other devices, in order and before any parcel that comes after.

@@ -1,7 +1,7 @@
 //! A pipeline of a device that shares its model with others.
 
 use super::Pipeline;
-use crate::{DeviceId, Executor, Moment, Notice, Pace, Parcel, PartWork, QueueState, Work};
+use crate::{DeviceId, Executor, Mode, Moment, Notice, Parcel, PartWork, QueueState, Work};
 
 impl Pipeline {
     /// Takes in what another device sent; see [`Executor::receive`].
@@ -22,8 +22,10 @@ impl Pipeline {
         }
     }
 
-    /// All devices change their pace, for the `change`-th time, the same for all.
-    pub fn set_pace(&mut self, pace: Pace, change: u32) {
+    /// All devices change what they do, for the `change`-th time, the same for all.
+    pub fn set_mode(&mut self, mode: Mode, change: u32) {
+        self.lanes.iter_mut().for_each(|lane| lane.use_copies(mode.copies));
+        let pace = mode.pace;
         if (pace.is_free() || self.pace.is_free())
             && pace != self.pace
             && let Some(lane) = self.lanes.first_mut()

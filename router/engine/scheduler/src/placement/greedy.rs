@@ -3,7 +3,8 @@ use super::{Demand, DeviceId, Placement, PlacementError, Planner, groups};
 /// Each gated sub-layer by itself: replicas go, one after the other, to the group with the most load per copy; then copies go, heaviest
 /// first, to the least loaded device that has none of that group and a place left (longest processing time first, at most 4/3 of the
 /// best possible maximum without the bound on places; Graham 1969). All devices hold equally many copies, up to one, as their memory is equal;
-/// the devices with one more are not the same in every sub-layer, for ties turn with it.
+/// the devices with one more are not the same in every sub-layer, for ties turn with it. The home of a group with copies is, heaviest first, the
+/// least loaded of its hosts, loads counted at the homes alone.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Greedy;
 
@@ -72,7 +73,27 @@ fn pack(
             hosts[group].push(devices[least]);
         }
     }
+    home_first(&mut hosts, loads, devices);
     Ok(hosts)
+}
+
+/// Puts each group's home before its other hosts.
+fn home_first(hosts: &mut [Vec<DeviceId>], loads: &[f64], devices: &[DeviceId]) {
+    let place = |host: DeviceId| devices.iter().position(|device| *device == host).unwrap_or(0);
+    let mut order: Vec<usize> = (0..hosts.len()).collect();
+    // Those that have no choice before all others.
+    let copied = |group: &usize| hosts[*group].len() > 1;
+    order.sort_by(|a, b| copied(a).cmp(&copied(b)).then(loads[*b].total_cmp(&loads[*a])).then(a.cmp(b)));
+    let mut load = vec![0.0; devices.len()];
+    for group in order {
+        let hosts = &mut hosts[group];
+        let least = (0..hosts.len()).reduce(|least, other| {
+            if load[place(hosts[other])] < load[place(hosts[least])] { other } else { least }
+        });
+        let Some(least) = least else { continue };
+        hosts.swap(0, least);
+        load[place(hosts[0])] += loads[group];
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +154,32 @@ mod tests {
         assert_eq!(placement.attention(), [DeviceId(0), DeviceId(1)]);
         assert_eq!(placement.groups(1)[0].len(), 3, "9, 4.5 and 3 are all above 1");
         assert!(placement.groups(1).iter().flatten().all(|host| host.0 >= 2));
+    }
+
+    #[test]
+    fn homes_share_the_load_of_what_is_copied() {
+        let loads = [9.0, 8.0, 1.0, 1.0];
+        let placement = place(&loads, 2, Roles::Shared, 4).expect("fits");
+        let mut of = [0.0; 2];
+        for (group, load) in (0..).zip(loads) {
+            let home = placement.home(1, group).expect("has one");
+            assert!(placement.groups(1)[usize::from(group)].contains(&home));
+            of[usize::from(home.0)] += load;
+        }
+        assert!(of.iter().all(|load| (9.0..=10.0).contains(load)), "{of:?}");
+        assert!(placement.has_copies() && !place(&[1.0; 4], 2, Roles::Shared, 0).expect("fits").has_copies());
+    }
+
+    #[test]
+    fn a_lost_home_leaves_its_copies() {
+        let layout = layout(2);
+        let placement = place(&[9.0, 1.0], 5, Roles::Disjoint { attention: 2 }, 4).expect("fits");
+        let (home, others) = (placement.home(1, 0).expect("has one"), placement.groups(1)[0].clone());
+        let without = |device: DeviceId| placement.without(&layout, device).expect("copies");
+        for lost in others {
+            let left = without(lost).home(1, 0).expect("has one");
+            assert!(left != lost && (lost == home || left == home), "{lost:?} of {home:?}: {left:?}");
+        }
     }
 
     #[test]

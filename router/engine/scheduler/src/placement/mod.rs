@@ -28,6 +28,8 @@ pub struct Placement {
     attention: Vec<DeviceId>,
     /// Per sub-layer and group, ascending; no groups where it is not gated.
     hosts: Vec<Vec<Vec<DeviceId>>>,
+    /// Per sub-layer and group, one of its hosts.
+    homes: Vec<Vec<DeviceId>>,
     /// Per sub-layer, ascending.
     hosts_of_any: Vec<Vec<DeviceId>>,
 }
@@ -81,7 +83,7 @@ pub trait Planner {
 }
 
 impl Placement {
-    /// `hosts`: per sub-layer and group of experts; groups of consecutive experts.
+    /// `hosts`: per sub-layer and group of experts, its home first; groups of consecutive experts.
     ///
     /// # Errors
     /// A role without a device, or a group without a host.
@@ -96,9 +98,11 @@ impl Placement {
             return Err(PlacementError::Roles { attention: attention.len(), experts: 0 });
         }
         hosts.resize(layout.sub_layers.len(), Vec::new());
+        let mut homes = Vec::with_capacity(hosts.len());
         for (sub_layer, (kind, hosts)) in layout.sub_layers.iter().zip(&mut hosts).enumerate() {
             let groups = groups(*kind, experts_per_group);
             hosts.resize(groups, Vec::new());
+            homes.push(hosts.iter().filter_map(|hosts| hosts.first().copied()).collect());
             for (group, hosts) in hosts.iter_mut().enumerate() {
                 hosts.sort_unstable();
                 if hosts.is_empty() || hosts.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -117,7 +121,7 @@ impl Placement {
             .collect();
         let last = attention.iter().chain(hosts_of_any.iter().flatten()).map(|device| device.0).max();
         let devices = last.map_or(0, |last| last + 1);
-        Ok(Self { devices, experts_per_group, attention, hosts, hosts_of_any })
+        Ok(Self { devices, experts_per_group, attention, hosts, homes, hosts_of_any })
     }
 
     /// What is left of it without a device: its replicas serve, and its sequences go to others.
@@ -128,7 +132,14 @@ impl Placement {
         let others = |devices: &Vec<DeviceId>| {
             devices.iter().copied().filter(|other| *other != device).collect::<Vec<_>>()
         };
-        let hosts = self.hosts.iter().map(|groups| groups.iter().map(others).collect()).collect();
+        let left = |(hosts, home): (&Vec<DeviceId>, &DeviceId)| {
+            let mut left = others(hosts);
+            // The home stays the first.
+            left.sort_by_key(|host| host != home);
+            left
+        };
+        let hosts = self.hosts.iter().zip(&self.homes);
+        let hosts = hosts.map(|(groups, homes)| groups.iter().zip(homes).map(left).collect()).collect();
         Self::new(layout, self.experts_per_group, others(&self.attention), hosts)
     }
 
@@ -142,9 +153,10 @@ impl Placement {
             .iter()
             .map(|kind| vec![here.clone(); groups(*kind, experts_per_group)])
             .collect();
+        let homes = hosts.iter().map(|groups| groups.concat()).collect();
         let gated = |groups: &Vec<Vec<DeviceId>>| if groups.is_empty() { Vec::new() } else { here.clone() };
         let hosts_of_any = hosts.iter().map(gated).collect();
-        Self { devices: 1, experts_per_group, attention: here, hosts, hosts_of_any }
+        Self { devices: 1, experts_per_group, attention: here, hosts, homes, hosts_of_any }
     }
 
     /// One more than the highest device.
@@ -175,6 +187,18 @@ impl Placement {
     #[must_use]
     pub fn groups(&self, sub_layer: SubLayerId) -> &[Vec<DeviceId>] {
         &self.hosts[sub_layer]
+    }
+
+    /// The host of a group that computes it where its copies rest.
+    #[must_use]
+    pub fn home(&self, sub_layer: SubLayerId, group: u16) -> Option<DeviceId> {
+        self.homes[sub_layer].get(usize::from(group)).copied()
+    }
+
+    /// Whether a group lies on more than one device.
+    #[must_use]
+    pub fn has_copies(&self) -> bool {
+        self.hosts.iter().flatten().any(|hosts| hosts.len() > 1)
     }
 
     /// The group of an expert.

@@ -3,7 +3,7 @@ use std::{fmt, str::FromStr};
 use thiserror::Error;
 
 use super::{
-    Adaptive, Defrag, FirstLayerFirst, Lockstep, MostTokensFirst, Pace, Patient, Roofline, Schedule,
+    Adaptive, Defrag, FirstLayerFirst, Lockstep, Mode, MostTokensFirst, Pace, Patient, Roofline, Schedule,
     StageCosts,
 };
 use crate::SubLayerKind;
@@ -60,14 +60,14 @@ impl ScheduleKind {
         }
     }
 
-    /// The pace that it begins with.
+    /// What it begins with.
     #[must_use]
-    pub const fn pace(self) -> Pace {
-        match self {
+    pub const fn mode(self) -> Mode {
+        Mode::of(match self {
             Self::Lockstep | Self::Adaptive => Pace::Lockstep,
             Self::PingPong => Pace::PingPong,
             _ => Pace::Free,
-        }
+        })
     }
 
     const fn name(self) -> &'static str {

@@ -19,7 +19,7 @@ mod tests;
 use std::fmt::Debug;
 
 pub use adaptive::Adaptive;
-pub use control::{Control, ControlConfig};
+pub use control::{Control, ControlConfig, RowsOut};
 pub use costs::{Cost, StageCosts};
 pub use defrag::Defrag;
 pub use flfs::FirstLayerFirst;
@@ -109,6 +109,23 @@ pub enum Pace {
     Free,
     /// The same, as [`Defrag`] chooses.
     Defrag,
+}
+
+/// What all workers are told to do together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mode {
+    pub pace: Pace,
+    /// Whether all copies of a group of experts compute, or its home alone ([`Placement::home`](crate::Placement::home)): a copy evens the load
+    /// out, but its weights are read once more.
+    pub copies: bool,
+}
+
+impl Mode {
+    /// With all copies that there are.
+    #[must_use]
+    pub const fn of(pace: Pace) -> Self {
+        Self { pace, copies: true }
+    }
 }
 
 impl Pace {

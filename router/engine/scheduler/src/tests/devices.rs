@@ -22,7 +22,7 @@ const TICKS: CoreConfig = CoreConfig { max_sequences: 3, prefill_chunk: 7, max_r
 enum Message {
     Parcel(Parcel, Option<FakePayload>),
     Notice(u8, Notice),
-    SetPace(Pace, u32),
+    SetMode(Mode, u32),
 }
 
 /// Sequences on devices that share a model.
@@ -77,7 +77,7 @@ fn net(setting: &Setting, kind: ScheduleKind, jobs: Vec<Job>, seed: u64) -> Net 
     let placement = Arc::new(Greedy.place(&demand).expect("fits"));
     let device = |id: &DeviceId| {
         let lanes = Executor::lanes(&layout, &placement, *id, kind, &costs());
-        (Pipeline::with_lanes(TICKS, &layout, lanes, kind.pace()).expect("valid"), fake())
+        (Pipeline::with_lanes(TICKS, &layout, lanes, kind.mode().pace).expect("valid"), fake())
     };
     let mut waiting = vec![VecDeque::new(); ids.len()];
     (0..jobs.len()).for_each(|job| waiting[job % usize::from(attention)].push_back(job));
@@ -122,9 +122,10 @@ impl Net {
         self.changes += 1;
         let paces = [Pace::Free, Pace::PingPong, Pace::Defrag, Pace::Lockstep];
         let pace = paces[self.random.random_range(0..paces.len())];
+        let mode = Mode { pace, copies: self.random.random_bool(0.5) };
         let outside = self.devices.len();
         for to in 0..outside {
-            self.ways.entry((outside, to)).or_default().push_back(Message::SetPace(pace, self.changes));
+            self.ways.entry((outside, to)).or_default().push_back(Message::SetMode(mode, self.changes));
         }
     }
 
@@ -140,7 +141,7 @@ impl Net {
         let (from, to) = ends;
         let (pipeline, fake) = &mut self.devices[to];
         match message {
-            Message::SetPace(pace, change) => pipeline.set_pace(pace, change),
+            Message::SetMode(mode, change) => pipeline.set_mode(mode, change),
             Message::Notice(lane, notice) => {
                 pipeline.hear(DeviceId(u16::try_from(from).expect("few")), lane, notice);
             }
@@ -273,7 +274,7 @@ proptest! {
         }
     }
 
-    /// Lock-step, ping-pong and free pace by turns, each told to each device at another time.
+    /// Lock-step, ping-pong and free pace by turns, with copies and without, each told to each device at another time.
     #[test]
     fn a_change_of_pace_changes_no_token(setting in settings(), seed in any::<u64>(), count in 1usize..10) {
         let mut net = net(&setting, ScheduleKind::Adaptive, jobs(seed, count, 18, true), seed);

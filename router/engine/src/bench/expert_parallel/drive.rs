@@ -5,7 +5,7 @@ use std::{
 
 use reprise_expert_parallel::{
     Cluster, Event, RequestError, RequestId,
-    record::Paces,
+    record::Modes,
     workload::{Arrivals, Job},
 };
 use reprise_scheduler::Priority;
@@ -65,7 +65,7 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
         }
         let begun = Instant::now();
         let begin = self.cluster.now().0;
-        let (mut warm, mut paces) = (false, Paces::default());
+        let (mut warm, mut modes) = (false, Modes::default());
         let (mut counted, mut requests, mut gaps, mut first) =
             (Counted::default(), 0, Vec::new(), Vec::new());
         let mut looked = begun;
@@ -82,7 +82,7 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
             let wait = next.map_or(Duration::from_millis(5), |next| next.saturating_sub(begun.elapsed()));
             let events = self.cluster.poll(wait.min(Duration::from_millis(5)));
             if warm {
-                paces.add(self.cluster.pace(), looked.elapsed());
+                modes.add(self.cluster.mode(), looked.elapsed());
             }
             looked = Instant::now();
             for event in events {
@@ -112,7 +112,7 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
         let (tokens, seconds) = counted.whole(begun.elapsed().saturating_sub(warm_up));
         let tenths = counted.tenths;
         let records = self.cluster.stop().into_iter().flatten().collect();
-        Ok(Run { variant, repeat, seconds, tokens, tenths, requests, gaps, first, records, until, paces })
+        Ok(Run { variant, repeat, seconds, tokens, tenths, requests, gaps, first, records, until, modes })
     }
 
     fn submit(&mut self) -> Result<(), RequestError> {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use reprise_expert_parallel::{
     profile::Profile,
-    record::{DeviceReport, Paces, Record, balance},
+    record::{DeviceReport, Modes, Record, balance},
     svg, trace_events,
     workload::Arrivals,
 };
@@ -32,7 +32,7 @@ pub(super) struct Run {
     pub(super) records: Vec<Record>,
     pub(super) until: Moment,
     /// Of an adaptive schedule.
-    pub(super) paces: Paces,
+    pub(super) modes: Modes,
 }
 
 /// Mean and quantiles of seconds, in milliseconds.
@@ -72,9 +72,10 @@ impl Run {
             "idle_share_per_device": idle,
             "oldest_entry_ms": oldest,
             "balance_mean_over_max": balance(&devices),
-            "pingpong_share": self.paces.share(Pace::PingPong),
-            "free_share": self.paces.share(Pace::Free),
-            "defrag_share": self.paces.share(Pace::Defrag),
+            "pingpong_share": self.modes.share(|mode| mode.pace == Pace::PingPong),
+            "free_share": self.modes.share(|mode| mode.pace == Pace::Free),
+            "defrag_share": self.modes.share(|mode| mode.pace == Pace::Defrag),
+            "copies_share": self.modes.share(|mode| mode.copies),
         });
         if options.details {
             report["devices"] = json!(devices);

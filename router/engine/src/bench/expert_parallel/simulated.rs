@@ -75,7 +75,7 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
             first: outcome.first,
             records: outcome.records,
             until: outcome.until,
-            paces: outcome.paces,
+            modes: outcome.modes,
         });
     }
     let placement = options.place(&layout, &loads, options.replicas)?;

@@ -1,0 +1,141 @@
+//! What a mode's rows cost, and how sure a comparison is.
+
+use super::window::Speed;
+
+/// Mean and variance of the worth of windows ([`Costs::worth`]).
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Worth {
+    pub(super) count: f64,
+    pub(super) mean: f64,
+    variance: f64,
+}
+
+/// Windows of the kept mode that count: what comes after them must be compared with what was just before.
+const REMEMBERED: f64 = 8.0;
+/// Before there are enough windows to tell, two of them are taken to differ by this share.
+const SPREAD: f64 = 0.02;
+
+impl Worth {
+    pub(super) fn add(&mut self, worth: f64) {
+        self.count = (self.count + 1.0).min(REMEMBERED);
+        let off = worth - self.mean;
+        self.mean += off / self.count;
+        self.variance = (1.0 - 1.0 / self.count) * (self.variance + off * off / self.count);
+    }
+
+    /// The same windows, told by costs by which their mean is 1.
+    pub(super) fn as_unit(&self) -> Self {
+        let variance = self.variance / self.mean.powi(2).max(f64::MIN_POSITIVE);
+        Self { count: self.count, mean: 1.0, variance }
+    }
+
+    /// Of another's mean to this one's, with its standard error.
+    pub(super) fn compare(&self, other: &Self) -> (f64, f64) {
+        let mean = self.mean.max(f64::MIN_POSITIVE);
+        let assumed = (SPREAD * mean).powi(2);
+        let squares = self.count * self.variance + other.count * other.variance + 2.0 * assumed;
+        let variance = squares / (self.count + other.count).max(1.0);
+        let error = (variance * (1.0 / self.count.max(1.0) + 1.0 / other.count.max(1.0))).sqrt();
+        (other.mean / mean, error / mean)
+    }
+}
+
+/// Seconds of a sequence that a token and a row of a prompt take, by least squares over the windows of a mode: `1 = token * tokens/s + prompt *
+/// prompt rows/s`. Where prompts come and go most of what windows differ by is explained so.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Costs {
+    count: f64,
+    /// Means over the windows: of both speeds, of their squares and their product.
+    tokens: f64,
+    prompt: f64,
+    tokens_squared: f64,
+    prompt_squared: f64,
+    product: f64,
+}
+
+/// Windows that costs are told from.
+const MEMORY: f64 = 16.0;
+/// How strongly both costs are taken to be the same, where windows do not tell them apart.
+const ALIKE: f64 = 1e-4;
+
+impl Costs {
+    pub(super) fn add(&mut self, Speed { tokens, prompt }: Speed) {
+        self.count = (self.count + 1.0).min(MEMORY);
+        let share = 1.0 / self.count;
+        let to = |mean: &mut f64, value: f64| *mean += share * (value - *mean);
+        to(&mut self.tokens, tokens);
+        to(&mut self.prompt, prompt);
+        to(&mut self.tokens_squared, tokens * tokens);
+        to(&mut self.prompt_squared, prompt * prompt);
+        to(&mut self.product, tokens * prompt);
+    }
+
+    /// Of the windows on average.
+    pub(super) fn speed(&self) -> Speed {
+        Speed { tokens: self.tokens, prompt: self.prompt }
+    }
+
+    /// Of a token and of a row of a prompt, which takes no longer.
+    fn seconds(&self) -> (f64, f64) {
+        let all = self.tokens_squared + 2.0 * self.product + self.prompt_squared;
+        let alike = ALIKE * all;
+        let (tt, pp, tp) = (self.tokens_squared + alike, self.prompt_squared + alike, self.product - alike);
+        let determinant = tt * pp - tp * tp;
+        if determinant <= 0.0 {
+            return (0.0, 0.0);
+        }
+        let token = (self.tokens * pp - self.prompt * tp) / determinant;
+        let prompt = (self.prompt * tt - self.tokens * tp) / determinant;
+        if prompt < 0.0 {
+            (self.tokens / self.tokens_squared.max(f64::MIN_POSITIVE), 0.0)
+        } else if prompt > token {
+            let same = (self.tokens + self.prompt) / all;
+            (same, same)
+        } else {
+            (token, prompt)
+        }
+    }
+
+    /// What was done in a second, in seconds that these costs make of it: 1 for the windows themselves, more for a mode that is faster.
+    pub(super) fn worth(&self, Speed { tokens, prompt }: Speed) -> f64 {
+        let (token_seconds, prompt_seconds) = self.seconds();
+        token_seconds * tokens + prompt_seconds * prompt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// A mode of known costs, and one that is faster by a tenth, whatever both are given to do.
+        #[test]
+        fn what_prompts_cost_is_told_apart(
+            token in 1e-3f64..1e-1, share in 0.05f64..1.0,
+            mixes in prop::collection::vec(0.05f64..3.0, 12), other in 0.05f64..3.0,
+        ) {
+            let prompt = share * token;
+            // Rows of prompts to a token.
+            let speed = |mix: f64, faster: f64| {
+                let tokens = faster / (token + mix * prompt);
+                Speed { tokens, prompt: mix * tokens }
+            };
+            let mut costs = Costs::default();
+            mixes.iter().for_each(|mix| costs.add(speed(*mix, 1.0)));
+            let narrow = mixes.iter().all(|mix| (mix - mixes[0]).abs() < 0.5);
+            let tolerance = if narrow { 0.3 } else { 0.04 };
+            prop_assert!((costs.worth(speed(other, 1.1)) - 1.1).abs() < tolerance);
+            prop_assert!((costs.worth(speed(mixes[3], 1.1)) - 1.1).abs() < 0.04);
+        }
+    }
+
+    #[test]
+    fn without_prompts_a_token_is_all() {
+        let mut costs = Costs::default();
+        (0..3).for_each(|_| costs.add(Speed { tokens: 50.0, prompt: 0.0 }));
+        assert!((costs.worth(Speed { tokens: 60.0, prompt: 0.0 }) - 1.2).abs() < 0.01);
+        assert_eq!(Costs::default().worth(Speed { tokens: 1.0, prompt: 0.0 }), 0.0);
+    }
+}
