@@ -20,8 +20,9 @@ ALL = ["lockstep", "pingpong", "mtfs", "flfs", "defrag", "roofline"]
 FEW = ["lockstep", "pingpong", "defrag", "roofline"]
 # Virtual seconds that are left out, and measured: more where a sequence lives longer.
 TIMES = {"short": (2, 2), "medium": (4, 3), "long": (8, 4)}
-# Adaptive's looks at the other paces are part of what it costs: measured long enough to hold two rounds of them.
+# Adaptive's looks at other modes are part of what it costs: measured for long enough to hold some of them, once it has found what pays.
 ADAPTIVE = 20
+ADAPTIVE_WARM_UP = 8
 LOADS = [0.3, 0.6, 0.9, 1.2]
 
 
@@ -61,6 +62,8 @@ def run(binary, schedules, flags):
     # Of requests that come by chance all see the same.
     if schedules == ["adaptive"] or "--rate" in flags:
         measured = ADAPTIVE
+    if schedules == ["adaptive"]:
+        warm_up = max(warm_up, ADAPTIVE_WARM_UP)
     lengths = ["--seconds", str(measured), "--warm-up-seconds", str(warm_up)]
     command = [binary, "bench", "expert-parallel", "--simulate", "--json", "--scheduler", ",".join(schedules), *lengths, *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -31,7 +31,8 @@ pub struct Profile {
     #[serde(default)]
     pub worker: StageTime,
     pub link: Link,
-    /// What was measured, by stage: entries, and microseconds of a call for so many.
+    /// What was measured, by stage: entries, and microseconds of a call for so many. `beside`: of one expert's in a call for many experts, with
+    /// all of `fixed_us`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub points: BTreeMap<String, Vec<[f64; 2]>>,
 }
@@ -215,6 +216,8 @@ impl Profile {
             };
             own.plus_fixed(self.worker.fixed_us * 1e-6)
         };
+        let expert = cost("expert", self.expert);
+        let beside = if self.points.contains_key("beside") { cost("beside", self.expert) } else { expert };
         StageCosts {
             embed: cost("embed", self.embed),
             attention: cost("attention", self.attention),
@@ -222,7 +225,8 @@ impl Profile {
             reach: self.reach_us * 1e-6,
             feed_forward: cost("feed_forward", self.feed_forward),
             gate: cost("gate", self.gate),
-            expert: cost("expert", self.expert),
+            expert,
+            beside,
             join: self.join_us * 1e-6,
             head: cost("head", self.head),
             entry: self.worker.each_us * 1e-6,

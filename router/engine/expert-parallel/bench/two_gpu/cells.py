@@ -5,28 +5,40 @@ MIXTRAL_LAYERS = 8
 # Loads of the experts: even, or falling by exp(-3) from the most to the least loaded, as was measured of random gates; both are drawn.
 GATES = {"even": "--skew 0", "skewed": "--skew 3"}
 LOADS = {"decode": "--workload decode --prefill-chunk 64", "mixed": "--workload medium --prefill-chunk 256"}
-# Lock-step with copies of hot experts has a place only where both devices have experts.
-APART = "lockstep,pingpong,defrag,roofline,adaptive"
-# All are measured at the same age: contexts grow, and calls with them, until the first sequences have ended.
-TIMES = "--warm-up-seconds 1.8 --seconds 0.7 --control-window-seconds 0.05"
-SMALL_TIMES = "--warm-up-seconds 0.5 --seconds 0.3 --control-window-seconds 0.05"
-# The first so many cells are measured twice.
-TWICE = 16
-# Of an average cell that is measured once, loading left aside.
-SECONDS = 17
+# Seconds: until the first sequences have ended contexts grow, and calls with them. Adaptive has looked at all others twice by then.
+TIMES = {"": "--warm-up-seconds 3 --adaptive-warm-up-seconds 5 --seconds 1.25", "old": "--warm-up-seconds 5 --seconds 1.25"}
+# Of schedules that are far behind on two GPUs.
+FAR = "defrag,roofline"
+FAR_TIMES = "--warm-up-seconds 1.5 --seconds 0.7"
+SMALL_TIMES = "--warm-up-seconds 0.5 --seconds 0.3"
+WINDOW = "--control-window-seconds 0.05"
+# Of a run, beside its times.
+BESIDE = 0.25
 
 
-def shared(copies):
-    return f"lockstep,lockstep+{copies},pingpong,defrag,roofline,adaptive"
+def seconds(schedules, times):
+    """That a call of the bench takes, loading left aside."""
+    words = times.split()
+    of = lambda flag, other: float(words[words.index(flag) + 1]) if flag in words else other
+    warm_up = of("--warm-up-seconds", 0)
+    adaptive = of("--adaptive-warm-up-seconds", warm_up)
+    each = of("--seconds", 0) + BESIDE
+    return sum(each + (adaptive if name.startswith("adaptive") else warm_up) for name in schedules.split(","))
 
 
 def cell(name, model, gates, load, apart, sequences, devices, copies, picture=False):
-    """`sequences` on all devices together."""
-    schedules = APART if apart else shared(copies)
+    """`sequences` on all devices together. Copies of hot experts have a place only where both devices have experts, and a use where these are
+    two processors."""
+    one_gpu = len(set(devices.split(","))) == 1 and devices.startswith("cuda")
     roles = "--attention 1 " if apart else ""
+    adaptive = "adaptive" if apart or one_gpu else f"adaptive+{copies}"
+    near = f"lockstep,pingpong,{adaptive}" if apart else f"lockstep,lockstep+{copies},pingpong,{adaptive}"
     batch = sequences if apart else max(1, sequences // 2)
-    flags = (f"--model {model} --devices {devices} {roles}{gates} {load} --batch {batch} --scheduler {schedules} {TIMES} --details --json")
-    return {"name": name, "flags": " ".join(flags.split()), "seconds": SECONDS, "picture": picture, "sequences": sequences}
+    flags = f"--model {model} --devices {devices} {roles}{gates} {load} --batch {batch} {WINDOW} --details --json"
+    # Where a sequence lives for longer.
+    times = TIMES["old" if one_gpu or sequences > 128 or "long" in load else ""]
+    return {"name": name, "flags": " ".join(flags.split()), "near": near, "times": times, "far": FAR, "far_times": FAR_TIMES,
+            "picture": picture, "sequences": sequences}
 
 
 def of_model(name, model, devices, copies, loads=LOADS, gates=GATES, sequences=128, pictures=(), places=(False, True)):
@@ -40,11 +52,7 @@ def of_model(name, model, devices, copies, loads=LOADS, gates=GATES, sequences=1
 
 
 def cells(devices, made, small=False):
-    found = small_cells(devices) if small else all_cells(devices, made)
-    for cell in found[:TWICE]:
-        cell["flags"] += " --repeats 2"
-        cell["seconds"] *= 2
-    return found
+    return small_cells(devices) if small else all_cells(devices, made)
 
 
 def all_cells(devices, made):
@@ -97,5 +105,5 @@ def small_cells(devices):
     found = list(of_model("mini-top1", model, devices, 2, gates={"skewed": GATES["skewed"]}, sequences=16,
                           pictures={("shared", "skewed", "decode")}))
     for one in found:
-        one["flags"] = one["flags"].replace(TIMES, SMALL_TIMES)
+        one["times"] = one["far_times"] = SMALL_TIMES
     return found

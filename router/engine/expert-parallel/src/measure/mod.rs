@@ -259,11 +259,40 @@ impl<D: Exchange> Bench<'_, D> {
             0 | 1 => 0.0,
             m => ((f64::from(m) * one_us - all_us) / (f64::from(m) - 1.0)).clamp(0.0, one_us),
         };
+        self.beside(experts, fixed_us, &mut next)?;
         let rows = self.rows(MANY);
         let join_us = self.median(|bench, round| bench.device.join(of(round), &rows))?;
         let join_us = join_us / rows.len() as f64;
         let link = self.link(gated[0])?;
         Ok((line.with_fixed(fixed_us), gate, join_us, link))
+    }
+
+    /// Of one expert's parts in a call for as many experts as there are rows for, up to [`SPREAD`].
+    fn beside(
+        &mut self,
+        experts: ExpertId,
+        fixed_us: f64,
+        next: &mut impl FnMut() -> (SubLayerId, usize),
+    ) -> Outcome<()> {
+        let mut points: Vec<[f64; 2]> = Vec::new();
+        let all = self.rows(usize::MAX);
+        let most = self.many.min(all.len());
+        for each in (0..).map(|power| 1usize << power).take_while(|each| *each <= most) {
+            let spread = usize::from(experts.min(SPREAD)).min(all.len() / each);
+            let stride = usize::from(experts) / spread.max(1);
+            let us = self.median(|bench, _| {
+                let (at, first) = next();
+                let expert = |i: usize| ExpertId::try_from((first + i * stride) % usize::from(experts));
+                let mut parts: Vec<_> = (0..spread * each)
+                    .map(|i| PartWork { row: all[i], slot: 0, expert: expert(i / each).unwrap_or(0) })
+                    .collect();
+                parts.sort_by_key(|part| part.expert);
+                bench.device.experts(at, &parts)
+            })?;
+            points.push([each as f64, fixed_us + (us - fixed_us).max(0.0) / spread as f64]);
+        }
+        self.points.insert("beside".to_owned(), points);
+        Ok(())
     }
 
     /// Packing and unpacking here, the way itself between two threads.

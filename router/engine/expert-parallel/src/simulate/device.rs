@@ -210,13 +210,11 @@ impl Device {
 
 /// What a call takes.
 fn seconds(costs: &StageCosts, work: &Work<'_>, kinds: &[SubLayerKind]) -> f64 {
-    let cost = costs.of(work.stage, kinds);
     let own = match work.stage {
         Stage::Experts { .. } => {
-            let groups = work.parts.chunk_by(|a, b| a.expert == b.expert);
-            groups.map(|parts| cost.seconds(parts.len()) - cost.fixed()).sum::<f64>() + cost.fixed()
+            costs.experts(work.parts.chunk_by(|a, b| a.expert == b.expert).map(<[_]>::len))
         }
-        _ => cost.seconds(work.entries),
+        stage => costs.of(stage, kinds).seconds(work.entries),
     };
     let join = work.join.map_or(0.0, |_| costs.join * work.entries as f64);
     let attended = costs.context * work.context as f64 + costs.reach * work.reach as f64;

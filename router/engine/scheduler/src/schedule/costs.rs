@@ -93,8 +93,11 @@ pub struct StageCosts {
     pub reach: f64,
     pub feed_forward: Cost,
     pub gate: Cost,
-    /// Of the parts of one expert; a call for several pays `fixed` once, all else for each.
+    /// Of the parts of one expert alone.
     pub expert: Cost,
+    /// Of one expert's beside many others' in the same call, which pays `fixed` once. Less than alone where one expert does not fill the
+    /// device.
+    pub beside: Cost,
     /// Adding up one row's parts.
     pub join: f64,
     pub head: Cost,
@@ -103,6 +106,17 @@ pub struct StageCosts {
 }
 
 impl StageCosts {
+    /// Of a call for several experts, by their numbers of parts: no less than the one with the most takes alone, nor than all take together.
+    #[must_use]
+    pub fn experts(&self, parts: impl IntoIterator<Item = usize>) -> f64 {
+        let (mut most, mut together) = (0.0f64, 0.0);
+        for parts in parts {
+            most = most.max(self.expert.seconds(parts) - self.expert.fixed());
+            together += self.beside.seconds(parts) - self.beside.fixed();
+        }
+        self.expert.fixed() + most.max(together)
+    }
+
     /// Of a stage's own call, without context and join.
     #[must_use]
     pub fn of(&self, stage: Stage, kinds: &[SubLayerKind]) -> Cost {
@@ -133,6 +147,25 @@ mod tests {
         assert_eq!(Cost::default().seconds(7), 0.0);
         // 6 and 6 in one call: the second is free. 20 and 20: a call's own time alone.
         assert!((cost.saved(5, 5.0) - 25.0).abs() < 1e-9 && (cost.saved(20, 20.0) - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn experts_of_a_call_share_what_one_leaves() {
+        let costs = StageCosts {
+            expert: Cost::through([(1.0, 13.0), (64.0, 28.0)], 10.0),
+            beside: Cost::through([(1.0, 13.0), (64.0, 16.0)], 10.0),
+            ..StageCosts::default()
+        };
+        // Three of one part read their weights each; of 64 parts one leaves most of the device to others.
+        for (parts, seconds) in [
+            (vec![1; 3], 19.0),
+            (vec![64], 28.0),
+            (vec![64; 3], 28.0),
+            (vec![64; 4], 34.0),
+            (vec![64, 1], 28.0),
+        ] {
+            assert!((costs.experts(parts.clone()) - seconds).abs() < 1e-9, "{parts:?}");
+        }
     }
 
     #[test]

@@ -252,6 +252,32 @@ fn copies_are_used_where_they_pay() {
     }
 }
 
+/// Where every window has the same mix nobody knows what a prompt's row costs: a pace that does more of them and fewer tokens is not faster for that,
+/// one that does more of both is.
+#[test]
+fn more_prompts_instead_of_tokens_are_no_gain() {
+    let free = |other: [f64; 2]| {
+        let mut control = Control::new(ControlConfig::default(), false);
+        let (mut owed, mut free) = ([0.0; 2], 0u32);
+        for step in 1..=12_000u64 {
+            let pace = control.mode().pace;
+            free += u32::from(pace == Pace::Free);
+            let speed = if pace == Pace::Free { other } else { [20.0, 60.0] };
+            let mut came = [0; 2];
+            for ((owed, came), speed) in owed.iter_mut().zip(&mut came).zip(speed) {
+                *owed += 0.64 * speed;
+                *came = *owed as u64;
+                *owed -= *came as f64;
+            }
+            let [tokens, prompt] = came;
+            control.observe(Moment(Duration::from_millis(step * 10)), RowsOut { tokens, prompt }, 64);
+        }
+        f64::from(free) / 12_000.0
+    };
+    assert!(free([12.0, 90.0]) < 0.1);
+    assert!(free([24.0, 72.0]) > 0.9);
+}
+
 /// However bad the others are, looking at them costs about what it may.
 #[test]
 fn looks_stay_within_their_budget() {

@@ -148,6 +148,8 @@ struct Look {
     away: Window,
     is_back: bool,
     trial: Worth,
+    /// Of the trial's worth, for what the kept mode's windows do not tell.
+    doubt: f64,
     /// Of the kept mode.
     after: Worth,
 }
@@ -173,8 +175,12 @@ const UNSETTLED: f64 = 2.0;
 
 /// The ratio from which another mode is better than the kept one.
 fn wanted(config: &ControlConfig, kept: Mode, other: Mode) -> f64 {
-    let plainer = if kept.pace == other.pace { !other.copies } else { other.pace == Pace::Lockstep };
-    if plainer { 1.0 } else { 1.0 + config.margin }
+    if is_plainer(other, kept) { 1.0 } else { 1.0 + config.margin }
+}
+
+/// In lock-step instead of another pace; with the same pace, without copies.
+fn is_plainer(mode: Mode, than: Mode) -> bool {
+    if mode.pace == than.pace { !mode.copies } else { mode.pace == Pace::Lockstep }
 }
 
 impl Other {
@@ -293,7 +299,7 @@ impl Control {
         // Of those that are equally late the first.
         let (_, at, mode) = self.changes.iter().enumerate().filter_map(due).min()?;
         let (away, trial, after) = (Window::begun_at(now), Worth::default(), Worth::default());
-        self.look = Some(Look { at, away, is_back: false, trial, after });
+        self.look = Some(Look { at, away, is_back: false, trial, doubt: 0.0, after });
         Some(self.turn(mode, now))
     }
 
@@ -314,21 +320,22 @@ impl Control {
             }
             return None;
         }
+        let doubt = self.doubt();
         if let Some(look) = &mut self.look {
-            look.trial = self.trial;
+            (look.trial, look.doubt) = (self.trial, doubt);
         }
         Some(self.turn(self.kept, now))
     }
 
     /// A trial has lost, and the kept mode has come to its pace again: when the other is looked at next. What was lost must be earned before.
     fn reconsider(&mut self, look: &Look) {
-        let Look { at, away, trial, after, .. } = look;
+        let Look { at, away, trial, doubt, after, .. } = look;
         let share = 1.0 - self.costs.worth(away.mean_speed()) / after.mean.max(f64::MIN_POSITIVE);
         let (ratio, error) = after.compare(trial);
         let earned = self.earned(share.max(0.0) * away.seconds(), ratio);
         let Some(change) = self.changes.get_mut(*at) else { return };
         let Some(mode) = change.to.of(self.kept) else { return };
-        if ratio - self.config.clear * error > wanted(&self.config, self.kept, mode) {
+        if ratio - (self.config.clear * error).hypot(*doubt) > wanted(&self.config, self.kept, mode) {
             // It was compared with what is no more.
             (change.hold, change.due, self.worth) = (self.config.first_hold.max(1), self.windows, *after);
         } else {
@@ -342,14 +349,24 @@ impl Control {
         let Self { config, worth, trial, .. } = self;
         let wanted = wanted(config, self.kept, self.mode);
         let (ratio, error) = worth.compare(trial);
-        let error = config.clear * error;
+        let doubt = self.doubt();
+        let error = (config.clear * error).hypot(doubt);
         if self.is_far_behind(last) || ratio + error < wanted {
             Some(false)
         } else if trial.count >= 2.0 && ratio - error > wanted {
             Some(true)
         } else {
-            (trial.count >= f64::from(config.longest_trial)).then_some(ratio > wanted)
+            (trial.count >= f64::from(config.longest_trial)).then_some(ratio - doubt > wanted)
         }
+    }
+
+    /// Of the trial, if it did more of one kind of rows and less of the other than the kept mode ever did. Not of a plainer mode: that is where to go when
+    /// in doubt.
+    fn doubt(&self) -> f64 {
+        if is_plainer(self.mode, self.kept) {
+            return 0.0;
+        }
+        self.config.clear * self.costs.doubt(self.trial_costs.speed())
     }
 
     /// Windows over which what a look has cost is within the budget; within less of it the farther the other is behind, as it is the less likely

@@ -55,8 +55,8 @@ pub(super) struct Costs {
 
 /// Windows that costs are told from.
 const MEMORY: f64 = 16.0;
-/// How strongly both costs are taken to be the same, where windows do not tell them apart.
-const ALIKE: f64 = 1e-4;
+/// By so many times what a row costs on average the two may differ, where windows do not tell them apart: a standard deviation.
+const APART: f64 = 2.0;
 
 impl Costs {
     pub(super) fn add(&mut self, Speed { tokens, prompt }: Speed) {
@@ -75,12 +75,18 @@ impl Costs {
         Speed { tokens: self.tokens, prompt: self.prompt }
     }
 
+    /// Squares of both, their product, and the determinant, of the windows and what was known before: that both cost about the same.
+    fn normal(&self) -> (f64, f64, f64, f64) {
+        let all = self.tokens_squared + 2.0 * self.product + self.prompt_squared;
+        let alike = all * SPREAD.powi(2) / (APART.powi(2) * self.count.max(1.0));
+        let (tt, pp, tp) = (self.tokens_squared + alike, self.prompt_squared + alike, self.product - alike);
+        (tt, pp, tp, tt * pp - tp * tp)
+    }
+
     /// Of a token and of a row of a prompt, which takes no longer.
     fn seconds(&self) -> (f64, f64) {
         let all = self.tokens_squared + 2.0 * self.product + self.prompt_squared;
-        let alike = ALIKE * all;
-        let (tt, pp, tp) = (self.tokens_squared + alike, self.prompt_squared + alike, self.product - alike);
-        let determinant = tt * pp - tp * tp;
+        let (tt, pp, tp, determinant) = self.normal();
         if determinant <= 0.0 {
             return (0.0, 0.0);
         }
@@ -100,6 +106,19 @@ impl Costs {
     pub(super) fn worth(&self, Speed { tokens, prompt }: Speed) -> f64 {
         let (token_seconds, prompt_seconds) = self.seconds();
         token_seconds * tokens + prompt_seconds * prompt
+    }
+
+    /// How far off the worth of such a speed may be for its mix of tokens and prompts: a standard error. None for the mix of the windows; large for another
+    /// where they were all alike, as such windows do not tell what either costs.
+    pub(super) fn doubt(&self, speed: Speed) -> f64 {
+        let (tt, pp, tp, determinant) = self.normal();
+        if determinant <= 0.0 {
+            return f64::INFINITY;
+        }
+        let Speed { tokens, prompt } = speed;
+        let form = (tokens * tokens * pp - 2.0 * tokens * prompt * tp + prompt * prompt * tt) / determinant;
+        // Of the same mix it would be the square of the worth.
+        SPREAD * ((form - self.worth(speed).powi(2)).max(0.0) / self.count.max(1.0)).sqrt()
     }
 }
 
@@ -129,6 +148,16 @@ mod tests {
             prop_assert!((costs.worth(speed(other, 1.1)) - 1.1).abs() < tolerance);
             prop_assert!((costs.worth(speed(mixes[3], 1.1)) - 1.1).abs() < 0.04);
         }
+    }
+
+    /// Windows that are all alike say nothing of another mix: what does more of the cheap and less of the dear is not faster for that.
+    #[test]
+    fn another_mix_is_doubted() {
+        let mut costs = Costs::default();
+        (0..16).for_each(|_| costs.add(Speed { tokens: 20.0, prompt: 60.0 }));
+        let (same, other) = (Speed { tokens: 22.0, prompt: 66.0 }, Speed { tokens: 15.0, prompt: 80.0 });
+        assert!((costs.worth(same) - 1.1).abs() < 0.01 && costs.doubt(same) < 0.002);
+        assert!((costs.worth(other) - 1.0).abs() < costs.doubt(other) && costs.doubt(other) > 0.1);
     }
 
     #[test]
