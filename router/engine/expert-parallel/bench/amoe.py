@@ -59,11 +59,11 @@ def all_cells(skew):
 
 def run(binary, schedules, flags):
     warm_up, measured = TIMES[flags[flags.index("--workload") + 1]]
-    # Of requests that come by chance all see the same.
-    if schedules == ["adaptive"] or "--rate" in flags:
-        measured = ADAPTIVE
     if schedules == ["adaptive"]:
-        warm_up = max(warm_up, ADAPTIVE_WARM_UP)
+        warm_up, measured = max(warm_up, ADAPTIVE_WARM_UP), ADAPTIVE
+    # Of requests that come by chance all see the same.
+    if "--rate" in flags:
+        measured = ADAPTIVE
     lengths = ["--seconds", str(measured), "--warm-up-seconds", str(warm_up)]
     command = [binary, "bench", "expert-parallel", "--simulate", "--json", "--scheduler", ",".join(schedules), *lengths, *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

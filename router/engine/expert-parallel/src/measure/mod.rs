@@ -225,6 +225,7 @@ impl<D: Exchange> Bench<'_, D> {
         let Some(SubLayerKind::Experts { experts, .. }) = gated.first().map(|at| kinds[*at]) else {
             return Ok(Default::default());
         };
+        let many = self.many.min(self.device.layout().rows);
         let nth = |i: usize| ExpertId::try_from(i % usize::from(experts)).unwrap_or(0);
         // Each call's experts were used longest ago: one after the other of a sub-layer's, sub-layer by sub-layer, until all had their turn.
         let mut turn = 0;
@@ -243,23 +244,20 @@ impl<D: Exchange> Bench<'_, D> {
             let parts: Vec<_> = rows.iter().map(|row| part(row, nth(expert))).collect();
             bench.device.experts(at, &parts)
         })?;
-        let spread = experts.min(SPREAD);
-        let rows = self.rows(usize::from(spread));
         let one_us = line.floor_us;
-        let all_us = self.median(|bench, _| {
-            let (at, first) = next();
-            let spread = (first..).step_by(usize::from(experts / spread).max(1));
-            let mut parts: Vec<_> =
-                rows.iter().zip(spread).map(|(row, expert)| part(row, nth(expert))).collect();
-            parts.sort_unstable_by_key(|part| part.expert);
-            bench.device.experts(at, &parts)
-        })?;
+        let (spread, all_us) = self.together(experts, 1, &mut next)?;
         // m experts of one part each cost `fixed` once: m * t(1) less what was saved.
-        let fixed_us = match spread {
-            0 | 1 => 0.0,
-            m => ((f64::from(m) * one_us - all_us) / (f64::from(m) - 1.0)).clamp(0.0, one_us),
+        let fixed_us = match spread as f64 {
+            m if m > 1.0 => ((m * one_us - all_us) / (m - 1.0)).clamp(0.0, one_us),
+            _ => 0.0,
         };
-        self.beside(experts, fixed_us, &mut next)?;
+        let mut beside = Vec::new();
+        for each in (0..).map(|power| 1usize << power).take_while(|each| *each <= many) {
+            let (spread, us) =
+                if each == 1 { (spread, all_us) } else { self.together(experts, each, &mut next)? };
+            beside.push([each as f64, fixed_us + (us - fixed_us).max(0.0) / spread as f64]);
+        }
+        self.points.insert("beside".to_owned(), beside);
         let rows = self.rows(MANY);
         let join_us = self.median(|bench, round| bench.device.join(of(round), &rows))?;
         let join_us = join_us / rows.len() as f64;
@@ -267,32 +265,29 @@ impl<D: Exchange> Bench<'_, D> {
         Ok((line.with_fixed(fixed_us), gate, join_us, link))
     }
 
-    /// Of one expert's parts in a call for as many experts as there are rows for, up to [`SPREAD`].
-    fn beside(
+    /// A call for as many experts, so many parts each, as there are rows for, up to [`SPREAD`]: their number, and microseconds.
+    fn together(
         &mut self,
         experts: ExpertId,
-        fixed_us: f64,
+        each: usize,
         next: &mut impl FnMut() -> (SubLayerId, usize),
-    ) -> Outcome<()> {
-        let mut points: Vec<[f64; 2]> = Vec::new();
+    ) -> Outcome<(usize, f64)> {
         let all = self.rows(usize::MAX);
-        let most = self.many.min(all.len());
-        for each in (0..).map(|power| 1usize << power).take_while(|each| *each <= most) {
-            let spread = usize::from(experts.min(SPREAD)).min(all.len() / each);
-            let stride = usize::from(experts) / spread.max(1);
-            let us = self.median(|bench, _| {
-                let (at, first) = next();
-                let expert = |i: usize| ExpertId::try_from((first + i * stride) % usize::from(experts));
-                let mut parts: Vec<_> = (0..spread * each)
-                    .map(|i| PartWork { row: all[i], slot: 0, expert: expert(i / each).unwrap_or(0) })
-                    .collect();
-                parts.sort_by_key(|part| part.expert);
-                bench.device.experts(at, &parts)
-            })?;
-            points.push([each as f64, fixed_us + (us - fixed_us).max(0.0) / spread as f64]);
-        }
-        self.points.insert("beside".to_owned(), points);
-        Ok(())
+        let spread = usize::from(experts.min(SPREAD)).min(all.len() / each).max(1);
+        let stride = usize::from(experts) / spread;
+        let us = self.median(|bench, _| {
+            let (at, first) = next();
+            let expert = |i: usize| ExpertId::try_from((first + i * stride) % usize::from(experts));
+            let part = |(i, row): (usize, &Row)| PartWork {
+                row: *row,
+                slot: 0,
+                expert: expert(i / each).unwrap_or(0),
+            };
+            let mut parts: Vec<_> = all.iter().enumerate().take(spread * each).map(part).collect();
+            parts.sort_by_key(|part| part.expert);
+            bench.device.experts(at, &parts)
+        })?;
+        Ok((spread, us))
     }
 
     /// Packing and unpacking here, the way itself between two threads.

@@ -26,7 +26,7 @@ pub struct ControlConfig {
     pub clear: f64,
     /// Windows of a trial that is not clear before, at most: then the mean decides.
     pub longest_trial: u32,
-    /// A trial that is at less than this share of the kept mode ends after a quarter of a window.
+    /// A trial that is at less than this share of the kept mode may end after a quarter of a window.
     pub hopeless: f64,
     /// Windows between two looks at another mode: at first, and at most. Four times as many each time that nothing came of it.
     pub first_hold: u32,
@@ -167,9 +167,9 @@ struct Change {
 const MOST_HELD: f64 = 4096.0;
 /// A mode that is behind by so much has half of the budget for itself.
 const BEHIND: f64 = 0.1;
-/// Tokens of a sequence in a window, at least: fewer bursts than these are told too badly. And windows that this may take.
+/// Tokens of a sequence in a window, at least, unless that takes so many times as long: fewer bursts than these are told too badly.
 const BURSTS: f64 = 4.0;
-const PATIENCE: f64 = 4.0;
+const LONGEST: f64 = 4.0;
 /// Tokens of a sequence until a change has settled, at least: one is under way, another meets what the change has left behind.
 const UNSETTLED: f64 = 2.0;
 
@@ -253,7 +253,7 @@ impl Control {
     fn is_whole(&self, window: &Window) -> bool {
         let share = window.seconds() / self.config.window.as_secs_f64();
         let bursts = window.mean_speed().tokens * window.seconds();
-        share >= 1.0 && window.rows() >= self.config.rows as f64 && (bursts >= BURSTS || share >= PATIENCE)
+        share >= 1.0 && window.rows() >= self.config.rows as f64 && (bursts >= BURSTS || share >= LONGEST)
     }
 
     /// The trial is far behind after a quarter of a window, told by the rows that the kept mode would have brought meanwhile.
@@ -264,7 +264,7 @@ impl Control {
         mode != kept
             && share >= 0.25
             && expected.rows() * window.sequence_seconds() >= config.rows as f64 / 4.0
-            && (expected.tokens * window.seconds() >= BURSTS || share >= PATIENCE)
+            && (expected.tokens * window.seconds() >= BURSTS || share >= LONGEST)
             && self.is_far_behind(costs.worth(window.speed()))
     }
 
@@ -380,7 +380,7 @@ impl Control {
     fn turn(&mut self, to: Mode, now: Moment) -> Mode {
         (self.mode, self.trial, self.trial_costs) = (to, Worth::default(), Costs::default());
         let ticks = UNSETTLED / self.costs.speed().tokens.max(f64::MIN_POSITIVE);
-        let ticks = ticks.min(PATIENCE * self.config.window.as_secs_f64());
+        let ticks = ticks.min(LONGEST * self.config.window.as_secs_f64());
         let settle = self.config.settle.max(Duration::from_secs_f64(ticks));
         (self.settled, self.window) = (Moment(now.0 + settle), None);
         to

@@ -75,17 +75,19 @@ impl Costs {
         Speed { tokens: self.tokens, prompt: self.prompt }
     }
 
+    fn rows_squared(&self) -> f64 {
+        self.tokens_squared + 2.0 * self.product + self.prompt_squared
+    }
+
     /// Squares of both, their product, and the determinant, of the windows and what was known before: that both cost about the same.
     fn normal(&self) -> (f64, f64, f64, f64) {
-        let all = self.tokens_squared + 2.0 * self.product + self.prompt_squared;
-        let alike = all * SPREAD.powi(2) / (APART.powi(2) * self.count.max(1.0));
+        let alike = self.rows_squared() * SPREAD.powi(2) / (APART.powi(2) * self.count.max(1.0));
         let (tt, pp, tp) = (self.tokens_squared + alike, self.prompt_squared + alike, self.product - alike);
         (tt, pp, tp, tt * pp - tp * tp)
     }
 
     /// Of a token and of a row of a prompt, which takes no longer.
     fn seconds(&self) -> (f64, f64) {
-        let all = self.tokens_squared + 2.0 * self.product + self.prompt_squared;
         let (tt, pp, tp, determinant) = self.normal();
         if determinant <= 0.0 {
             return (0.0, 0.0);
@@ -95,7 +97,7 @@ impl Costs {
         if prompt < 0.0 {
             (self.tokens / self.tokens_squared.max(f64::MIN_POSITIVE), 0.0)
         } else if prompt > token {
-            let same = (self.tokens + self.prompt) / all;
+            let same = (self.tokens + self.prompt) / self.rows_squared();
             (same, same)
         } else {
             (token, prompt)
