@@ -74,6 +74,10 @@ pub struct ExpertParallelArgs {
     control_window_seconds: f64,
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// The schedules take turns of so long in one cluster, an adaptive one a turn before each of another: tells small differences. Lockstep,
+    /// pingpong, roofline, defrag and adaptive; copies of one number.
+    #[arg(long, conflicts_with_all = ["simulate", "out", "repeats"])]
+    turn_seconds: Option<f64>,
     /// Predicted times instead of computing: of the model as measured here, or of H100s.
     #[arg(long)]
     simulate: bool,
@@ -121,6 +125,10 @@ impl ExpertParallelArgs {
             "--seconds must be above 0, --warm-up-seconds and --adaptive-warm-up-seconds at least 0"
         );
         anyhow::ensure!(
+            self.turn_seconds.is_none_or(|each| (0.01..1e4).contains(&each)),
+            "--turn-seconds must be in [0.01, 10000)"
+        );
+        anyhow::ensure!(
             (0.001..60.0).contains(&self.control_window_seconds),
             "--control-window-seconds must be in [0.001, 60)"
         );
@@ -164,6 +172,7 @@ impl ExpertParallelArgs {
             control_window: Duration::from_secs_f64(self.control_window_seconds),
             warm_up: Duration::from_secs_f64(self.warm_up_seconds),
             measured: Duration::from_secs_f64(self.seconds),
+            turn: self.turn_seconds.map(Duration::from_secs_f64),
             simulate: self.simulate,
             profile: self.profile,
             out: self.out,

@@ -20,6 +20,7 @@ import sys
 import time
 
 import slices
+from process import upcycle
 from report import rows
 
 # All but adaptive, whose first two rounds of looks at all paces are not what it settles on: it gets longer.
@@ -47,17 +48,6 @@ def all_cells(made):
     for (experts, top_k), path in made.items():
         for load, flags in LOADS.items():
             yield f"SmolLM2 {experts}x{top_k} natural {load}", top_k, ["--model", str(path), *flags]
-
-
-def upcycle(reprise, dense, folder):
-    made = {}
-    for experts, top_k in [(4, 1), (4, 2)]:
-        path = folder / f"smollm2-{experts}x{top_k}.gguf"
-        command = [reprise, "models", "upcycle", "--from", str(dense), "--out", str(path), "--layers", "all",
-                   "--experts", str(experts), "--top-k", str(top_k)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        made[experts, top_k] = path
-    return made
 
 
 def cores(text):

@@ -79,8 +79,8 @@ def all_cells(devices, made):
     # Coarse experts, one of them a token: what the paper is about. Its three workloads (mixed is its medium one).
     wanted = [*of("mixtral-top1", gates=skewed), *of("mixtral-top1", loads=decode, gates=even), *of("mixtral-top1", loads=three, gates=skewed)]
     # The real model; its own gates.
-    for top_k, path in made.items():
-        wanted += of_model(f"smollm2-4x{top_k}", str(path), devices, 1, gates={"natural": ""}, sequences=64)
+    for (experts, top_k), path in made.items():
+        wanted += of_model(f"smollm2-{experts}x{top_k}", str(path), devices, 1, gates={"natural": ""}, sequences=64)
     for name in ["olmoe-top1", "mixtral-top2", "olmoe-top2"]:
         wanted += [*of(name, gates=skewed), *of(name, loads=decode, gates=even)]
     # Two streams of one GPU.

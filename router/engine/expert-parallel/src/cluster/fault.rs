@@ -96,7 +96,7 @@ impl<P: Send + 'static> Cluster<P> {
                 self.epoch += 1;
                 for handle in self.workers.iter().filter(|handle| handle.alive) {
                     let placement = Arc::clone(&self.placement);
-                    let mode = self.control.mode();
+                    let mode = self.mode();
                     handle.command(Command::Reset { epoch: self.epoch, placement, mode });
                 }
                 self.resubmit();

@@ -105,8 +105,12 @@ pub struct Cluster<P: Send + 'static> {
     epoch: u64,
     /// Changes of mode so far.
     changes: u32,
-    /// Of all devices, that the control knows of.
+    /// Of all devices, as last looked at.
     out: RowsOut,
+    /// Instead of what the control keeps, and since when.
+    held: Option<(Mode, Moment)>,
+    /// For so long the control was not asked, in all.
+    paused: Duration,
     /// By device.
     workers: Vec<Handle<P>>,
     events: Receiver<Report>,
@@ -212,6 +216,8 @@ impl<P: Send + 'static> Cluster<P> {
             epoch: 0,
             changes: 0,
             out: RowsOut::default(),
+            held: None,
+            paused: Duration::ZERO,
             workers,
             events,
             requests: BTreeMap::new(),
@@ -244,19 +250,48 @@ impl<P: Send + 'static> Cluster<P> {
         }
         self.look_after(&mut events);
         self.send_waiting();
-        if self.schedule == ScheduleKind::Adaptive && self.broken.is_none() {
-            self.control_mode();
+        let all: RowsOut = self.workers.iter().map(|handle| handle.pulse.rows_out()).sum();
+        let out = all.since(std::mem::replace(&mut self.out, all));
+        if self.schedule == ScheduleKind::Adaptive && self.broken.is_none() && self.held.is_none() {
+            let now = self.control_now();
+            if let Some(mode) = self.control.observe(now, out, self.requests.len()) {
+                self.set_mode(mode);
+            }
         }
         events
     }
 
-    fn control_mode(&mut self) {
-        let all: RowsOut = self.workers.iter().map(|handle| handle.pulse.rows_out()).sum();
-        let out = all.since(std::mem::replace(&mut self.out, all));
-        let now = self.now();
-        if let Some(mode) = self.control.observe(now, out, self.requests.len()) {
-            self.set_mode(mode);
+    /// Of the control's clock, which stands still while it is not asked.
+    fn control_now(&self) -> Moment {
+        Moment(self.now().0.saturating_sub(self.paused))
+    }
+
+    /// An adaptive schedule does this, whatever pays, until it is told otherwise; none: what its control keeps, which goes on as if nothing had
+    /// been between. For measurements that take turns.
+    pub fn hold(&mut self, mode: Option<Mode>) {
+        if self.schedule != ScheduleKind::Adaptive {
+            return;
         }
+        let (before, now) = (self.mode(), self.now());
+        let since = self.held.take().map(|(_, since)| since);
+        match (mode, since) {
+            (Some(mode), since) => self.held = Some((mode, since.unwrap_or(now))),
+            (None, Some(since)) => {
+                self.paused += now.since(since);
+                let now = self.control_now();
+                self.control.settle(now);
+            }
+            (None, None) => {}
+        }
+        if self.mode() != before {
+            self.set_mode(self.mode());
+        }
+    }
+
+    /// Rows that came out of all devices, as of the last call of [`Self::poll`].
+    #[must_use]
+    pub const fn rows_out(&self) -> RowsOut {
+        self.out
     }
 
     /// For whoever wants to see what the devices do.
@@ -268,7 +303,10 @@ impl<P: Send + 'static> Cluster<P> {
     /// What an adaptive schedule has the devices do now.
     #[must_use]
     pub const fn mode(&self) -> Mode {
-        self.control.mode()
+        match self.held {
+            Some((mode, _)) => mode,
+            None => self.control.mode(),
+        }
     }
 
     fn set_mode(&mut self, mode: Mode) {

@@ -44,72 +44,115 @@ pub(super) struct Driver<'a, P: Send + 'static> {
     options: &'a ExpertParallel,
     cluster: Cluster<P>,
     vocabulary: usize,
+    begun: Instant,
+    /// The same on the cluster's clock.
+    begin: Duration,
     submitted: u64,
+    /// When the next comes, if they come by themselves.
+    next: Option<Duration>,
     /// When each arrived, and when its last token came.
     running: HashMap<RequestId, (Duration, Option<Duration>)>,
 }
 
-impl<'a, P: Send + 'static> Driver<'a, P> {
-    pub(super) fn new(options: &'a ExpertParallel, cluster: Cluster<P>, vocabulary: usize) -> Self {
-        Self { options, cluster, vocabulary, submitted: 0, running: HashMap::new() }
-    }
+/// A token that came.
+pub(super) struct Came {
+    /// Since the first requests were sent.
+    pub(super) at: Duration,
+    pub(super) last: bool,
+    /// When the one before it came; none: it is the first of its request.
+    pub(super) before: Option<Duration>,
+    pub(super) arrived: Duration,
+}
 
-    pub(super) fn run(mut self, variant: Variant, repeat: usize) -> Result<Run, ExpertParallelError> {
-        let (warm_up, measured) = (self.options.warm_up(variant.schedule), self.options.measured);
-        let mut next = Some(Duration::ZERO);
-        if let Arrivals::Closed(sequences) = self.options.arrivals {
-            next = None;
+/// No call waits for longer.
+const WAIT: Duration = Duration::from_millis(5);
+
+impl<'a, P: Send + 'static> Driver<'a, P> {
+    /// Sends the first requests.
+    pub(super) fn start(
+        options: &'a ExpertParallel,
+        cluster: Cluster<P>,
+        vocabulary: usize,
+    ) -> Result<Self, ExpertParallelError> {
+        let (begun, begin) = (Instant::now(), cluster.now().0);
+        let (running, next) = (HashMap::new(), Some(Duration::ZERO));
+        let mut driver = Self { options, cluster, vocabulary, begun, begin, submitted: 0, next, running };
+        if let Arrivals::Closed(sequences) = options.arrivals {
+            driver.next = None;
             for _ in 0..sequences {
-                self.submit()?;
+                driver.submit()?;
             }
         }
-        let begun = Instant::now();
-        let begin = self.cluster.now().0;
+        Ok(driver)
+    }
+
+    pub(super) const fn cluster(&mut self) -> &mut Cluster<P> {
+        &mut self.cluster
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Sends what is due, and waits for what comes, for a moment.
+    pub(super) fn step(&mut self) -> Result<Vec<Came>, ExpertParallelError> {
+        while self.next.is_some_and(|next| self.elapsed() >= next) {
+            self.submit()?;
+            let gap = self.options.workload().gap(self.submitted);
+            self.next = self.next.zip(gap).map(|(next, gap)| next + gap);
+        }
+        let wait = self.next.map_or(WAIT, |next| next.saturating_sub(self.elapsed()));
+        let mut all = Vec::new();
+        for event in self.cluster.poll(wait.min(WAIT)) {
+            let Event::Token { request, last, at, .. } = event else {
+                let Event::Failed { error, .. } = event else { continue };
+                return Err(error.into());
+            };
+            let at = at.saturating_sub(self.begin);
+            let Some((arrived, before)) = self.running.get_mut(&request) else { continue };
+            all.push(Came { at, last, before: before.replace(at), arrived: *arrived });
+            if last {
+                self.running.remove(&request);
+                if let Arrivals::Closed(_) = self.options.arrivals {
+                    self.submit()?;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// One schedule, all the time.
+    pub(super) fn run(mut self, variant: Variant, repeat: usize) -> Result<Run, ExpertParallelError> {
+        let (warm_up, measured) = (self.options.warm_up(variant.schedule), self.options.measured);
         let (mut warm, mut modes) = (false, Modes::default());
         let (mut counted, mut requests, mut gaps, mut first) =
             (Counted::default(), 0, Vec::new(), Vec::new());
-        let mut looked = begun;
-        while begun.elapsed() < warm_up + measured {
-            while next.is_some_and(|next| begun.elapsed() >= next) {
-                self.submit()?;
-                let gap = self.options.workload().gap(self.submitted);
-                next = next.zip(gap).map(|(next, gap)| next + gap);
-            }
-            if !warm && begun.elapsed() >= warm_up {
+        let mut looked = self.elapsed();
+        while self.elapsed() < warm_up + measured {
+            if !warm && self.elapsed() >= warm_up {
                 warm = true;
                 self.cluster.reset_records();
             }
-            let wait = next.map_or(Duration::from_millis(5), |next| next.saturating_sub(begun.elapsed()));
-            let events = self.cluster.poll(wait.min(Duration::from_millis(5)));
+            let came = self.step()?;
+            let now = self.elapsed();
             if warm {
-                modes.add(self.cluster.mode(), looked.elapsed());
+                modes.add(self.cluster.mode(), now.saturating_sub(looked));
             }
-            looked = Instant::now();
-            for event in events {
-                let Event::Token { request, last, at, .. } = event else {
-                    let Event::Failed { error, .. } = event else { continue };
-                    return Err(error.into());
-                };
-                let Some((arrived, before)) = self.running.get_mut(&request) else { continue };
-                if warm && at >= begin + warm_up {
-                    counted.token(at, (at - begin - warm_up).as_secs_f64() / measured.as_secs_f64());
-                    requests += u64::from(last);
-                    match before {
-                        Some(before) => gaps.push(at.saturating_sub(*before).as_secs_f64()),
-                        None => first.push(at.saturating_sub(*arrived).as_secs_f64()),
-                    }
+            looked = now;
+            for Came { at, last, before, arrived } in came.into_iter().filter(|came| came.at >= warm_up) {
+                if !warm {
+                    continue;
                 }
-                *before = Some(at);
-                if last {
-                    self.running.remove(&request);
-                    if let Arrivals::Closed(_) = self.options.arrivals {
-                        self.submit()?;
-                    }
+                counted.token(at, (at - warm_up).as_secs_f64() / measured.as_secs_f64());
+                requests += u64::from(last);
+                match before {
+                    Some(before) => gaps.push(at.saturating_sub(before).as_secs_f64()),
+                    None => first.push(at.saturating_sub(arrived).as_secs_f64()),
                 }
             }
         }
         let until = self.cluster.now();
-        let (tokens, seconds) = counted.whole(begun.elapsed().saturating_sub(warm_up));
+        let (tokens, seconds) = counted.whole(self.elapsed().saturating_sub(warm_up));
         let tenths = counted.tenths;
         let records = self.cluster.stop().into_iter().flatten().collect();
         Ok(Run { variant, repeat, seconds, tokens, tenths, requests, gaps, first, records, until, modes })
@@ -127,7 +170,7 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
         let Job { prompt, generate } = job;
         let prompt = workload.prompt(self.submitted, prompt, self.vocabulary);
         let id = self.cluster.submit(prompt, generate, Priority::Interactive, self.submitted)?;
-        self.running.insert(id, (self.cluster.now().0, None));
+        self.running.insert(id, (self.cluster.now().0.saturating_sub(self.begin), None));
         Ok(())
     }
 }

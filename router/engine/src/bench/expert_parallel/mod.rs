@@ -8,6 +8,7 @@ mod natural;
 mod real;
 mod report;
 mod simulated;
+mod turns;
 mod variant;
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
@@ -67,6 +68,8 @@ pub struct ExpertParallel {
     /// Left out, and measured; virtual time in the simulator.
     pub warm_up: Duration,
     pub measured: Duration,
+    /// The variants take turns of so long, in one cluster, instead of one cluster for each after the other.
+    pub turn: Option<Duration>,
     /// Instead of `warm_up` for a schedule that first finds its pace, and how long it looks at one.
     pub adaptive_warm_up: Duration,
     pub control_window: Duration,
@@ -102,6 +105,8 @@ pub enum ExpertParallelError {
     Text { path: PathBuf, source: std::io::Error },
     #[error("a device can be slowed down in the simulator only")]
     Straggler,
+    #[error("`{variant}` takes no turns: {why}")]
+    NoTurn { variant: Variant, why: &'static str },
     #[error("devices must be all `cpu` or all `cuda:N`")]
     Devices,
     #[error("{path}: {source}")]

@@ -4,8 +4,8 @@ use reprise_expert_parallel::{
     Cluster, ClusterConfig, Steered, measure_up_to, profile::Profile, simulate::Gates, worker::greedy,
     workload::LENGTHS,
 };
-use reprise_scheduler::{BackendError, Placement, ScheduleKind, placement::Loads};
-use serde_json::Value;
+use reprise_scheduler::{BackendError, Exchange, Placement, ScheduleKind, placement::Loads};
+use serde_json::{Value, json};
 
 use super::{
     ExpertParallel, ExpertParallelError, SEED,
@@ -13,8 +13,8 @@ use super::{
     link::link,
     machine::{Machine, gated},
     natural::natural_loads,
-    report::{Run, whole},
-    variant::Variant,
+    report::whole,
+    turns::{self, Contenders},
 };
 
 /// Longer than any call of a small model takes, on a machine that does other things too.
@@ -52,6 +52,16 @@ pub(super) fn run_on<M: Machine>(
     };
     known.link = Some(way.clone());
     let loads = options.skewed(layout).unwrap_or(natural);
+    if let Some(each) = options.turn {
+        let contenders = Contenders::of(options)?;
+        let placement = options.place(layout, &loads, contenders.replicas)?;
+        let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile)?;
+        let driver = Driver::start(options, cluster, layout.vocabulary)?;
+        let (turns, gaps) = turns::take(options, &contenders, driver, each)?;
+        let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
+        (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
+        return Ok(report);
+    }
     let mut runs = Vec::new();
     for repeat in 0..options.repeats.get() {
         let mut variants = options.variants.clone();
@@ -61,7 +71,8 @@ pub(super) fn run_on<M: Machine>(
         for variant in variants {
             let replicas = variant.replicas.unwrap_or(options.replicas);
             let placement = options.place(layout, &loads, replicas)?;
-            runs.push(run_one(options, variant, repeat, machine, &placement, &profile)?);
+            let cluster = start(options, variant.schedule, machine, &placement, &profile)?;
+            runs.push(Driver::start(options, cluster, layout.vocabulary)?.run(variant, repeat)?);
         }
     }
     let placement = options.place(layout, &loads, options.replicas)?;
@@ -109,16 +120,15 @@ pub(super) fn measured<M: Machine>(
     Ok(first.and_then(Result::ok).ok_or_else(panicked)??)
 }
 
-fn run_one<M: Machine>(
+/// Devices that compute under the schedule.
+fn start<M: Machine>(
     options: &ExpertParallel,
-    variant: Variant,
-    repeat: usize,
+    schedule: ScheduleKind,
     machine: &M,
     placement: &Placement,
     profile: &Profile,
-) -> Result<Run, ExpertParallelError> {
+) -> Result<Cluster<<M::Device as Exchange>::Payload>, ExpertParallelError> {
     let layout = machine.layout();
-    let schedule = variant.schedule;
     let steered = |device| {
         let gates = options.skewed(layout).map(|loads| Gates::new(layout, &loads, SEED));
         Steered::new(device, gates)
@@ -136,6 +146,5 @@ fn run_one<M: Machine>(
         greedy: true,
         keep_spans: options.out.is_some(),
     };
-    let cluster = Cluster::start(devices, config, greedy)?;
-    Driver::new(options, cluster, layout.vocabulary).run(variant, repeat)
+    Ok(Cluster::start(devices, config, greedy)?)
 }

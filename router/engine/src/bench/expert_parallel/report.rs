@@ -36,13 +36,21 @@ pub(super) struct Run {
 }
 
 /// Mean and quantiles of seconds, in milliseconds.
-fn quantiles(seconds: &mut [f64]) -> Value {
+pub(super) fn quantiles(seconds: &mut [f64]) -> Value {
     seconds.sort_unstable_by(f64::total_cmp);
     let at = |share: f64| {
         seconds.get(((seconds.len().saturating_sub(1)) as f64 * share) as usize).map(|seconds| seconds * 1e3)
     };
     let mean = seconds.iter().sum::<f64>() / seconds.len().max(1) as f64 * 1e3;
     json!({ "mean": mean, "p50": at(0.5), "p90": at(0.9), "p99": at(0.99) })
+}
+
+/// How much of the time was spent in which mode.
+pub(super) fn mode_shares(report: &mut Value, modes: &Modes) {
+    report["pingpong_share"] = json!(modes.share(|mode| mode.pace == Pace::PingPong));
+    report["free_share"] = json!(modes.share(|mode| mode.pace == Pace::Free));
+    report["defrag_share"] = json!(modes.share(|mode| mode.pace == Pace::Defrag));
+    report["copies_share"] = json!(modes.share(|mode| mode.copies));
 }
 
 impl Run {
@@ -72,11 +80,8 @@ impl Run {
             "idle_share_per_device": idle,
             "oldest_entry_ms": oldest,
             "balance_mean_over_max": balance(&devices),
-            "pingpong_share": self.modes.share(|mode| mode.pace == Pace::PingPong),
-            "free_share": self.modes.share(|mode| mode.pace == Pace::Free),
-            "defrag_share": self.modes.share(|mode| mode.pace == Pace::Defrag),
-            "copies_share": self.modes.share(|mode| mode.copies),
         });
+        mode_shares(&mut report, &self.modes);
         if options.details {
             report["devices"] = json!(devices);
         }

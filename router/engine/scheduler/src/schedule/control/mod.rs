@@ -379,10 +379,15 @@ impl Control {
 
     fn turn(&mut self, to: Mode, now: Moment) -> Mode {
         (self.mode, self.trial, self.trial_costs) = (to, Worth::default(), Costs::default());
+        self.settle(now);
+        to
+    }
+
+    /// Something other than its mode was done until now: what came of that is not counted.
+    pub fn settle(&mut self, now: Moment) {
         let ticks = UNSETTLED / self.costs.speed().tokens.max(f64::MIN_POSITIVE);
         let ticks = ticks.min(LONGEST * self.config.window.as_secs_f64());
         let settle = self.config.settle.max(Duration::from_secs_f64(ticks));
         (self.settled, self.window) = (Moment(now.0 + settle), None);
-        to
     }
 }

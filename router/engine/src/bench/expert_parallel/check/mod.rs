@@ -70,6 +70,7 @@ pub fn check_expert_parallel(
         repeats: NonZeroUsize::MIN,
         warm_up: Duration::ZERO,
         measured: Duration::ZERO,
+        turn: None,
         adaptive_warm_up: Duration::ZERO,
         control_window: ControlConfig::default().window,
         simulate: false,

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Tables of runs of `turns.py`, as Markdown on standard output: `turns_report.py DIR..`."""
+
+import csv
+import dataclasses
+import math
+import pathlib
+import statistics
+import sys
+
+# Adaptive is below the best where it is at less than this share of it.
+GOAL = 0.98
+ORDER = ["lockstep", "lockstep+N", "pingpong", "roofline", "defrag"]
+
+
+def general(scheduler):
+    """Whatever the number of copies; adaptive may do without."""
+    name, copies, _ = scheduler.partition("+")
+    return f"{name}+N" if copies and not is_adaptive(name) else name
+
+
+def is_adaptive(scheduler):
+    return scheduler.startswith("adaptive")
+
+
+@dataclasses.dataclass
+class Estimate:
+    """Of a cell. Speeds in tokens per second, prompts' rows counted as so many tokens each; ratio of adaptive's to the best of the others."""
+
+    speeds: dict
+    turns: dict
+    prompt_row: float
+    # Standard deviation of a turn, as a share.
+    spread: float
+    best: str
+    ratio: float
+    # Half of the 95 % interval.
+    doubt: float
+
+    def __str__(self):
+        others = ", ".join(f"{name} {speed:,.0f}" for name, speed in self.speeds.items())
+        return f"{self.ratio:.3f} ± {self.doubt:.3f} of {self.best}; {others}"
+
+
+def logarithms(turns, prompt_row):
+    """Of the turns' speeds, by schedule."""
+    found = {}
+    for turn in turns:
+        seconds, tokens, prompt = (float(turn[field]) for field in ["seconds", "tokens", "prompt_rows"])
+        work = tokens + prompt_row * prompt
+        if seconds > 0 and work > 0:
+            found.setdefault(general(turn["scheduler"]), []).append(math.log(work / seconds))
+    return found
+
+
+def squares(found):
+    return sum((value - statistics.fmean(of)) ** 2 for of in found.values() for value in of)
+
+
+def estimate(turns):
+    """None: it cannot be told. A row of a prompt counts as that share of a token by which turns of the same schedule differ least: what comes of
+    prompts by chance must not count as speed."""
+    prompt_row = min((step / 20 for step in range(21)), key=lambda share: squares(logarithms(turns, share)))
+    found = logarithms(turns, prompt_row)
+    freedom = sum(len(of) - 1 for of in found.values())
+    others = {name: statistics.fmean(of) for name, of in found.items() if not is_adaptive(name)}
+    if "adaptive" not in found or not others or freedom < 1:
+        return None
+    spread = (squares(found) / freedom) ** 0.5
+    best = max(others, key=others.get)
+    ratio = math.exp(statistics.fmean(found["adaptive"]) - others[best])
+    # Student's t at 95 %, to a hundredth from five degrees of freedom on.
+    student = 1.96 + 2.8 / freedom
+    doubt = ratio * student * spread * (1 / len(found["adaptive"]) + 1 / len(found[best])) ** 0.5
+    speeds = {name: math.exp(statistics.fmean(of)) for name, of in found.items()}
+    return Estimate(speeds, {name: len(of) for name, of in found.items()}, prompt_row, spread, best, ratio, doubt)
+
+
+def read(folders):
+    """Turns by cell."""
+    cells = {}
+    for folder in folders:
+        with (folder / "turns.csv").open() as file:
+            for row in csv.DictReader(file):
+                cells.setdefault(row["cell"], []).append(row)
+    return cells
+
+
+def shares(turns):
+    """What adaptive did, in percent of its time."""
+    own = [turn for turn in turns if is_adaptive(turn["scheduler"])]
+    mean = lambda field: 100 * statistics.fmean(float(turn[field]) for turn in own)
+    of = {"ping-pong": mean("pingpong_share"), "roofline": mean("free_share"), "defrag": mean("defrag_share")}
+    of = {"lock-step": 100 - sum(of.values()), **of}
+    if any("+" in turn["scheduler"] for turn in own):
+        of["with copies"] = mean("copies_share")
+    return ", ".join(f"{name} {share:.0f}" for name, share in of.items() if share >= 0.5)
+
+
+def main():
+    cells = read(pathlib.Path(name) for name in sys.argv[1:])
+    found = {cell: estimate(turns) for cell, turns in cells.items()}
+    print("| cell | lockstep, tokens/s | " + " | ".join(ORDER[1:]) + " | adaptive / best | turns | a turn's spread | a prompt's row | adaptive's time, % |")
+    print("|---|---|" + "---|" * (len(ORDER) + 4))
+    for cell, of in found.items():
+        if of is None:
+            continue
+        base = of.speeds.get("lockstep")
+        ratios = [f"{of.speeds[name] / base:.3f}" if base and name in of.speeds else "" for name in ORDER[1:]]
+        speed = f"{base:,.0f}" if base else ""
+        print(f"| {cell} | {speed} | " + " | ".join(ratios) + f" | {of.ratio:.3f} ± {of.doubt:.3f}, {of.best} | {of.turns['adaptive']} + "
+              f"{of.turns[of.best]} | {100 * of.spread:.1f} % | {of.prompt_row:.2f} | {shares(cells[cell])} |")
+    told = [of for of in found.values() if of]
+    if not told:
+        sys.exit("no cell can be told")
+    at_least = [of for of in told if of.ratio - of.doubt >= GOAL]
+    below = [of for of in told if of.ratio + of.doubt < GOAL]
+    by_point = [of for of in told if of.ratio < GOAL]
+    logs = [math.log(of.ratio) for of in told]
+    mean = 1.96 * statistics.stdev(logs) / len(logs) ** 0.5 if len(logs) > 1 else float("nan")
+    print(f"\nColumns between: ratio to lockstep. Turns: of adaptive and of the best. A prompt's row counts as that share of a token. "
+          f"Intervals: 95 %, from the turns' own spread.\n\nAdaptive over the best of the others in {len(told)} cells: at least {GOAL} beyond its interval in "
+          f"{len(at_least)}, below it beyond its interval in {len(below)}, by its point estimate in {len(by_point)}; least {min(of.ratio for of in told):.3f}, "
+          f"median {statistics.median(of.ratio for of in told):.3f}, geometric mean {math.exp(statistics.fmean(logs)):.3f} ± {mean:.3f}.")
+
+
+if __name__ == "__main__":
+    main()
