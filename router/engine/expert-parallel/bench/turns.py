@@ -31,9 +31,7 @@ FIELDS = ["cell", "sweep", "scheduler", "at_s", "seconds", "tokens", "prompt_row
 NEAR = 0.85
 NEARER = 0.95
 # Seconds: until adaptive has settled, of a turn, of all turns of a cell, and what a cell takes besides.
-GPU = {"warm_up": 4.0, "turn": 0.35, "all": 8.4}
-# Where a sequence lives for longer.
-GPU_OLD = {**GPU, "warm_up": 6.0}
+GPU = {"warm_up": 8.0, "turn": 0.35, "all": 8.4}
 CPU = {"warm_up": 12.0, "turn": 0.8, "all": 48.0}
 CPU_WINDOW = "--control-window-seconds 0.1"
 BESIDE = 1.0
@@ -49,8 +47,7 @@ def gpu_cells(devices, made):
         adaptive = f"adaptive+{copies}" if copies else "adaptive"
         contenders = [name for name in cell["near"].split(",") if not is_adaptive(name)] + [adaptive]
         model = [words[words.index(flag) + 1] for flag in ["--model", "--devices", "--top-k"] if flag in words]
-        times = GPU_OLD if cell["times"] == two_gpu.TIMES["old"] else GPU
-        groups.setdefault(tuple(model), []).append({"name": cell["name"], "flags": cell["flags"], "contenders": contenders, "times": times})
+        groups.setdefault(tuple(model), []).append({"name": cell["name"], "flags": cell["flags"], "contenders": contenders, "times": GPU})
     return [cell for group in groups.values() for cell in group]
 
 

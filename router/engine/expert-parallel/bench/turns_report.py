@@ -1,12 +1,24 @@
 #!/usr/bin/env python3
-"""Tables of runs of `turns.py`, as Markdown on standard output: `turns_report.py DIR..`."""
+"""Tables of runs of `turns.py`, as Markdown on standard output.
 
+  turns_report.py DIR.. [--reprise BINARY]
+
+With --reprise each cell is simulated too, over the times of calls that it measured of its own devices: predictions.csv in the first folder.
+"""
+
+import argparse
+import concurrent.futures
 import csv
 import dataclasses
+import json
 import math
+import os
 import pathlib
 import statistics
 import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "two_gpu"))
 
 # Adaptive is below the best where it is at less than this share of it.
 GOAL = 0.98
@@ -97,8 +109,7 @@ def shares(turns):
     return ", ".join(f"{name} {share:.0f}" for name, share in of.items() if share >= 0.5)
 
 
-def main():
-    cells = read(pathlib.Path(name) for name in sys.argv[1:])
+def throughput(cells):
     found = {cell: estimate(turns) for cell, turns in cells.items()}
     print("| cell | lockstep, tokens/s | " + " | ".join(ORDER[1:]) + " | adaptive / best | turns | a turn's spread | a prompt's row | adaptive's time, % |")
     print("|---|---|" + "---|" * (len(ORDER) + 4))
@@ -121,7 +132,61 @@ def main():
     print(f"\nColumns between: ratio to lockstep. Turns: of adaptive and of the best. A prompt's row counts as that share of a token. "
           f"Intervals: 95 %, from the turns' own spread.\n\nAdaptive over the best of the others in {len(told)} cells: at least {GOAL} beyond its interval in "
           f"{len(at_least)}, below it beyond its interval in {len(below)}, by its point estimate in {len(by_point)}; least {min(of.ratio for of in told):.3f}, "
-          f"median {statistics.median(of.ratio for of in told):.3f}, geometric mean {math.exp(statistics.fmean(logs)):.3f} ± {mean:.3f}.")
+          f"median {statistics.median(of.ratio for of in told):.3f}, geometric mean {math.exp(statistics.fmean(logs)):.3f} ± {mean:.3f}.\n")
+
+
+def measured(cells):
+    """Tokens per second by cell and schedule, of all turns together."""
+    found = {}
+    for cell, turns in cells.items():
+        sums = {}
+        for turn in turns:
+            of = sums.setdefault(general(turn["scheduler"]), [0, 0])
+            of[0] += float(turn["tokens"])
+            of[1] += float(turn["seconds"])
+        found[cell] = {name: tokens / seconds for name, (tokens, seconds) in sums.items() if seconds}
+    return found
+
+
+def predictions(binary, folders, cells):
+    from report import simulate
+
+    reports = {}
+    for folder in folders:
+        for line in (folder / "cells.jsonl").open():
+            report = json.loads(line)
+            if "error" not in report:
+                reports.setdefault(report["cell"], report)
+    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        work = [(binary, report, pathlib.Path(scratch), at) for at, report in enumerate(reports.values())]
+        predicted = dict(zip(reports, pool.map(lambda one: simulate(*one), work)))
+    errors = {}
+    with (folders[0] / "predictions.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["cell", "scheduler", "predicted_tokens_per_second", "measured_tokens_per_second", "error"])
+        for cell, of in measured(cells).items():
+            for name, speed in of.items():
+                value = predicted.get(cell, {}).get(name)
+                if value is not None:
+                    writer.writerow([cell, name, value, speed, value / speed - 1])
+                    errors.setdefault("one GPU" if cell.startswith("one-gpu") else "two devices", []).append((value / speed - 1, f"{cell}, {name}"))
+    for where, of in errors.items():
+        sizes = sorted(abs(error) for error, _ in of)
+        within = sum(size <= 0.15 for size in sizes)
+        beyond = ", ".join(f"{name} {100 * error:+.0f} %" for error, name in sorted(of, key=lambda one: -abs(one[0])) if abs(error) > 0.15)
+        print(f"{where}: throughput, simulated less measured: {within} of {len(sizes)} within 15 %, median {100 * statistics.median(sizes):.0f} %. Beyond: "
+              f"{beyond or 'none'}.\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=pathlib.Path, nargs="+")
+    parser.add_argument("--reprise")
+    args = parser.parse_args()
+    cells = read(args.run)
+    throughput(cells)
+    if args.reprise:
+        predictions(args.reprise, args.run, cells)
 
 
 if __name__ == "__main__":

@@ -198,6 +198,10 @@ def simulate(binary, report, folder, at):
     profile.write_text(json.dumps(report["profile"]))
     names = {"random:mixtral-8x7b": "mixtral-8x7b", "random:olmoe-1b-7b": "olmoe-1b-7b"}
     flags[flags.index("--model") + 1] = names.get(model, model)
+    # Each is simulated alone.
+    if "--turn-seconds" in flags:
+        at = flags.index("--turn-seconds")
+        del flags[at:at + 2]
     command = [binary, "bench", "expert-parallel", "--simulate", "--profile", str(profile), *flags]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

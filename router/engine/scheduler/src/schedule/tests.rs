@@ -360,3 +360,94 @@ proptest! {
         }
     }
 }
+
+/// What comes of devices that pause now and then, as those of a virtual machine do: ticks of 128 tokens, pauses of 15 ms on average, and slow seconds.
+struct Pausing {
+    state: u64,
+    /// Until the next pause, or of the one there is.
+    left: f64,
+    pauses: bool,
+    slow: f64,
+    /// Of the next tick.
+    done: f64,
+}
+
+impl Pausing {
+    const TICK: f64 = 128.0;
+
+    fn new(seed: u64) -> Self {
+        Self { state: seed, left: 0.1, pauses: false, slow: 1.0, done: 0.0 }
+    }
+
+    fn unit(&mut self) -> f64 {
+        self.state = BuildHasherDefault::<DefaultHasher>::default().hash_one(self.state);
+        (self.state >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// In a millisecond.
+    fn tokens(&mut self, step: u64, per_second: f64) -> u64 {
+        self.left -= 1e-3;
+        if self.left <= 0.0 {
+            self.pauses = !self.pauses;
+            let mean = if self.pauses { 0.015 } else { 0.25 };
+            self.left = -mean * (1.0 - self.unit()).ln();
+        }
+        if step.is_multiple_of(1000) {
+            self.slow = 1.0 - 0.06 * self.unit();
+        }
+        if !self.pauses {
+            self.done += self.slow * per_second * 1e-3;
+        }
+        let ticks = (self.done / Self::TICK).floor();
+        self.done -= ticks * Self::TICK;
+        (ticks * Self::TICK) as u64
+    }
+}
+
+/// Whatever pauses, the best mode is found in some seconds, and kept.
+#[test]
+fn pauses_do_not_decide() {
+    let config = ControlConfig {
+        window: Duration::from_millis(50),
+        settle: Duration::from_millis(30),
+        rows: 103,
+        ..ControlConfig::default()
+    };
+    // Speeds of lock-step, ping-pong, the free pace and defrag; by how much more or less with copies; of how many seeds at most less than 0.98 of the best
+    // comes out, from 12 s on.
+    for (rates, copies, most) in [
+        ([1.0, 1.27, 0.3, 0.05], 1.0, 5),
+        ([1.0, 1.13, 0.3, 0.05], 1.0, 8),
+        ([1.0, 0.9, 0.7, 0.3], 0.83, 8),
+        ([1.0, 0.97, 0.96, 0.9], 0.95, 12),
+        // As many windows as there are do not tell 3 or 4 % for sure.
+        ([1.0, 0.6, 0.3, 0.05], 1.04, 25),
+        ([0.9, 0.8, 0.97, 1.0], 0.95, 45),
+    ] {
+        let best = rates.iter().copied().fold(0.0, f64::max) * f64::max(copies, 1.0);
+        let share = |seed| {
+            let mut control = Control::new(config, copies != 1.0);
+            let (mut devices, mut work) = (Pausing::new(seed), 0.0);
+            for step in 1..=17_000 {
+                let Mode { pace, copies: with } = control.mode();
+                let of = match pace {
+                    Pace::Lockstep => 0,
+                    Pace::PingPong => 1,
+                    Pace::Free => 2,
+                    Pace::Defrag => 3,
+                };
+                let rate = rates[of] * if with { copies } else { 1.0 };
+                if step > 12_000 {
+                    work += rate / 5_000.0 / best;
+                }
+                let tokens = devices.tokens(step, 12_000.0 * rate);
+                control.observe(Moment(Duration::from_millis(step)), RowsOut { tokens, prompt: 0 }, 128);
+            }
+            work
+        };
+        let shares: Vec<f64> = (0..100).map(share).collect();
+        let below = shares.iter().filter(|share| **share < 0.98).count();
+        let mean = shares.iter().sum::<f64>() / 100.0;
+        assert!(below <= most && mean > 0.975, "{rates:?}, {copies}: {below} below, {mean} on average");
+    }
+}

@@ -1,5 +1,7 @@
 //! Which mode pays, from measurements.
 
+mod belief;
+mod config;
 mod pays;
 mod window;
 
@@ -7,69 +9,10 @@ use std::time::Duration;
 
 use super::{Mode, Pace};
 use crate::Moment;
+use belief::{Belief, Beliefs, Noise};
+pub use config::ControlConfig;
 use pays::{Costs, Worth};
 use window::Window;
-
-/// How a [`Control`] measures. The defaults spend at most about 1 % of the rows on looking at the other modes once they have settled.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ControlConfig {
-    /// A measurement lasts at least so long,
-    pub window: Duration,
-    /// and until so many rows came.
-    pub rows: u64,
-    /// After a change so long is left out.
-    pub settle: Duration,
-    /// A mode must be better than the kept one by this share; lock-step, which none may fall behind, and doing without copies need only be
-    /// better.
-    pub margin: f64,
-    /// Standard errors by which a comparison must be clear before it is ended early.
-    pub clear: f64,
-    /// Windows of a trial that is not clear before, at most: then the mean decides.
-    pub longest_trial: u32,
-    /// A trial that is at less than this share of the kept mode may end after a quarter of a window.
-    pub hopeless: f64,
-    /// Windows between two looks at another mode: at first, and at most. Four times as many each time that nothing came of it.
-    pub first_hold: u32,
-    pub longest_hold: u32,
-    /// Share of the rows that looks may cost: a look that cost more than its part is followed by a longer hold.
-    pub budget: f64,
-}
-
-impl ControlConfig {
-    /// Changes of mode all the time: for checks that none changes what is computed.
-    #[must_use]
-    pub const fn restless(window: Duration) -> Self {
-        Self {
-            window,
-            rows: 1,
-            settle: Duration::from_millis(1),
-            margin: 0.0,
-            clear: 0.0,
-            longest_trial: 1,
-            hopeless: 0.0,
-            first_hold: 1,
-            longest_hold: 1,
-            budget: 1.0,
-        }
-    }
-}
-
-impl Default for ControlConfig {
-    fn default() -> Self {
-        Self {
-            window: Duration::from_millis(250),
-            rows: 512,
-            settle: Duration::from_millis(150),
-            margin: 0.02,
-            clear: 2.0,
-            longest_trial: 6,
-            hopeless: 0.8,
-            first_hold: 4,
-            longest_hold: 128,
-            budget: 0.01,
-        }
-    }
-}
 
 /// Rows that came out of all devices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -104,8 +47,9 @@ impl std::iter::Sum for RowsOut {
 /// what they cost in the kept mode. Under full load, where the number of sequences is what fits, it orders as throughput does; under low
 /// load, where throughput is what arrives, it still tells which mode answers sooner.
 ///
-/// Windows differ among themselves by some per cent: so a trial goes on until its mean differs from the kept mode's by more than their errors (Wald's
-/// sequential test, with the windows' own variance), or to its end.
+/// Windows differ among themselves, and a machine pauses now and then: so medians of windows are compared, a trial goes on until it is clear or until
+/// more windows would tell little, and all looks at a mode add up to what is believed of it (a Kalman filter of one number: how it compares with
+/// the kept one). What a look says against all before it, or as the first, on a machine that pauses, is soon asked again.
 ///
 /// What is far behind is cheap to tell and dear to look at again: each change has a hold of its own, which grows each time that nothing came of
 /// it, and until what its last look cost is earned.
@@ -122,10 +66,14 @@ pub struct Control {
     trial: Worth,
     /// The last, until it is over.
     look: Option<Look>,
+    /// Of all looks so far.
+    beliefs: Beliefs,
+    noise: Noise,
     changes: Vec<Change>,
-    /// Windows of kept modes so far, and since the last trial.
+    /// Windows of kept modes so far, and since the last trial; how long the last took.
     windows: u64,
     rested: u32,
+    window_seconds: f64,
     /// From when on windows count after a change; none before the first rows then.
     settled: Moment,
     window: Option<Window>,
@@ -151,6 +99,7 @@ struct Look {
     /// Of the trial's worth, for what the kept mode's windows do not tell.
     doubt: f64,
     /// Of the kept mode.
+    before: Worth,
     after: Worth,
 }
 
@@ -163,6 +112,8 @@ struct Change {
     due: u64,
 }
 
+/// Of so many windows the median is one that was not disturbed.
+const TOLD: u32 = 3;
 /// Windows that a hold has at most, whatever a look has cost.
 const MOST_HELD: f64 = 4096.0;
 /// A mode that is behind by so much has half of the budget for itself.
@@ -173,9 +124,9 @@ const LONGEST: f64 = 4.0;
 /// Tokens of a sequence until a change has settled, at least: one is under way, another meets what the change has left behind.
 const UNSETTLED: f64 = 2.0;
 
-/// The ratio from which another mode is better than the kept one.
+/// The logarithm of the ratio from which another mode is better than the kept one.
 fn wanted(config: &ControlConfig, kept: Mode, other: Mode) -> f64 {
-    if is_plainer(other, kept) { 1.0 } else { 1.0 + config.margin }
+    if is_plainer(other, kept) { 0.0 } else { config.margin.ln_1p() }
 }
 
 /// In lock-step instead of another pace; with the same pace, without copies.
@@ -211,9 +162,12 @@ impl Control {
             worth: Worth::default(),
             trial: Worth::default(),
             look: None,
+            beliefs: Beliefs::default(),
+            noise: Noise::default(),
             changes,
             windows: 0,
             rested: 0,
+            window_seconds: config.window.as_secs_f64(),
             settled: Moment::default(),
             window: None,
         }
@@ -265,14 +219,13 @@ impl Control {
             && share >= 0.25
             && expected.rows() * window.sequence_seconds() >= config.rows as f64 / 4.0
             && (expected.tokens * window.seconds() >= BURSTS || share >= LONGEST)
-            && self.is_far_behind(costs.worth(window.speed()))
+            && self.is_far_behind(costs.worth(window.speed()), share)
     }
 
-    /// Of a window of the trial: at less than what there is hope for, and not by chance.
-    fn is_far_behind(&self, last: f64) -> bool {
-        let mut one = Worth::default();
-        one.add(last);
-        let (ratio, error) = self.worth.compare(&one);
+    /// Of so many windows of the trial: at less than what there is hope for, and not by chance.
+    fn is_far_behind(&self, worth: f64, windows: f64) -> bool {
+        let ratio = worth / self.worth.median().max(f64::MIN_POSITIVE);
+        let error = self.worth.error([self.worth.count(), windows]);
         ratio < self.config.hopeless && ratio + self.config.clear * error < 1.0
     }
 
@@ -282,11 +235,12 @@ impl Control {
         self.worth.add(worth);
         self.windows += 1;
         self.rested += 1;
+        self.window_seconds = window.seconds();
         if let Some(look) = &mut self.look {
             look.after.add(worth);
         }
         // A trial is compared with what was just before.
-        if self.rested < self.config.first_hold.min(2) {
+        if self.rested < self.config.first_hold.min(TOLD) {
             return None;
         }
         if let Some(look) = self.look.take() {
@@ -298,8 +252,9 @@ impl Control {
         };
         // Of those that are equally late the first.
         let (_, at, mode) = self.changes.iter().enumerate().filter_map(due).min()?;
-        let (away, trial, after) = (Window::begun_at(now), Worth::default(), Worth::default());
-        self.look = Some(Look { at, away, is_back: false, trial, doubt: 0.0, after });
+        let (away, trial, before, after) =
+            (Window::begun_at(now), Worth::default(), self.worth, Worth::default());
+        self.look = Some(Look { at, away, is_back: false, trial, doubt: 0.0, before, after });
         Some(self.turn(mode, now))
     }
 
@@ -310,13 +265,16 @@ impl Control {
         let better = self.is_better(worth)?;
         self.rested = 0;
         if better {
-            (self.kept, self.look) = (self.mode, None);
-            (self.costs, self.worth) = (self.trial_costs, self.trial.as_unit());
-            // What was behind the former may not be behind this one. Who has just been left was seen last.
-            let (hold, soon) =
-                (self.config.first_hold.max(1), self.windows + 2 * u64::from(self.config.first_hold));
+            let belief = self.beliefs.with(self.mode, self.seen(), self.windows);
+            self.beliefs.change(self.kept, self.mode, belief, self.windows);
+            let left = std::mem::replace(&mut self.kept, self.mode);
+            (self.costs, self.worth, self.look) = (self.trial_costs, self.trial.as_unit(), None);
+            // What was behind the former may not be behind this one; the former itself was seen last.
+            let first = self.config.first_hold;
+            let soon = self.windows + 2 * u64::from(first);
             for change in &mut self.changes {
-                (change.hold, change.due) = (hold, change.due.min(soon));
+                let back = change.to.of(self.kept) == Some(left);
+                (change.hold, change.due) = (first.max(1), if back { soon } else { change.due.min(soon) });
             }
             return None;
         }
@@ -329,52 +287,89 @@ impl Control {
 
     /// A trial has lost, and the kept mode has come to its pace again: when the other is looked at next. What was lost must be earned before.
     fn reconsider(&mut self, look: &Look) {
-        let Look { at, away, trial, doubt, after, .. } = look;
-        let share = 1.0 - self.costs.worth(away.mean_speed()) / after.mean.max(f64::MIN_POSITIVE);
-        let (ratio, error) = after.compare(trial);
-        let earned = self.earned(share.max(0.0) * away.seconds(), ratio);
-        let Some(change) = self.changes.get_mut(*at) else { return };
+        let Look { at, away, trial, doubt, before, after, .. } = look;
+        let again = before.ratio(after);
+        self.noise.add(again);
+        let Some(change) = self.changes.get(*at) else { return };
         let Some(mode) = change.to.of(self.kept) else { return };
-        if ratio - (self.config.clear * error).hypot(*doubt) > wanted(&self.config, self.kept, mode) {
+        // With what was just before and just after.
+        let ratio = before.ratio(trial) / f64::midpoint(1.0, again).max(f64::MIN_POSITIVE);
+        let error = before.error([before.count() + after.count(), trial.count()]);
+        let seen = Belief::of(ratio, error.max(self.noise.deviation()));
+        let is_new = self.beliefs.is_new(mode, seen, self.windows);
+        let belief = self.beliefs.with(mode, seen, self.windows);
+        self.beliefs.learn(mode, belief, self.windows);
+        // It may be better than it was seen to be.
+        let earned = self.earned(away.seconds(), (belief.mean + belief.deviation()).exp());
+        let wanted = wanted(&self.config, self.kept, mode);
+        let sure = self.config.clear * belief.deviation().hypot(*doubt);
+        let is_no_use = self.is_no_use(belief, self.config.clear * doubt, wanted);
+        let Self { config, windows, changes, worth, .. } = self;
+        let Some(change) = changes.get_mut(*at) else { return };
+        let first = config.first_hold.max(1);
+        if belief.mean - sure > wanted {
             // It was compared with what is no more.
-            (change.hold, change.due, self.worth) = (self.config.first_hold.max(1), self.windows, *after);
-        } else {
-            change.hold = change.hold.saturating_mul(4).min(self.config.longest_hold.max(1));
-            change.due = self.windows + earned.max(u64::from(change.hold));
+            (change.hold, change.due, *worth) = (first, *windows, *after);
+            return;
         }
+        let most = config.longest_hold.max(1);
+        if is_new && !before.is_calm() {
+            // No pause is as long as that, and if it was one the other may be ahead.
+            change.hold = first.saturating_mul(4).min(most);
+            change.due = *windows + u64::from(change.hold);
+            return;
+        }
+        // The surer it is behind the longer.
+        let times = if belief.mean + sure < wanted || is_no_use { 4 } else { 2 };
+        change.hold = change.hold.saturating_mul(times).min(most);
+        change.due = *windows + earned.max(u64::from(change.hold));
     }
 
     /// Of the trial; none: it is not clear yet.
     fn is_better(&self, last: f64) -> Option<bool> {
-        let Self { config, worth, trial, .. } = self;
+        let Self { config, trial, .. } = self;
         let wanted = wanted(config, self.kept, self.mode);
-        let (ratio, error) = worth.compare(trial);
-        let doubt = self.doubt();
-        let error = (config.clear * error).hypot(doubt);
-        if self.is_far_behind(last) || ratio + error < wanted {
+        let belief = self.beliefs.with(self.mode, self.seen(), self.windows);
+        // What the mix of rows makes of it does not become surer by another window.
+        let mix = config.clear * self.doubt();
+        let sure = (config.clear * belief.deviation()).hypot(mix);
+        let is_told = trial.count() >= f64::from(TOLD);
+        let is_behind = belief.mean + sure < wanted || self.is_no_use(belief, mix, wanted);
+        if self.is_far_behind(last, 1.0) || is_behind && (is_told || self.worth.is_calm()) {
             Some(false)
-        } else if trial.count >= 2.0 && ratio - error > wanted {
+        } else if is_told && belief.mean - sure > wanted {
             Some(true)
         } else {
-            (trial.count >= f64::from(config.longest_trial)).then_some(ratio - doubt > wanted)
+            // In doubt for the plainer one.
+            let doubt = if is_plainer(self.mode, self.kept) { 0.0 } else { belief.deviation().hypot(mix) };
+            (trial.count() >= f64::from(config.longest_trial)).then_some(belief.mean - doubt > wanted)
         }
     }
 
-    /// Of the trial, if it did more of one kind of rows and less of the other than the kept mode ever did. Not of a plainer mode: that is where to go when
-    /// in doubt.
+    /// More windows would tell little: it is better by less than what there must be, as far as windows can tell, or for its mix of rows alone.
+    fn is_no_use(&self, belief: Belief, mix: f64, wanted: f64) -> bool {
+        belief.mean - mix <= wanted && belief.deviation() <= self.config.margin.max(mix)
+    }
+
+    /// Of the trial so far.
+    fn seen(&self) -> Belief {
+        let error = self.worth.error([self.worth.count(), self.trial.count()]).max(self.noise.deviation());
+        Belief::of(self.worth.ratio(&self.trial), error)
+    }
+
+    /// Of the trial, if it did more of one kind of rows and less of the other than the kept mode ever did: a standard deviation. Not of a plainer mode:
+    /// that is where to go when in doubt.
     fn doubt(&self) -> f64 {
-        if is_plainer(self.mode, self.kept) {
-            return 0.0;
-        }
-        self.config.clear * self.costs.doubt(self.trial_costs.speed())
+        if is_plainer(self.mode, self.kept) { 0.0 } else { self.costs.doubt(self.trial_costs.speed()) }
     }
 
-    /// Windows over which what a look has cost is within the budget; within less of it the farther the other is behind, as it is the less likely
-    /// to be ahead the next time.
-    fn earned(&self, lost: f64, ratio: f64) -> u64 {
+    /// Windows over which a look of so many seconds at such a share of the kept mode is within the budget; within less of it the farther the other
+    /// is behind, as it is the less likely to be ahead the next time.
+    fn earned(&self, seconds: f64, ratio: f64) -> u64 {
         let Self { config, .. } = self;
-        let seconds = lost / config.budget.max(f64::MIN_POSITIVE) * (1.0 + (1.0 - ratio).max(0.0) / BEHIND);
-        (seconds / config.window.as_secs_f64().max(1e-3)).min(MOST_HELD) as u64
+        let behind = (1.0 - ratio).max(0.0);
+        let seconds = behind * seconds / config.budget.max(f64::MIN_POSITIVE) * (1.0 + behind / BEHIND);
+        (seconds / self.window_seconds.max(1e-3)).min(MOST_HELD) as u64
     }
 
     fn turn(&mut self, to: Mode, now: Moment) -> Mode {

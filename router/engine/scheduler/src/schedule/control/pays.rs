@@ -1,42 +1,82 @@
-//! What a mode's rows cost, and how sure a comparison is.
+//! What a mode's rows cost, and what windows are worth by that.
 
 use super::window::Speed;
 
-/// Mean and variance of the worth of windows ([`Costs::worth`]).
+/// Windows of the kept mode that count: what comes after them must be compared with what was just before.
+const REMEMBERED: usize = 16;
+
+/// What windows were worth ([`Costs::worth`]), the last ones. A machine pauses now and then and is never faster than it is: so their median counts, which some
+/// pauses do not move.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Worth {
-    pub(super) count: f64,
-    pub(super) mean: f64,
-    variance: f64,
+    last: [f64; REMEMBERED],
+    added: usize,
 }
 
-/// Windows of the kept mode that count: what comes after them must be compared with what was just before.
-const REMEMBERED: f64 = 8.0;
+/// So many windows tell whether there are pauses; one that is below this share of their median was disturbed.
+const ENOUGH: usize = 8;
+const CALM: f64 = 0.9;
+/// Of a median: its standard error, of a mean's.
+const OF_MEDIAN: f64 = 1.25;
+/// Of the median distance from the median: the standard deviation of what is normally distributed.
+const OF_DISTANCE: f64 = 1.48;
 /// Before there are enough windows to tell, two of them are taken to differ by this share.
-const SPREAD: f64 = 0.02;
+const SUPPOSED: f64 = 0.03;
+const WEIGHT: f64 = 2.0;
 
 impl Worth {
     pub(super) fn add(&mut self, worth: f64) {
-        self.count = (self.count + 1.0).min(REMEMBERED);
-        let off = worth - self.mean;
-        self.mean += off / self.count;
-        self.variance = (1.0 - 1.0 / self.count) * (self.variance + off * off / self.count);
+        self.last[self.added % REMEMBERED] = worth;
+        self.added += 1;
     }
 
-    /// The same windows, told by costs by which their mean is 1.
+    fn windows(&self) -> &[f64] {
+        &self.last[..self.added.min(REMEMBERED)]
+    }
+
+    pub(super) fn count(&self) -> f64 {
+        self.windows().len() as f64
+    }
+
+    pub(super) fn median(&self) -> f64 {
+        median(self.last, self.windows().len())
+    }
+
+    /// There were enough windows, and none that a pause has disturbed: whatever follows is what it seems.
+    pub(super) fn is_calm(&self) -> bool {
+        let least = CALM * self.median();
+        self.windows().len() >= ENOUGH && self.windows().iter().all(|worth| *worth >= least)
+    }
+
+    /// The same windows, told by costs by which their median is 1.
     pub(super) fn as_unit(&self) -> Self {
-        let variance = self.variance / self.mean.powi(2).max(f64::MIN_POSITIVE);
-        Self { count: self.count, mean: 1.0, variance }
+        let median = self.median().max(f64::MIN_POSITIVE);
+        Self { last: self.last.map(|worth| worth / median), ..*self }
     }
 
-    /// Of another's mean to this one's, with its standard error.
-    pub(super) fn compare(&self, other: &Self) -> (f64, f64) {
-        let mean = self.mean.max(f64::MIN_POSITIVE);
-        let assumed = (SPREAD * mean).powi(2);
-        let squares = self.count * self.variance + other.count * other.variance + 2.0 * assumed;
-        let variance = squares / (self.count + other.count).max(1.0);
-        let error = (variance * (1.0 / self.count.max(1.0) + 1.0 / other.count.max(1.0))).sqrt();
-        (other.mean / mean, error / mean)
+    /// Of another's median to this one's.
+    pub(super) fn ratio(&self, other: &Self) -> f64 {
+        other.median() / self.median().max(f64::MIN_POSITIVE)
+    }
+
+    /// Of such a ratio, of so many windows of each: a standard error, as a share, by how these here differ.
+    pub(super) fn error(&self, windows: [f64; 2]) -> f64 {
+        let middle = self.median().max(f64::MIN_POSITIVE);
+        let distances = self.last.map(|worth| (worth / middle - 1.0).abs());
+        let count = self.count();
+        let spread = OF_DISTANCE * median(distances, self.windows().len());
+        let square = (count * spread * spread + WEIGHT * SUPPOSED * SUPPOSED) / (count + WEIGHT);
+        OF_MEDIAN * (square * windows.iter().map(|count| 1.0 / count.max(0.01)).sum::<f64>()).sqrt()
+    }
+}
+
+/// Of the first so many; 0 of none.
+fn median(mut of: [f64; REMEMBERED], count: usize) -> f64 {
+    let of = &mut of[..count];
+    of.sort_unstable_by(f64::total_cmp);
+    match (of.get((count.max(1) - 1) / 2), of.get(count / 2)) {
+        (Some(low), Some(high)) => f64::midpoint(*low, *high),
+        _ => 0.0,
     }
 }
 
@@ -55,6 +95,8 @@ pub(super) struct Costs {
 
 /// Windows that costs are told from.
 const MEMORY: f64 = 16.0;
+/// By so much two windows of the same mix may differ, as a share.
+const SPREAD: f64 = 0.02;
 /// By so many times what a row costs on average the two may differ, where windows do not tell them apart: a standard deviation.
 const APART: f64 = 2.0;
 
