@@ -10,7 +10,8 @@ use std::{
 use proptest::prelude::*;
 use reprise_expert_parallel::{Cluster, ClusterConfig, Event, RequestError, RequestId, worker::greedy};
 use reprise_scheduler::{
-    Backend, BackendError, Before, CoreConfig, DeviceId, Faulty, Placement, Priority, ScheduleKind,
+    Backend, BackendError, Before, CoreConfig, DeviceId, Faulty, Mode, Pace, Placement, Priority,
+    ScheduleKind,
     placement::{Demand, Greedy, Loads, PlacementError, Planner, Roles},
     schedule::{ControlConfig, Cost, StageCosts},
     testing::{Fake, FakePayload},
@@ -286,6 +287,30 @@ fn a_lost_device_is_noticed_and_its_sequences_are_computed_elsewhere() {
             check(setting, cluster, &jobs, &seen);
         }
     }
+}
+
+/// A held mode is what is done, whatever the control would, and changes nothing of what is computed.
+#[test]
+fn a_held_mode_stays_until_it_is_let_go() {
+    let jobs = many_jobs();
+    let setting = Setting { replicas: 1, ..Setting::shared(ScheduleKind::Adaptive) };
+    for pace in [Pace::Lockstep, Pace::PingPong, Pace::Free, Pace::Defrag] {
+        for copies in [false, true] {
+            let mut cluster = setting.start();
+            let held = Mode { pace, copies };
+            cluster.hold(Some(held));
+            let seen = run(&mut cluster, &jobs);
+            assert_eq!(cluster.mode(), held);
+            cluster.hold(None);
+            assert_eq!(cluster.mode(), ScheduleKind::Adaptive.mode(), "its control was not asked");
+            let more = run(&mut cluster, &jobs);
+            assert!(more.iter().zip(&seen).all(|(one, other)| one.tokens == other.tokens));
+            check(setting, cluster, &jobs, &seen);
+        }
+    }
+    let mut cluster = Setting::shared(ScheduleKind::Lockstep).start();
+    cluster.hold(Some(Mode::of(Pace::Free)));
+    assert_eq!(cluster.mode().pace, Pace::Lockstep, "no schedule that knows another");
 }
 
 #[test]

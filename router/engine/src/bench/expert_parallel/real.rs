@@ -53,7 +53,7 @@ pub(super) fn run_on<M: Machine>(
     known.link = Some(way.clone());
     let loads = options.skewed(layout).unwrap_or(natural);
     if let Some(each) = options.turn {
-        let contenders = Contenders::of(options)?;
+        let contenders = Contenders::of(&options.variants, options.replicas)?;
         let placement = options.place(layout, &loads, contenders.replicas)?;
         let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile)?;
         let driver = Driver::start(options, cluster, layout.vocabulary)?;

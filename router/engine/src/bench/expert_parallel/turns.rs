@@ -38,11 +38,12 @@ struct Turn {
 }
 
 impl Contenders {
-    pub(super) fn of(options: &ExpertParallel) -> Result<Self, ExpertParallelError> {
-        let copies = |variant: &Variant| variant.replicas.unwrap_or(options.replicas);
-        let replicas = options.variants.iter().map(copies).max().unwrap_or(0);
+    /// `otherwise`: the copies of a variant that says nothing of them.
+    pub(super) fn of(variants: &[Variant], otherwise: usize) -> Result<Self, ExpertParallelError> {
+        let copies = |variant: &Variant| variant.replicas.unwrap_or(otherwise);
+        let replicas = variants.iter().map(copies).max().unwrap_or(0);
         let mut found = Self { replicas, adaptive: None, others: Vec::new() };
-        for variant in &options.variants {
+        for variant in variants {
             let no_turn = |why| ExpertParallelError::NoTurn { variant: *variant, why };
             let pace = match variant.schedule {
                 ScheduleKind::Lockstep => Pace::Lockstep,
@@ -181,20 +182,33 @@ mod tests {
         assert!((report["seconds"].as_f64().expect("a number") - 0.06).abs() < 1e-9);
     }
 
+    fn contenders(text: &str) -> Result<Contenders, ExpertParallelError> {
+        let variants: Vec<Variant> = text.split(',').map(|name| name.parse().expect("known")).collect();
+        Contenders::of(&variants, 0)
+    }
+
     #[test]
     fn adaptive_has_a_turn_before_each_turn_of_another() {
-        let variant = |text: &str| text.parse::<Variant>().expect("known");
-        let mode = |pace, copies| Mode { pace, copies };
-        let contenders = Contenders {
-            replicas: 2,
-            adaptive: Some(variant("adaptive+2")),
-            others: vec![
-                (variant("lockstep"), mode(Pace::Lockstep, false)),
-                (variant("lockstep+2"), mode(Pace::Lockstep, true)),
-            ],
-        };
+        let contenders = contenders("lockstep,lockstep+2,adaptive+2").expect("they take turns");
         let names = |round| contenders.round(round).iter().map(|(of, _)| of.to_string()).collect::<Vec<_>>();
         assert_eq!(names(0), ["adaptive+2", "lockstep", "adaptive+2", "lockstep+2"]);
         assert_eq!(names(1), ["adaptive+2", "lockstep+2", "adaptive+2", "lockstep"]);
+        let copies = |(_, mode): &(Variant, Option<Mode>)| mode.map(|mode| mode.copies);
+        assert_eq!(
+            contenders.round(0).iter().map(copies).collect::<Vec<_>>(),
+            [None, Some(false), None, Some(true)]
+        );
+    }
+
+    #[test]
+    fn who_cannot_take_turns_is_told_why() {
+        for (text, of) in [
+            ("lockstep,mtfs", "mtfs"),
+            ("adaptive,lockstep+2", "adaptive"),
+            ("lockstep+1,lockstep+2", "lockstep+1"),
+        ] {
+            let error = contenders(text).expect_err(text).to_string();
+            assert!(error.starts_with(&format!("`{of}` takes no turns: ")), "{error}");
+        }
     }
 }

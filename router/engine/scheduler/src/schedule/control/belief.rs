@@ -94,7 +94,7 @@ const WEIGHT: f64 = 2.0;
 /// Stretches that it is told from, the last ones.
 const MEMORY: f64 = 32.0;
 /// What one may add, at most: a load that has turned is not noise.
-const MOST: f64 = 0.2;
+const MOST: f64 = 0.08;
 
 impl Default for Noise {
     fn default() -> Self {

@@ -53,7 +53,7 @@ impl Default for ControlConfig {
             settle: Duration::from_millis(150),
             margin: 0.02,
             clear: 2.0,
-            longest_trial: 8,
+            longest_trial: 6,
             hopeless: 0.8,
             first_hold: 4,
             longest_hold: 128,

@@ -302,14 +302,20 @@ impl Control {
         // It may be better than it was seen to be.
         let earned = self.earned(away.seconds(), (belief.mean + belief.deviation()).exp());
         let wanted = wanted(&self.config, self.kept, mode);
-        let sure = self.config.clear * belief.deviation().hypot(*doubt);
-        let is_no_use = self.is_no_use(belief, self.config.clear * doubt, wanted);
+        let mix = self.config.clear * doubt;
+        let sure = (self.config.clear * belief.deviation()).hypot(mix);
+        let is_no_use = self.is_no_use(belief, mix, wanted);
         let Self { config, windows, changes, worth, .. } = self;
         let Some(change) = changes.get_mut(*at) else { return };
         let first = config.first_hold.max(1);
         if belief.mean - sure > wanted {
             // It was compared with what is no more.
             (change.hold, change.due, *worth) = (first, *windows, *after);
+            return;
+        }
+        if belief.mean - mix > wanted {
+            // It seems to be ahead: some more looks cost nothing.
+            (change.hold, change.due) = (first, *windows + u64::from(first));
             return;
         }
         let most = config.longest_hold.max(1);
@@ -333,7 +339,8 @@ impl Control {
         // What the mix of rows makes of it does not become surer by another window.
         let mix = config.clear * self.doubt();
         let sure = (config.clear * belief.deviation()).hypot(mix);
-        let is_told = trial.count() >= f64::from(TOLD);
+        let told = if self.worth.is_calm() { TOLD - 1 } else { TOLD };
+        let is_told = trial.count() >= f64::from(told);
         let is_behind = belief.mean + sure < wanted || self.is_no_use(belief, mix, wanted);
         if self.is_far_behind(last, 1.0) || is_behind && (is_told || self.worth.is_calm()) {
             Some(false)

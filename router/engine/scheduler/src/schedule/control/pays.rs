@@ -14,7 +14,7 @@ pub(super) struct Worth {
 }
 
 /// So many windows tell whether there are pauses; one that is below this share of their median was disturbed.
-const ENOUGH: usize = 8;
+const ENOUGH: usize = 6;
 const CALM: f64 = 0.9;
 /// Of a median: its standard error, of a mean's.
 const OF_MEDIAN: f64 = 1.25;
