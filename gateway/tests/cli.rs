@@ -93,3 +93,26 @@ fn wrong_arguments_end_with_usage() {
     }
     assert!(reprise(&["--version"]).status.success());
 }
+
+/// Of `reprise bench expert-parallel`, whole rounds at least, an adaptive schedule before each of another.
+#[test]
+fn schedules_of_a_bench_take_turns() {
+    let bench = |schedules: &str| {
+        let times = ["--turn-seconds", "0.2", "--seconds", "0.1", "--warm-up-seconds", "0.1"];
+        let load = ["--model", "random:olmoe-tiny", "--workload", "tiny", "--batch", "4"];
+        reprise(
+            &[&["bench", "expert-parallel", "--scheduler", schedules, "--devices", "2"][..], &times, &load]
+                .concat(),
+        )
+    };
+    let output = bench("lockstep,adaptive+1,roofline+1");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
+    let turns = report["turns"].as_array().expect("turns");
+    let names: Vec<_> = turns.iter().map(|turn| turn["scheduler"].as_str().unwrap_or_default()).collect();
+    assert_eq!(names, ["adaptive+1", "lockstep", "adaptive+1", "roofline+1"]);
+    assert_eq!(turns[3]["free_share"], 1.0, "{report}");
+    assert_eq!(turns[1]["copies_share"], 0.0, "{report}");
+    let output = bench("lockstep,mtfs");
+    assert!(!output.status.success() && text(&output.stderr).contains("`mtfs` takes no turns"));
+}

@@ -307,28 +307,26 @@ impl Control {
         let is_no_use = self.is_no_use(belief, mix, wanted);
         let Self { config, windows, changes, worth, .. } = self;
         let Some(change) = changes.get_mut(*at) else { return };
-        let first = config.first_hold.max(1);
-        if belief.mean - sure > wanted {
+        let (first, most) = (config.first_hold.max(1), config.longest_hold.max(1));
+        let wait;
+        (change.hold, wait) = if belief.mean - sure > wanted {
             // It was compared with what is no more.
-            (change.hold, change.due, *worth) = (first, *windows, *after);
-            return;
-        }
-        if belief.mean - mix > wanted {
+            *worth = *after;
+            (first, 0)
+        } else if belief.mean - mix > wanted {
             // It seems to be ahead: some more looks cost nothing.
-            (change.hold, change.due) = (first, *windows + u64::from(first));
-            return;
-        }
-        let most = config.longest_hold.max(1);
-        if is_new && !before.is_calm() {
+            (first, u64::from(first))
+        } else if is_new && !before.is_calm() {
             // No pause is as long as that, and if it was one the other may be ahead.
-            change.hold = first.saturating_mul(4).min(most);
-            change.due = *windows + u64::from(change.hold);
-            return;
-        }
-        // The surer it is behind the longer.
-        let times = if belief.mean + sure < wanted || is_no_use { 4 } else { 2 };
-        change.hold = change.hold.saturating_mul(times).min(most);
-        change.due = *windows + earned.max(u64::from(change.hold));
+            let hold = first.saturating_mul(4).min(most);
+            (hold, u64::from(hold))
+        } else {
+            // The surer it is behind the longer.
+            let times = if belief.mean + sure < wanted || is_no_use { 4 } else { 2 };
+            let hold = change.hold.saturating_mul(times).min(most);
+            (hold, earned.max(u64::from(hold)))
+        };
+        change.due = *windows + wait;
     }
 
     /// Of the trial; none: it is not clear yet.
