@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// How a [`Control`] measures. The defaults spend at most about 1 % of the rows on looking at the other modes once they have settled.
+/// How a [`Control`](super::Control) measures. The defaults spend at most about 1 % of the rows on looking at the other modes once they have settled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ControlConfig {
     /// A measurement lasts at least so long,
