@@ -13,7 +13,7 @@ import time
 
 # Seconds until an answer, loading a model and compiling kernels included.
 FIRST_CELL = 120
-CELL = 120
+CELL = 60
 
 
 def environment():
@@ -55,7 +55,9 @@ def describe(log, reprise):
 class Bench:
     """A process that measures cell after cell, and keeps the model of the last."""
 
-    def __init__(self, reprise):
+    def __init__(self, reprise, cell=CELL):
+        """`cell`: seconds that it may take for one after the first."""
+        self.cell = cell
         self.command = [reprise, "bench", "expert-parallel", "--cells"]
         self.process = None
 
@@ -78,7 +80,7 @@ class Bench:
         try:
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
-            answer = self.answers.get(timeout=max(5, min(seconds, FIRST_CELL if first else CELL)))
+            answer = self.answers.get(timeout=max(5, min(seconds, FIRST_CELL if first else self.cell)))
         except queue.Empty:
             self.stop()
             return {"error": "no answer in time"}

@@ -20,8 +20,9 @@ import tempfile
 import time
 
 import matrix
+from predict import general, is_adaptive
 from process import Bench, Log, describe, upcycle
-from turns_report import GOAL, estimate, general, is_adaptive
+from turns_report import GOAL, estimate
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "two_gpu"))
 import cells as two_gpu  # noqa: E402
@@ -35,6 +36,8 @@ GPU = {"warm_up": 8.0, "turn": 0.35, "all": 8.4}
 CPU = {"warm_up": 12.0, "turn": 0.8, "all": 48.0}
 CPU_WINDOW = "--control-window-seconds 0.1"
 BESIDE = 1.0
+# That a cell may take.
+PATIENCE = 120
 
 
 def gpu_cells(devices, made):
@@ -77,7 +80,7 @@ def near(contenders, speeds, share):
 class Sweeps:
     def __init__(self, args, log, wanted, known):
         self.args, self.log, self.late = args, log, time.monotonic() + args.seconds
-        self.bench, self.done, self.failed = Bench(args.reprise), 0, False
+        self.bench, self.done, self.failed = Bench(args.reprise, PATIENCE), 0, False
         self.wanted = [{**cell, "contenders": near(cell["contenders"], known.get(cell["name"], {}), NEAR)} for cell in wanted]
         # By cell.
         self.turns = {}

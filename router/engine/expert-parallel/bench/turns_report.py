@@ -18,21 +18,11 @@ import statistics
 import sys
 import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "two_gpu"))
+from predict import general, is_adaptive, simulate
 
 # Adaptive is below the best where it is at less than this share of it.
 GOAL = 0.98
 ORDER = ["lockstep", "lockstep+N", "pingpong", "roofline", "defrag"]
-
-
-def general(scheduler):
-    """Whatever the number of copies; adaptive may do without."""
-    name, copies, _ = scheduler.partition("+")
-    return f"{name}+N" if copies and not is_adaptive(name) else name
-
-
-def is_adaptive(scheduler):
-    return scheduler.startswith("adaptive")
 
 
 @dataclasses.dataclass
@@ -149,8 +139,6 @@ def measured(cells):
 
 
 def predictions(binary, folders, cells):
-    from report import simulate
-
     reports = {}
     for folder in folders:
         for line in (folder / "cells.jsonl").open():

@@ -17,18 +17,15 @@ import math
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
+from predict import general, simulate  # noqa: E402
 
 ORDER = ["lockstep", "lockstep+N", "pingpong", "mtfs", "flfs", "defrag", "roofline", "adaptive"]
 # An adaptive one is below the best where it is at less than this share of it.
 GOAL = 0.98
-
-
-def general(scheduler):
-    name, copies, _ = scheduler.partition("+")
-    return "lockstep+N" if copies and name == "lockstep" else name
 
 
 def read(folders):
@@ -186,28 +183,6 @@ def links(reports):
     table(["model, device", "bytes", "written, us", "GB/s", "hosts, us", "until used, us"], lines)
     print("A payload from the first device to the second with nothing else going on: written by the sender's device; handed over and taken in by the hosts; "
           "until a call of the receiver that needs it has ended, less that call alone.\n")
-
-
-def simulate(binary, report, folder, at):
-    """Throughput by schedule; none: it cannot be simulated without the model."""
-    flags = report["flags"].split()
-    model = flags[flags.index("--model") + 1]
-    if report["gates"] == "natural":
-        return {}
-    profile = folder / f"{at}.json"
-    profile.write_text(json.dumps(report["profile"]))
-    names = {"random:mixtral-8x7b": "mixtral-8x7b", "random:olmoe-1b-7b": "olmoe-1b-7b"}
-    flags[flags.index("--model") + 1] = names.get(model, model)
-    # Each is simulated alone.
-    if "--turn-seconds" in flags:
-        at = flags.index("--turn-seconds")
-        del flags[at:at + 2]
-    command = [binary, "bench", "expert-parallel", "--simulate", "--profile", str(profile), *flags]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        print(f"{report['cell']}: {done.stderr[-400:]}", file=sys.stderr)
-        return {}
-    return {general(run["scheduler"]): run["tokens_per_second"] for run in json.loads(done.stdout)["runs"]}
 
 
 def predictions(binary, folder, cells, reports):

@@ -105,7 +105,7 @@ pub struct Cluster<P: Send + 'static> {
     epoch: u64,
     /// Changes of mode so far.
     changes: u32,
-    /// Of all devices, as last looked at.
+    /// Of all devices, that the control knows of.
     out: RowsOut,
     /// Instead of what the control keeps, and since when.
     held: Option<(Mode, Moment)>,
@@ -250,15 +250,18 @@ impl<P: Send + 'static> Cluster<P> {
         }
         self.look_after(&mut events);
         self.send_waiting();
-        let all: RowsOut = self.workers.iter().map(|handle| handle.pulse.rows_out()).sum();
-        let out = all.since(std::mem::replace(&mut self.out, all));
         if self.schedule == ScheduleKind::Adaptive && self.broken.is_none() && self.held.is_none() {
-            let now = self.control_now();
-            if let Some(mode) = self.control.observe(now, out, self.requests.len()) {
-                self.set_mode(mode);
-            }
+            self.control_mode();
         }
         events
+    }
+
+    fn control_mode(&mut self) {
+        let all = self.rows_out();
+        let out = all.since(std::mem::replace(&mut self.out, all));
+        if let Some(mode) = self.control.observe(self.control_now(), out, self.requests.len()) {
+            self.set_mode(mode);
+        }
     }
 
     /// Of the control's clock, which stands still while it is not asked.
@@ -278,6 +281,7 @@ impl<P: Send + 'static> Cluster<P> {
             (Some(mode), since) => self.held = Some((mode, since.unwrap_or(now))),
             (None, Some(since)) => {
                 self.paused += now.since(since);
+                self.out = self.rows_out();
                 let now = self.control_now();
                 self.control.settle(now);
             }
@@ -288,10 +292,10 @@ impl<P: Send + 'static> Cluster<P> {
         }
     }
 
-    /// Rows that came out of all devices, as of the last call of [`Self::poll`].
+    /// Rows that came out of all devices since its start.
     #[must_use]
-    pub const fn rows_out(&self) -> RowsOut {
-        self.out
+    pub fn rows_out(&self) -> RowsOut {
+        self.workers.iter().map(|handle| handle.pulse.rows_out()).sum()
     }
 
     /// For whoever wants to see what the devices do.

@@ -139,10 +139,8 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
                 modes.add(self.cluster.mode(), now.saturating_sub(looked));
             }
             looked = now;
-            for Came { at, last, before, arrived } in came.into_iter().filter(|came| came.at >= warm_up) {
-                if !warm {
-                    continue;
-                }
+            let counts = |came: &Came| warm && came.at >= warm_up;
+            for Came { at, last, before, arrived } in came.into_iter().filter(counts) {
                 counted.token(at, (at - warm_up).as_secs_f64() / measured.as_secs_f64());
                 requests += u64::from(last);
                 match before {

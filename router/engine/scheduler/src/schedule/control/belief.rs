@@ -53,16 +53,19 @@ impl Belief {
 pub(super) struct Beliefs(BTreeMap<Mode, (Belief, u64)>);
 
 impl Beliefs {
+    fn of(&self, mode: Mode, window: u64) -> Option<Belief> {
+        let (belief, then) = self.0.get(&mode)?;
+        Some(belief.later(window.saturating_sub(*then)))
+    }
+
     /// Of all looks at a mode, one of them now.
     pub(super) fn with(&self, mode: Mode, seen: Belief, window: u64) -> Belief {
-        let before = self.0.get(&mode);
-        before.map_or(seen, |(belief, then)| belief.later(window.saturating_sub(*then)).with(seen))
+        self.of(mode, window).map_or(seen, |before| before.with(seen))
     }
 
     /// Whether a look is the first, or tells otherwise than those before: a pause of the machine can have made it so.
     pub(super) fn is_new(&self, mode: Mode, seen: Belief, window: u64) -> bool {
-        let before = self.0.get(&mode);
-        before.is_none_or(|(belief, then)| !belief.later(window.saturating_sub(*then)).agrees(seen))
+        self.of(mode, window).is_none_or(|before| !before.agrees(seen))
     }
 
     pub(super) fn learn(&mut self, mode: Mode, belief: Belief, window: u64) {
