@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use reprise_scheduler::schedule::{Cost, StageCosts};
-use serde::{Deserialize, Serialize};
+use reprise_scheduler::{
+    Stage, SubLayerKind,
+    schedule::{Cost, StageCosts},
+};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 /// Times of one model on one kind of device.
@@ -14,7 +17,10 @@ pub struct Profile {
     /// Measured where and how, or computed from what.
     pub provenance: String,
     pub embed: StageTime,
+    /// Of rows of a sequence each; and, where it was measured, of rows of one.
     pub attention: StageTime,
+    #[serde(default)]
+    pub prompt: Option<StageTime>,
     /// For each position that a row attends to.
     pub context_us: f64,
     /// For each position whose KV is read, once for all rows of a sequence.
@@ -24,17 +30,37 @@ pub struct Profile {
     pub gate: StageTime,
     /// Of the parts of one expert; a call for several pays `fixed_us` once.
     pub expert: StageTime,
-    /// For each row that is joined.
-    pub join_us: f64,
+    /// Of rows whose parts are joined, before another call.
+    #[serde(alias = "join_us", deserialize_with = "time_or_each")]
+    pub join: StageTime,
     pub head: StageTime,
-    /// What a worker itself takes for any call, beside the device.
-    #[serde(default)]
-    pub worker: StageTime,
+    /// What a worker itself takes beside the device.
+    #[serde(default, deserialize_with = "each_or_all")]
+    pub worker: WorkerTimes,
     pub link: Link,
     /// What was measured, by stage: entries, and microseconds of a call for so many. `beside`: of one expert's in a call for many experts, with
     /// all of `fixed_us`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub points: BTreeMap<String, Vec<[f64; 2]>>,
+    /// By stage ([`stage_name`]): how many times as long calls took among all others of a run as predicted from the times above. Of shares of
+    /// equal predicted time, ascending, so that a few pauses of the machine are the last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub in_turn: BTreeMap<String, Vec<f64>>,
+}
+
+/// What a stage's times are called.
+#[must_use]
+pub fn stage_name(stage: Stage, kinds: &[SubLayerKind]) -> &'static str {
+    match stage {
+        Stage::Embed => "embed",
+        Stage::Head => "head",
+        Stage::Experts { .. } => "experts",
+        Stage::SubLayer(at) => match kinds.get(at) {
+            Some(SubLayerKind::Attention) => "attention",
+            Some(SubLayerKind::Experts { .. }) => "gate",
+            Some(SubLayerKind::DenseFeedForward) | None => "feed_forward",
+        },
+    }
 }
 
 /// A call for n entries takes `fixed_us + max(floor_us, n * each_us)`; where it was measured ([`Profile::points`]), what was measured.
@@ -44,6 +70,22 @@ pub struct StageTime {
     pub fixed_us: f64,
     pub floor_us: f64,
     pub each_us: f64,
+}
+
+/// What a worker takes for calls beside the device: choosing them, taking their rows out and moving these on.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerTimes {
+    /// With letting rows in.
+    pub embed: StageTime,
+    pub attention: StageTime,
+    pub feed_forward: StageTime,
+    /// With sending its rows' parts on their way.
+    pub gate: StageTime,
+    pub experts: StageTime,
+    pub head: StageTime,
+    /// Of what a parcel says of so many parts, when it comes.
+    pub parcel: StageTime,
 }
 
 /// The way from a device to another. A device sends one parcel after the other, while it computes.
@@ -148,6 +190,46 @@ impl Hardware {
     };
 }
 
+/// Profiles of before have one time for all calls.
+fn each_or_all<'de, D: Deserializer<'de>>(deserializer: D) -> Result<WorkerTimes, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        All(StageTime),
+        Each(WorkerTimes),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::All(time) => {
+            let parcel = StageTime::default();
+            let (attention, feed_forward) = (time, time);
+            WorkerTimes {
+                embed: time,
+                attention,
+                feed_forward,
+                gate: time,
+                experts: time,
+                head: time,
+                parcel,
+            }
+        }
+        Either::Each(times) => times,
+    })
+}
+
+/// Profiles of before have a number here: microseconds of each.
+fn time_or_each<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StageTime, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Each(f64),
+        Time(StageTime),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::Each(each_us) => StageTime { each_us, ..StageTime::default() },
+        Either::Time(time) => time,
+    })
+}
+
 impl Profile {
     /// Bytes over bandwidth or FLOPs over peak, whichever is more: no kernel reaches it, so ratios mean more than times.
     #[must_use]
@@ -176,16 +258,17 @@ impl Profile {
             ),
             embed,
             attention: matrix(attention),
+            prompt: None,
             // A position's keys and values, read once; multiplied with each row's queries and weights.
             context_us: us * 4.0 * heads * head_dim / hardware.flops_per_second,
             reach_us: us * BYTES * 2.0 * kv_heads * head_dim / hardware.bytes_per_second,
             feed_forward: matrix(3.0 * hidden * width),
             gate: matrix(hidden * f64::from(shape.experts)),
             expert: matrix(3.0 * hidden * width),
-            join_us: vectors(f64::from(shape.top_k) + 2.0),
+            join: StageTime { each_us: vectors(f64::from(shape.top_k) + 2.0), ..StageTime::default() },
             head: matrix(hidden * vocabulary),
             // In the cost of a call.
-            worker: StageTime::default(),
+            worker: WorkerTimes::default(),
             link: Link {
                 latency_us: hardware.link_latency_us,
                 vector_us: us * BYTES * hidden / hardware.link_bytes_per_second,
@@ -193,6 +276,7 @@ impl Profile {
                 parcel_us: 0.0,
             },
             points: BTreeMap::new(),
+            in_turn: BTreeMap::new(),
         }
     }
 
@@ -207,29 +291,34 @@ impl Profile {
 
     #[must_use]
     pub fn costs(&self) -> StageCosts {
-        let cost = |name: &str, time: StageTime| {
+        let cost = |name: &str, time: StageTime, worker: StageTime| {
             let fixed = time.fixed_us * 1e-6;
-            let measured = self.points.get(name).filter(|points| points.len() > 1);
-            let own = match measured {
+            let device = match self.points.get(name).filter(|points| points.len() > 1) {
                 Some(points) => Cost::through(points.iter().map(|[n, us]| (*n, us * 1e-6)), fixed),
                 None => Cost::roofline(fixed, time.floor_us * 1e-6, time.each_us * 1e-6),
             };
-            own.plus_fixed(self.worker.fixed_us * 1e-6)
+            device.plus_line(worker.fixed_us * 1e-6, worker.each_us * 1e-6)
         };
-        let expert = cost("expert", self.expert);
-        let beside = if self.points.contains_key("beside") { cost("beside", self.expert) } else { expert };
+        let (worker, nothing) = (&self.worker, StageTime::default());
+        let attention = cost("attention", self.attention, worker.attention);
+        let expert = cost("expert", self.expert, worker.experts);
+        let beside = match self.points.contains_key("beside") {
+            true => cost("beside", self.expert, worker.experts),
+            false => expert,
+        };
         StageCosts {
-            embed: cost("embed", self.embed),
-            attention: cost("attention", self.attention),
+            embed: cost("embed", self.embed, worker.embed),
+            attention,
+            prompt: self.prompt.map_or(attention, |prompt| cost("prompt", prompt, worker.attention)),
             context: self.context_us * 1e-6,
             reach: self.reach_us * 1e-6,
-            feed_forward: cost("feed_forward", self.feed_forward),
-            gate: cost("gate", self.gate),
+            feed_forward: cost("feed_forward", self.feed_forward, worker.feed_forward),
+            gate: cost("gate", self.gate, worker.gate),
             expert,
             beside,
-            join: self.join_us * 1e-6,
-            head: cost("head", self.head),
-            entry: self.worker.each_us * 1e-6,
+            join: cost("join", self.join, nothing),
+            head: cost("head", self.head, worker.head),
+            parcel: cost("parcel", nothing, worker.parcel),
         }
     }
 }
@@ -259,7 +348,13 @@ mod tests {
         let profile = Profile::roofline(&SHAPES[0], &Hardware::H100);
         let text = serde_json::to_string(&profile).expect("writes");
         assert_eq!(serde_json::from_str::<Profile>(&text).expect("reads"), profile);
-        assert!(serde_json::from_str::<Profile>(&text.replace("join_us", "joins_us")).is_err());
+        assert!(serde_json::from_str::<Profile>(&text.replace("\"join\"", "\"joins\"")).is_err());
+        let mut before: serde_json::Value = serde_json::from_str(&text).expect("reads");
+        let each = before["join"]["each_us"].take();
+        before["join_us"] = each;
+        before["worker"] = serde_json::json!(StageTime::default());
+        before.as_object_mut().expect("an object").remove("join");
+        assert_eq!(serde_json::from_value::<Profile>(before).expect("reads"), profile);
     }
 
     #[test]
@@ -270,5 +365,7 @@ mod tests {
         assert!((costs.head.seconds(64) * 1e6 - 240.0).abs() < 1e-6);
         assert!((costs.head.fixed() - before.head.fixed()).abs() < 1e-12);
         assert_eq!(costs.expert, before.expert);
+        profile.worker.head = StageTime { fixed_us: 3.0, each_us: 0.5, ..StageTime::default() };
+        assert!((profile.costs().head.seconds(64) * 1e6 - 275.0).abs() < 1e-6);
     }
 }

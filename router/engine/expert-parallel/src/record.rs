@@ -7,6 +7,10 @@ use serde::Serialize;
 
 /// Queues are looked at before every so many calls.
 const LOOK: u64 = 16;
+/// Calls of a stage that are compared, at most.
+const COMPARED: usize = 20_000;
+/// Shares that these are told in.
+const SHARES: usize = 32;
 /// Spans kept for a timeline, at most.
 const SPANS: usize = 200_000;
 
@@ -54,6 +58,8 @@ pub struct Record {
     parcels: u64,
     vectors: u64,
     way: WayCosts,
+    /// By name of the stage: calls' predicted seconds, and those that they took.
+    in_turn: BTreeMap<&'static str, Vec<(f64, f64)>>,
     /// When its last call began and ended.
     last: (Moment, Moment),
     keep_spans: bool,
@@ -154,6 +160,16 @@ impl Record {
         }
         if self.keep_spans && self.spans.len() < SPANS {
             self.spans.push(span);
+        }
+    }
+
+    /// A call, by its predicted seconds and those that it took.
+    pub fn compared(&mut self, stage: &'static str, predicted: f64, took: f64) {
+        if predicted > 0.0 {
+            let of = self.in_turn.entry(stage).or_default();
+            if of.len() < COMPARED {
+                of.push((predicted, took));
+            }
         }
     }
 
@@ -273,6 +289,38 @@ pub(crate) fn label(stage: Stage) -> String {
     }
 }
 
+/// By name of the stage, of all devices: how many times as long as predicted calls took, in shares of equal predicted time, ascending. So calls that
+/// take next to no time weigh next to nothing.
+#[must_use]
+pub fn in_turn(records: &[Record]) -> BTreeMap<String, Vec<f64>> {
+    let mut all: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    for (stage, calls) in records.iter().flat_map(|record| &record.in_turn) {
+        all.entry((*stage).to_owned()).or_default().extend(calls);
+    }
+    all.into_iter().map(|(stage, calls)| (stage, shares(calls))).collect()
+}
+
+fn shares(mut calls: Vec<(f64, f64)>) -> Vec<f64> {
+    let times = |(predicted, took): &(f64, f64)| took / predicted;
+    calls.sort_unstable_by(|a, b| times(a).total_cmp(&times(b)));
+    let mut shares = vec![0.0; SHARES.min(calls.len())];
+    let each = calls.iter().map(|(predicted, _)| predicted).sum::<f64>() / shares.len() as f64;
+    let mut before = 0.0;
+    for call in &calls {
+        // It may lie in several shares.
+        let (begin, end) = (before / each, (before + call.0) / each);
+        for (at, share) in shares.iter_mut().enumerate().skip(begin as usize) {
+            let part = end.min(at as f64 + 1.0) - begin.max(at as f64);
+            if part <= 0.0 {
+                break;
+            }
+            *share += part * times(call);
+        }
+        before += call.0;
+    }
+    shares
+}
+
 /// Mean over maximum of what the devices with experts computed: 1 is even. Devices without experts do not count.
 #[must_use]
 pub fn balance(devices: &[DeviceReport]) -> f64 {
@@ -280,4 +328,25 @@ pub fn balance(devices: &[DeviceReport]) -> f64 {
         devices.iter().map(|device| device.expert_parts).filter(|parts| *parts > 0).collect();
     let most = parts.iter().max().copied().unwrap_or(0);
     if most == 0 { 1.0 } else { parts.iter().sum::<u64>() as f64 / parts.len() as f64 / most as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_of_equal_predicted_time() {
+        // Three quarters of the time as predicted, a quarter twice as long, and a short call a hundred times.
+        let mut calls = vec![(1.0, 1.0); 48];
+        calls.extend([(2.0, 4.0); 8]);
+        calls.push((1e-6, 1e-4));
+        let found = shares(calls);
+        assert_eq!(found.len(), SHARES);
+        for (at, times) in found.iter().enumerate() {
+            let expected = if at < 24 { 1.0 } else { 2.0 };
+            assert!((times - expected).abs() < 1e-3, "{at}: {times}");
+        }
+        assert_eq!(shares(vec![(2.0, 3.0)]), [1.5]);
+        assert!(shares(Vec::new()).is_empty());
+    }
 }

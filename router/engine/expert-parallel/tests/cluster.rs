@@ -8,7 +8,9 @@ use std::{
 };
 
 use proptest::prelude::*;
-use reprise_expert_parallel::{Cluster, ClusterConfig, Event, RequestError, RequestId, worker::greedy};
+use reprise_expert_parallel::{
+    Cluster, ClusterConfig, Event, RequestError, RequestId, record, worker::greedy,
+};
 use reprise_scheduler::{
     Backend, BackendError, Before, CoreConfig, DeviceId, Faulty, Mode, Pace, Placement, Priority,
     ScheduleKind,
@@ -128,6 +130,7 @@ impl Setting {
             stall: Duration::from_secs(2),
             spin: reprise_expert_parallel::transport::SPIN,
             greedy: self.greedy,
+            compare: true,
             keep_spans: false,
         };
         Cluster::start(ids.iter().map(device).collect(), config, greedy).expect("starts")
@@ -311,6 +314,19 @@ fn a_held_mode_stays_until_it_is_let_go() {
     let mut cluster = Setting::shared(ScheduleKind::Lockstep).start();
     cluster.hold(Some(Mode::of(Pace::Free)));
     assert_eq!(cluster.mode().pace, Pace::Lockstep, "no schedule that knows another");
+}
+
+#[test]
+fn calls_are_compared_with_what_was_predicted() {
+    let mut cluster = Setting::shared(ScheduleKind::Lockstep).start();
+    run(&mut cluster, &many_jobs());
+    let records: Vec<_> = cluster.stop().into_iter().flatten().collect();
+    let times = record::in_turn(&records);
+    // Those that cost something; each in as many shares.
+    assert_eq!(times.keys().collect::<Vec<_>>(), ["attention", "experts", "gate", "head"]);
+    for (stage, times) in &times {
+        assert!(times.len() == 32 && times.is_sorted() && times[0] > 0.0, "{stage}: {times:?}");
+    }
 }
 
 #[test]

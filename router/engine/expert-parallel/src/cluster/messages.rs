@@ -55,12 +55,12 @@ pub struct Start {
     pub scope: u64,
 }
 
-/// What a worker tells.
+/// What a worker tells: all tokens of a call at once, as who reads them is woken for each report.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) epoch: u64,
     pub(crate) at: Duration,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcomes: Vec<Outcome>,
 }
 
 #[derive(Debug)]

@@ -51,6 +51,8 @@ pub struct ClusterConfig {
     /// Tokens are the largest logits. Devices that can choose them do, and the others leave it to `choose`, which must agree.
     pub greedy: bool,
     /// Calls are kept for a timeline.
+    /// Calls are compared with what the costs predict ([`Record::compared`](crate::record::Record::compared)).
+    pub compare: bool,
     pub keep_spans: bool,
 }
 
@@ -65,6 +67,9 @@ impl std::fmt::Debug for ClusterConfig {
 
 /// Places the model on these devices.
 pub type Replan = Box<dyn Fn(&[DeviceId]) -> Result<Placement, PlacementError> + Send>;
+
+/// Reports that nobody has read yet, at most; a worker with another one waits.
+const REPORTS: usize = 4096;
 
 /// Why there is no cluster.
 #[derive(Debug, Error)]
@@ -154,7 +159,7 @@ impl<P: Send + 'static> Cluster<P> {
         D: Exchange<Payload = P> + Send + 'static,
     {
         let ClusterConfig { ticks, schedule, costs, control, placement, replan, stall, .. } = config;
-        let ClusterConfig { spin, greedy, keep_spans, .. } = config;
+        let ClusterConfig { spin, greedy, compare, keep_spans, .. } = config;
         let (found, expected) = (devices.len(), placement.devices());
         if found < usize::from(expected) || found == 0 {
             return Err(ClusterError::Devices { found, expected });
@@ -173,7 +178,7 @@ impl<P: Send + 'static> Cluster<P> {
         // Each row in flight has at most as many parcels under way as parts, each way.
         let capacity = 4096 + 16 * rows;
         let (transports, commands) = threads(u16::try_from(found).unwrap_or(u16::MAX), capacity, spin);
-        let (sender, events) = sync_channel(1 << 16);
+        let (sender, events) = sync_channel(REPORTS);
         let first = placement.attention().first().map_or(0, |device| usize::from(device.0));
         let layout = ModelLayout { rows, ..devices[first].layout().clone() };
         let mut workers = Vec::with_capacity(found);
@@ -193,6 +198,7 @@ impl<P: Send + 'static> Cluster<P> {
                 events: sender.clone(),
                 begun,
                 greedy,
+                compare,
                 keep_spans,
             };
             let worker = Worker::new(setup, backend, transport)?;
@@ -242,11 +248,11 @@ impl<P: Send + 'static> Cluster<P> {
     pub fn poll(&mut self, wait: Duration) -> Vec<Event> {
         let mut events = Vec::new();
         match self.events.recv_timeout(wait) {
-            Ok(report) => self.report(&report, &mut events),
+            Ok(report) => self.report(report, &mut events),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         while let Ok(report) = self.events.try_recv() {
-            self.report(&report, &mut events);
+            self.report(report, &mut events);
         }
         self.look_after(&mut events);
         self.send_waiting();

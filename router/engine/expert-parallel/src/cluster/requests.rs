@@ -87,19 +87,21 @@ impl<P: Send + 'static> Cluster<P> {
         }
     }
 
-    pub(super) fn report(&mut self, report: &Report, events: &mut Vec<Event>) {
-        let Report { epoch, at, outcome: Outcome { request, token, last } } = *report;
+    pub(super) fn report(&mut self, report: Report, events: &mut Vec<Event>) {
+        let Report { epoch, at, outcomes } = report;
         // Computed before a device was lost, and again since: the same tokens.
         if epoch != self.epoch {
             return;
         }
-        let Some(running) = self.requests.get_mut(&request) else { return };
-        running.tokens.extend(token);
-        running.left = running.left.saturating_sub(1);
-        if last {
-            let device = self.requests.remove(&request).and_then(|request| request.device);
-            device.into_iter().for_each(|device| self.loads[usize::from(device.0)] -= 1);
+        for Outcome { request, token, last } in outcomes {
+            let Some(running) = self.requests.get_mut(&request) else { continue };
+            running.tokens.extend(token);
+            running.left = running.left.saturating_sub(1);
+            if last {
+                let device = self.requests.remove(&request).and_then(|request| request.device);
+                device.into_iter().for_each(|device| self.loads[usize::from(device.0)] -= 1);
+            }
+            events.push(Event::Token { request, token, last, at });
         }
-        events.push(Event::Token { request, token, last, at });
     }
 }

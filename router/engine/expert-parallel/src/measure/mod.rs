@@ -1,6 +1,6 @@
 //! Measures a device's [`Profile`]: each kind of call alone, for few and for many entries.
 
-mod turn;
+mod host;
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use reprise_scheduler::{
 
 use crate::{
     cluster::RequestId,
-    profile::{Link, Profile, StageTime},
+    profile::{Link, Profile, StageTime, WorkerTimes},
     transport::{Message, SPIN, Transport, threads},
     worker::greedy,
 };
@@ -62,18 +62,22 @@ pub fn measure_up_to<D: Exchange>(
     let attention = all(|kind| *kind == SubLayerKind::Attention);
     let dense = all(|kind| *kind == SubLayerKind::DenseFeedForward);
     let gated = all(|kind| matches!(kind, SubLayerKind::Experts { .. }));
-    let worker = turn::measure(device)?;
     let mut bench = Bench { device, many, points: BTreeMap::new() };
     let embed = bench.line("embed", |bench, rows, _| bench.device.embed(rows, &vec![1; rows.len()]))?;
-    let (expert, gate, join_us, link) =
+    let (expert, gate, join, link) =
         if gated.is_empty() { Default::default() } else { bench.gated(&gated, &kinds)? };
     let call = expert.fixed_us;
     let split = |time: StageTime| time.with_fixed(call);
-    let (mut attention_time, mut context_us, mut reach_us) = (StageTime::default(), 0.0, 0.0);
+    let (mut attention_time, mut prompt, mut context_us, mut reach_us) =
+        (StageTime::default(), None, 0.0, 0.0);
     if !attention.is_empty() {
         let of = |round: usize| attention[round % attention.len()];
+        // Memory that was never written is slower.
+        let rows = bench.rows(many);
+        (0..REPEATS).try_for_each(|round| bench.attend(of(round), &rows, 0))?;
         attention_time = bench.line("attention", |bench, rows, round| bench.attend(of(round), rows, 0))?;
         (context_us, reach_us) = bench.context(&attention)?;
+        prompt = Some(bench.prompt(&attention, context_us, reach_us)?);
     }
     let feed_forward = if dense.is_empty() {
         StageTime::default()
@@ -97,22 +101,26 @@ pub fn measure_up_to<D: Exchange>(
         Ok(())
     })?;
     let Bench { points, .. } = bench;
-    Ok(Profile {
+    let profile = Profile {
         name,
         provenance,
         embed,
         attention: split(attention_time),
+        prompt: prompt.map(split),
         context_us,
         reach_us,
         feed_forward: split(feed_forward),
         gate: split(gate),
         expert,
-        join_us,
+        join,
         head: split(head),
-        worker,
+        worker: WorkerTimes::default(),
         link,
         points,
-    })
+        in_turn: BTreeMap::new(),
+    };
+    let worker = host::measure(device, many)?;
+    Ok(Profile { worker, ..profile })
 }
 
 struct Bench<'a, D> {
@@ -146,10 +154,20 @@ impl<D: Exchange> Bench<'_, D> {
     fn line(
         &mut self,
         name: &str,
-        mut call: impl FnMut(&mut Self, &[Row], usize) -> Outcome<()>,
+        call: impl FnMut(&mut Self, &[Row], usize) -> Outcome<()>,
     ) -> Outcome<StageTime> {
+        let points = self.curve(self.many, call)?;
+        let time = StageTime::of(&points);
+        self.points.insert(name.to_owned(), points);
+        Ok(time)
+    }
+
+    fn curve(
+        &mut self,
+        many: usize,
+        mut call: impl FnMut(&mut Self, &[Row], usize) -> Outcome<()>,
+    ) -> Outcome<Vec<[f64; 2]>> {
         let mut points: Vec<[f64; 2]> = Vec::new();
-        let many = self.many;
         for count in (0..).map(|power| 1usize << power).take_while(|count| *count <= many) {
             let rows = self.rows(count);
             let entries = rows.len() as f64;
@@ -157,21 +175,24 @@ impl<D: Exchange> Bench<'_, D> {
                 points.push([entries, self.median(|bench, round| call(bench, &rows, round))?]);
             }
         }
-        let time = StageTime::of(&points);
-        self.points.insert(name.to_owned(), points);
-        Ok(time)
+        Ok(points)
     }
 
-    fn attend(&mut self, at: SubLayerId, rows: &[Row], position: u32) -> Outcome<()> {
+    /// Blocks of so many sequences up to a position, each in some of its own as far as there are enough.
+    fn tables(&self, sequences: usize, position: u32) -> Vec<Vec<BlockId>> {
         let size = self.device.layout().kv_block_tokens;
         let blocks = self.device.layout().kv_blocks;
         let each = position as usize / size + 1;
-        // Each row is a sequence of its own, in blocks of its own as far as there are enough.
-        let table = |row: usize| -> Vec<BlockId> {
-            let block = |i: usize| BlockId(u32::try_from((row * each + i) % blocks).unwrap_or(0));
+        let table = |sequence: usize| {
+            let block = |i: usize| BlockId(u32::try_from((sequence * each + i) % blocks).unwrap_or(0));
             (0..each).map(block).collect()
         };
-        let tables: Vec<_> = (0..rows.len()).map(table).collect();
+        (0..sequences).map(table).collect()
+    }
+
+    /// Each row is a sequence of its own.
+    fn attend(&mut self, at: SubLayerId, rows: &[Row], position: u32) -> Outcome<()> {
+        let tables = self.tables(rows.len(), position);
         let rows: Vec<_> = rows
             .iter()
             .zip(&tables)
@@ -190,6 +211,7 @@ impl<D: Exchange> Bench<'_, D> {
         // As many of a prompt as have room behind the others' positions.
         let room = layout.context_length.saturating_sub(far as usize).max(1);
         let (few, many) = (self.rows(FEW), self.rows(self.many.min(room)));
+        self.write(attention, few.len(), far)?;
         let near_us = self.median(|bench, round| bench.attend(of(round), &few, 0))?;
         let far_us = self.median(|bench, round| bench.attend(of(round), &few, far))?;
         let each_us = ((far_us - near_us) / f64::from(far) / few.len() as f64).max(0.0);
@@ -200,6 +222,42 @@ impl<D: Exchange> Bench<'_, D> {
         // each = context + reach, together = count * context + reach.
         let context_us = ((together_us - each_us) / (count - 1.0)).clamp(0.0, each_us);
         Ok((context_us, each_us - context_us))
+    }
+
+    /// KV of so many sequences up to a position: memory that was never written is not read as other is.
+    fn write(&mut self, attention: &[SubLayerId], sequences: usize, position: u32) -> Outcome<()> {
+        let tables = self.tables(sequences, position);
+        let rows = self.rows(self.many);
+        for at in attention.iter().take(REPEATS) {
+            for blocks in &tables {
+                let positions: Vec<u32> = (0..=position).collect();
+                for positions in positions.chunks(rows.len().max(1)) {
+                    let row = |(row, position): (&Row, &u32)| AttentionRow {
+                        row: *row,
+                        position: *position,
+                        blocks,
+                    };
+                    let rows: Vec<_> = rows.iter().zip(positions).map(row).collect();
+                    self.device.attention(*at, &rows)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Of rows of one sequence, without what their positions take.
+    fn prompt(&mut self, attention: &[SubLayerId], context_us: f64, reach_us: f64) -> Outcome<StageTime> {
+        let layout = self.device.layout();
+        let room = layout.context_length.min(layout.kv_blocks * layout.kv_block_tokens);
+        let of = |round: usize| attention[round % attention.len()];
+        let mut points =
+            self.curve(self.many.min(room), |bench, rows, round| bench.prefill(of(round), rows, 0))?;
+        for [rows, us] in &mut points {
+            *us = (*us - context_us * *rows * (*rows + 1.0) / 2.0 - reach_us * *rows).max(0.0);
+        }
+        let time = StageTime::of(&points);
+        self.points.insert("prompt".to_owned(), points);
+        Ok(time)
     }
 
     /// Rows of one sequence, from a position on.
@@ -220,7 +278,7 @@ impl<D: Exchange> Bench<'_, D> {
         &mut self,
         gated: &[SubLayerId],
         kinds: &[SubLayerKind],
-    ) -> Outcome<(StageTime, StageTime, f64, Link)> {
+    ) -> Outcome<(StageTime, StageTime, StageTime, Link)> {
         let of = |round: usize| gated[round % gated.len()];
         let Some(SubLayerKind::Experts { experts, .. }) = gated.first().map(|at| kinds[*at]) else {
             return Ok(Default::default());
@@ -258,11 +316,9 @@ impl<D: Exchange> Bench<'_, D> {
             beside.push([each as f64, fixed_us + (us - fixed_us).max(0.0) / spread as f64]);
         }
         self.points.insert("beside".to_owned(), beside);
-        let rows = self.rows(MANY);
-        let join_us = self.median(|bench, round| bench.device.join(of(round), &rows))?;
-        let join_us = join_us / rows.len() as f64;
+        let join = self.line("join", |bench, rows, round| bench.device.join(of(round), rows))?;
         let link = self.link(gated[0])?;
-        Ok((line.with_fixed(fixed_us), gate, join_us, link))
+        Ok((line.with_fixed(fixed_us), gate, join, link))
     }
 
     /// A call for as many experts, so many parts each, as there are rows for, up to [`SPREAD`]: their number, and microseconds.
@@ -312,7 +368,7 @@ impl<D: Exchange> Bench<'_, D> {
         // Two vectors, each packed and taken in.
         let pack_us = line.each_us / 4.0;
         let parcel_us = ((line.floor_us - waiting_us) / 4.0 - pack_us).max(0.0);
-        Ok(Link { latency_us: round_trip_us() / 2.0, vector_us: 0.0, pack_us, parcel_us })
+        Ok(Link { latency_us: latency_us(), vector_us: 0.0, pack_us, parcel_us })
     }
 }
 
@@ -336,8 +392,9 @@ impl StageTime {
     }
 }
 
-/// Of an empty message between two threads that look for it.
-fn round_trip_us() -> f64 {
+/// Microseconds on its way of an empty message between two threads that look for it, and have a core each.
+#[must_use]
+pub fn latency_us() -> f64 {
     let (mut ends, _commands) = threads::<()>(2, 4, SPIN);
     let (Some(mut far), Some(mut near)) = (ends.pop(), ends.pop()) else { return 0.0 };
     let message = || Message::Notice {
@@ -363,7 +420,7 @@ fn round_trip_us() -> f64 {
     let seconds = begun.elapsed().as_secs_f64();
     // It ends with the last message, or a second after the first that is missing.
     let _ = echo.join();
-    seconds * 1e6 / f64::from(TRIPS)
+    seconds * 1e6 / f64::from(2 * TRIPS)
 }
 
 #[cfg(test)]

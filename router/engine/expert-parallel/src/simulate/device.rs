@@ -1,21 +1,21 @@
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use reprise_scheduler::{
     ConfigError, DeviceId, Executor, Finished, Mode, Moment, NewSequence, Notice, Parcel, Pipeline,
-    Placement, Priority, SequenceId, Stage, SubLayerKind, Work,
+    Placement, Priority, SequenceId, Stage, SubLayerKind,
     schedule::{RowsOut, StageCosts},
 };
 
 use super::{Config, Gates};
 use crate::{
     cluster::RequestId,
-    profile::Link,
+    profile::{Link, stage_name},
     record::{Record, Span},
-    unit::key,
+    unit::{key, unit},
     workload::Job,
 };
 
@@ -24,8 +24,11 @@ pub(super) struct Device {
     pipeline: Pipeline,
     kinds: Vec<SubLayerKind>,
     costs: StageCosts,
-    /// Times as long as predicted.
+    /// Times as long as predicted: always, and by stage now and then.
     slow: f64,
+    in_turn: Arc<BTreeMap<String, Vec<f64>>>,
+    me: DeviceId,
+    calls: u64,
     link: Link,
     gates: Gates,
     inbox: Vec<Parcel>,
@@ -61,6 +64,7 @@ impl Device {
     pub(super) fn new(
         config: &Config,
         placement: &Arc<Placement>,
+        in_turn: &Arc<BTreeMap<String, Vec<f64>>>,
         me: DeviceId,
     ) -> Result<Self, ConfigError> {
         let costs = config.profile.costs();
@@ -71,6 +75,9 @@ impl Device {
             kinds: config.layout.sub_layers.clone(),
             costs,
             slow: config.straggler.filter(|(device, _)| *device == me).map_or(1.0, |(_, times)| times),
+            in_turn: Arc::clone(in_turn),
+            me,
+            calls: 0,
             link: config.profile.link,
             gates: config.gates.clone(),
             inbox: Vec::new(),
@@ -116,18 +123,15 @@ impl Device {
         Moment(self.link_free.0 + us(link.latency_us))
     }
 
-    pub(super) const fn is_busy(&self) -> bool {
-        self.call.is_some()
-    }
-
-    /// Begins a call, if it is idle and there is one to begin; so many others compute on its processor.
-    pub(super) fn wake(&mut self, now: Moment, beside: usize) -> Woken {
+    /// Begins a call, if it is idle and there is one to begin. `free`: when its processor has done what others had it do before.
+    pub(super) fn wake(&mut self, now: Moment, free: &mut Moment) -> Woken {
         let mut woken = Woken::default();
         if self.call.is_some() {
             return woken;
         }
         for parcel in self.inbox.drain(..) {
-            self.owed_us += packing_us(self.link, &parcel);
+            let told_us = self.costs.parcel.seconds(parcel.parts.len()) * 1e6;
+            self.owed_us += told_us + packing_us(self.link, &parcel);
             self.pipeline.receive(&parcel, now);
         }
         self.start();
@@ -140,12 +144,18 @@ impl Device {
         };
         let (stage, entries) = (work.stage, work.entries);
         let kinds = self.kinds.as_slice();
-        let own = seconds(&self.costs, &work, kinds);
-        // What launching takes is the host's.
-        let shared = (own - self.costs.of(stage, kinds).fixed()).max(0.0) * beside as f64;
-        let seconds = self.slow * (own + shared + self.owed_us * 1e-6);
+        let own = self.costs.call(&work, kinds);
+        let seen = self.in_turn.get(stage_name(stage, kinds)).map_or(&[][..], Vec::as_slice);
+        self.calls += 1;
+        let drawn = unit(key(&[u64::from(self.me.0), self.calls])) * seen.len() as f64;
+        let own = own * seen.get(drawn as usize).copied().unwrap_or(1.0);
+        // What launching takes is the host's; the processor does one thing after the other.
+        let launch = self.costs.of(stage, kinds).fixed().min(own);
+        let later = |at: Moment, seconds: f64| Moment(at.0 + Duration::from_secs_f64(self.slow * seconds));
+        let begin = later(now, launch + self.owed_us * 1e-6).max(*free);
+        let end = later(begin, own - launch);
+        *free = end;
         self.owed_us = 0.0;
-        let end = Moment(now.0 + Duration::from_secs_f64(seconds));
         self.call = Some(Span { stage, begin: now, end, entries });
         woken.busy_until = Some(end);
         woken
@@ -206,19 +216,6 @@ impl Device {
         self.record.call(span);
         done
     }
-}
-
-/// What a call takes.
-fn seconds(costs: &StageCosts, work: &Work<'_>, kinds: &[SubLayerKind]) -> f64 {
-    let own = match work.stage {
-        Stage::Experts { .. } => {
-            costs.experts(work.parts.chunk_by(|a, b| a.expert == b.expert).map(<[_]>::len))
-        }
-        stage => costs.of(stage, kinds).seconds(work.entries),
-    };
-    let join = work.join.map_or(0.0, |_| costs.join * work.entries as f64);
-    let attended = costs.context * work.context as f64 + costs.reach * work.reach as f64;
-    own + join + attended + costs.entry * work.entries as f64
 }
 
 /// Of an end of its way.

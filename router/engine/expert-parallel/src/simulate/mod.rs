@@ -1,8 +1,8 @@
 //! Discrete events: devices that take the times of a [`Profile`] instead of computing. Placement, schedules, queues, join pool and barrier are
 //! those of a [`Cluster`](crate::Cluster), the same code; KV blocks and continuous batching too.
 //!
-//! Simplified: commands take no time; a device sends one parcel after the other and receives any number at once; a call takes exactly what is
-//! predicted, its part on a processor that others compute on when it begins so many times as long.
+//! Simplified: commands take no time; a device sends one parcel after the other and receives any number at once; a call takes what is
+//! predicted, as many times as others like it were seen to, and a processor that several devices share computes what they launch one after the other, as a GPU does large kernels.
 
 mod device;
 mod gates;
@@ -90,6 +90,8 @@ struct Progress {
 struct Simulation {
     config: Config,
     devices: Vec<Device>,
+    /// When each processor has done all that it was told.
+    free: HashMap<usize, Moment>,
     events: BinaryHeap<Reverse<(Moment, u64, Event)>>,
     parcels: HashMap<u64, Parcel>,
     notices: HashMap<u64, Notice>,
@@ -108,7 +110,8 @@ struct Simulation {
 /// The bounds contradict each other or the layout.
 pub fn simulate(config: Config) -> Result<Outcome, ConfigError> {
     let placement = Arc::new(config.placement.clone());
-    let device = |id| Device::new(&config, &placement, DeviceId(id));
+    let in_turn = Arc::new(config.profile.in_turn.clone());
+    let device = |id| Device::new(&config, &placement, &in_turn, DeviceId(id));
     let devices = (0..placement.devices()).map(device).collect::<Result<Vec<_>, _>>()?;
     let outcome = Outcome {
         tokens: 0,
@@ -121,6 +124,7 @@ pub fn simulate(config: Config) -> Result<Outcome, ConfigError> {
     };
     let mut simulation = Simulation {
         devices,
+        free: HashMap::new(),
         events: BinaryHeap::new(),
         parcels: HashMap::new(),
         notices: HashMap::new(),
@@ -268,8 +272,8 @@ impl Simulation {
     /// Has devices that are idle look for work, and those that they tell something.
     fn wake(&mut self, mut devices: Vec<usize>) {
         while let Some(device) = devices.pop() {
-            let beside = self.busy_beside(device);
-            let woken = self.devices[device].wake(self.now, beside);
+            let free = self.free.entry(self.config.processors[device]).or_default();
+            let woken = self.devices[device].wake(self.now, free);
             if let Some(end) = woken.busy_until {
                 self.at(end, Event::Done(device));
             }
@@ -280,15 +284,6 @@ impl Simulation {
                 self.tell(device, lane, notice);
             }
         }
-    }
-
-    /// Other devices that compute on its processor.
-    fn busy_beside(&self, device: usize) -> usize {
-        let Config { processors, .. } = &self.config;
-        let beside = |other: &usize| {
-            *other != device && processors[*other] == processors[device] && self.devices[*other].is_busy()
-        };
-        (0..self.devices.len()).filter(beside).count()
     }
 
     /// All others, in order with the parcels.

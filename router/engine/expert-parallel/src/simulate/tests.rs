@@ -32,16 +32,18 @@ fn profile() -> Profile {
         provenance: "made up".into(),
         embed: time(1.0, 0.0, 0.0),
         attention: time(2.0, 10.0, 1.0),
+        prompt: None,
         context_us: 0.0,
         reach_us: 0.0,
         feed_forward: time(0.0, 0.0, 0.0),
         gate: time(1.0, 0.0, 0.0),
         expert: time(5.0, 20.0, 1.0),
-        join_us: 0.0,
+        join: StageTime::default(),
         head: time(3.0, 0.0, 0.0),
-        worker: StageTime::default(),
+        worker: Default::default(),
         link: Link { latency_us: 7.0, vector_us: 0.5, ..Link::default() },
         points: Default::default(),
+        in_turn: Default::default(),
     }
 }
 
@@ -195,6 +197,21 @@ fn devices_that_share_a_processor_are_slower() {
     };
     let (apart, shared) = (tokens(vec![0, 1, 2, 3]), tokens(vec![0, 0, 1, 1]));
     assert!(shared < 0.8 * apart && shared > 0.5 * apart, "{apart}, {shared}");
+}
+
+/// What calls were seen to take among all others counts, and at a barrier the slower of two more than the faster.
+#[test]
+fn calls_take_as_long_as_they_were_seen_to() {
+    let tokens = |times: &[f64]| {
+        let mut config = config(ScheduleKind::Lockstep, 0.0, 64);
+        for stage in ["embed", "attention", "gate", "experts", "head"] {
+            config.profile.in_turn.insert(stage.to_owned(), times.to_vec());
+        }
+        simulate(config).expect("valid").tokens as f64
+    };
+    let [as_predicted, twice, sometimes] = [&[][..], &[2.0], &[1.0, 3.0]].map(tokens);
+    assert!(twice < 0.65 * as_predicted && twice > 0.45 * as_predicted, "{as_predicted}, {twice}");
+    assert!(sometimes < 0.95 * twice, "{twice}, {sometimes}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub use pulse::{Pulse, State};
 
 use crate::{
     cluster::{Command, Report, RequestId},
+    profile::stage_name,
     record::{Record, Span},
     transport::{Closed, Message, Transport},
     view::DeviceView,
@@ -64,6 +65,7 @@ pub(crate) struct Setup {
     pub(crate) events: SyncSender<Report>,
     pub(crate) begun: Instant,
     pub(crate) greedy: bool,
+    pub(crate) compare: bool,
     pub(crate) keep_spans: bool,
 }
 
@@ -172,24 +174,36 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         }
         let Self { sequences, pipeline, setup, .. } = self;
         sequences.start(pipeline, setup.greedy);
+        let woken = self.now();
         self.admit()?;
         let begin = self.now();
         self.record.look(&self.pipeline, begin);
         let Some(work) = self.pipeline.begin(begin) else { return Ok(false) };
         let (stage, entries) = (work.stage, work.entries);
+        let kinds = &self.setup.layout.sub_layers;
+        let predicted = self.setup.compare.then(|| self.setup.costs.call(&work, kinds));
         self.pipeline.compute(&mut self.device)?;
         let end = self.now();
         let mut out = std::mem::take(&mut self.out);
         let mut outbox = std::mem::take(&mut self.outbox);
         self.pipeline.complete(end, &mut out, &mut outbox);
         self.setup.pulse.add(out.rows_out());
+        let sends = self.now();
         for parcel in outbox.drain(..) {
             self.send(parcel)?;
         }
+        let sent = self.now();
         self.tokens(&mut out);
         (self.out, self.outbox) = (out, outbox);
+        let end = self.now();
         // What a call leaves to be sent, and the choice of tokens, belong to its time.
-        self.record.call(Span { stage, begin, end: self.now(), entries });
+        self.record.call(Span { stage, begin, end, entries });
+        if let Some(predicted) = predicted {
+            // Sending is predicted by itself.
+            let time = end.since(woken).saturating_sub(sent.since(sends));
+            let name = stage_name(stage, &self.setup.layout.sub_layers);
+            self.record.compared(name, predicted, time.as_secs_f64());
+        }
         Ok(true)
     }
 
@@ -301,13 +315,15 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
     fn tokens(&mut self, out: &mut Finished) {
         let Self { sequences, setup, pipeline, epoch, .. } = self;
         let at = setup.begun.elapsed();
+        let mut outcomes = Vec::new();
         for (id, logits) in out.each_mut() {
-            let report = sequences.next(id, pipeline, |request| (setup.choose)(request, logits));
-            deliver(setup, report.map(|outcome| Report { epoch: *epoch, at, outcome }));
+            outcomes.extend(sequences.next(id, pipeline, |request| (setup.choose)(request, logits)));
         }
         for (id, token) in out.chosen.drain(..) {
-            let report = sequences.next(id, pipeline, |_| token);
-            deliver(setup, report.map(|outcome| Report { epoch: *epoch, at, outcome }));
+            outcomes.extend(sequences.next(id, pipeline, |_| token));
+        }
+        if !outcomes.is_empty() {
+            deliver(setup, Report { epoch: *epoch, at, outcomes });
         }
     }
 }
@@ -318,8 +334,7 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Who reads too slowly is waited for, which is not to be taken for a stalled device.
-fn deliver(setup: &Setup, report: Option<Report>) {
-    let Some(report) = report else { return };
+fn deliver(setup: &Setup, report: Report) {
     if let Err(error) = setup.events.try_send(report) {
         setup.pulse.set(State::Delivering);
         let (std::sync::mpsc::TrySendError::Full(report)

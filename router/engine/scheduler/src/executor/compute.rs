@@ -37,6 +37,8 @@ pub struct Work<'a> {
     pub context: u64,
     /// Positions of KV that are read for it: those of a sequence once, however many of its rows stand together.
     pub reach: u64,
+    /// Of rows that attend: those beside none of their own sequence, as a prompt's stand.
+    pub alone: usize,
     /// Of experts, in order of expert.
     pub parts: &'a [PartWork],
 }
@@ -74,8 +76,12 @@ impl Executor {
         let context = attending.iter().map(position).sum();
         let of = |row: &Row| self.arena.state(*row).map(|state| state.sequence);
         let together = attending.chunk_by(|a, b| of(a) == of(b));
-        let reach = together.filter_map(|rows| rows.iter().map(position).max()).sum();
-        Work { stage, entries: items.len(), join: *join, context, reach, parts }
+        let (mut reach, mut alone) = (0, 0);
+        for rows in together {
+            reach += rows.iter().map(position).max().unwrap_or(0);
+            alone += usize::from(rows.len() == 1);
+        }
+        Work { stage, entries: items.len(), join: *join, context, reach, alone, parts }
     }
 
     /// Has the backend compute what [`begin`](Self::begin) took.
@@ -224,6 +230,6 @@ impl Executor {
             }
             self.release(*row, finished);
         }
-        finished.logits.append(&mut task.heads.logits);
+        finished.take_logits(&mut task.heads.logits);
     }
 }

@@ -71,6 +71,15 @@ impl Finished {
         self.logits_of.iter().copied().chain(self.chosen.iter().map(|(id, _)| *id))
     }
 
+    /// Megabytes of a large vocabulary: moved where nothing came before.
+    fn take_logits(&mut self, logits: &mut Vec<f32>) {
+        if self.logits.is_empty() {
+            std::mem::swap(&mut self.logits, logits);
+        } else {
+            self.logits.append(logits);
+        }
+    }
+
     /// Each sequence whose logits came, with them, one number per vocabulary entry.
     pub fn each_mut(&mut self) -> impl Iterator<Item = (SequenceId, &mut [f32])> {
         let vocabulary = (self.logits.len() / self.logits_of.len().max(1)).max(1);
@@ -290,7 +299,7 @@ impl Executor {
             Some(Stage::Experts { sub_layer, .. }) => self.results(sub_layer, &task, now, finished, outbox),
             Some(Stage::Head) if task.stepped => self.chosen(&task, finished),
             Some(Stage::Head) => {
-                finished.logits.append(&mut task.logits);
+                finished.take_logits(&mut task.logits);
                 for row in &task.rows {
                     if let Some(state) = self.arena.state(*row) {
                         finished.logits_of.push(state.sequence);

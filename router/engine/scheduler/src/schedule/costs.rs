@@ -1,4 +1,4 @@
-use crate::SubLayerKind;
+use crate::{SubLayerKind, Work};
 
 use super::Stage;
 
@@ -44,10 +44,20 @@ impl Cost {
         Self { fixed, knots, count, each }
     }
 
-    /// What any call takes beside, whatever it is for.
+    /// With what any call takes beside, and each of its entries.
     #[must_use]
-    pub const fn plus_fixed(self, seconds: f64) -> Self {
-        Self { fixed: self.fixed + seconds, ..self }
+    pub fn plus_line(mut self, fixed: f64, each: f64) -> Self {
+        // Level before its first point, it must rise from there.
+        if let (true, [(first, seconds), ..]) = (each > 0.0 && self.count < KNOTS, &self.knots)
+            && *first > 0.0
+        {
+            let start = (0.0, *seconds);
+            self.knots.copy_within(..self.count, 1);
+            self.knots[0] = start;
+            self.count += 1;
+        }
+        self.knots[..self.count].iter_mut().for_each(|(entries, seconds)| *seconds += each * *entries);
+        Self { fixed: self.fixed + fixed, each: self.each + each, ..self }
     }
 
     /// Paid once in a call for several groups.
@@ -85,8 +95,9 @@ impl Cost {
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StageCosts {
     pub embed: Cost,
-    /// Without its context.
+    /// Without its context, of rows of a sequence each, and of rows of one sequence.
     pub attention: Cost,
+    pub prompt: Cost,
     /// Seconds for each position that a row attends to.
     pub context: f64,
     /// Seconds for each position that is read, once for all rows of a sequence.
@@ -98,11 +109,11 @@ pub struct StageCosts {
     /// Of one expert's beside many others' in the same call, which pays `fixed` once. Less than alone where one expert does not fill the
     /// device.
     pub beside: Cost,
-    /// Adding up one row's parts.
-    pub join: f64,
+    /// Adding up rows' parts.
+    pub join: Cost,
     pub head: Cost,
-    /// What the worker itself takes for each entry of any call.
-    pub entry: f64,
+    /// What the worker takes for a parcel of so many parts, when it comes.
+    pub parcel: Cost,
 }
 
 impl StageCosts {
@@ -115,6 +126,29 @@ impl StageCosts {
             together += self.beside.seconds(parts) - self.beside.fixed();
         }
         self.expert.fixed() + most.max(together)
+    }
+
+    /// Of attention, without its context, for so many rows, of which so many are alone of their sequence.
+    #[must_use]
+    pub fn attend(&self, rows: usize, alone: usize) -> f64 {
+        let share = alone as f64 / rows.max(1) as f64;
+        share * self.attention.seconds(rows) + (1.0 - share) * self.prompt.seconds(rows)
+    }
+
+    /// Of a call, with all that belongs to it.
+    #[must_use]
+    pub fn call(&self, work: &Work<'_>, kinds: &[SubLayerKind]) -> f64 {
+        let own = match work.stage {
+            Stage::Experts { .. } => {
+                self.experts(work.parts.chunk_by(|a, b| a.expert == b.expert).map(<[_]>::len))
+            }
+            Stage::SubLayer(at) if kinds.get(at) == Some(&SubLayerKind::Attention) => {
+                let context = self.context * work.context as f64 + self.reach * work.reach as f64;
+                self.attend(work.entries, work.alone) + context
+            }
+            stage => self.of(stage, kinds).seconds(work.entries),
+        };
+        own + work.join.map_or(0.0, |_| self.join.seconds(work.entries))
     }
 
     /// Of a stage's own call, without context and join.
@@ -169,8 +203,26 @@ mod tests {
     }
 
     #[test]
+    fn attention_is_for_rows_alone_and_for_rows_of_prompts() {
+        let level = |seconds| Cost::roofline(0.0, seconds, 0.0);
+        let costs = StageCosts { attention: level(8.0), prompt: level(4.0), ..StageCosts::default() };
+        for (rows, alone, seconds) in [(6, 6, 8.0), (6, 0, 4.0), (6, 3, 6.0)] {
+            assert!((costs.attend(rows, alone) - seconds).abs() < 1e-9, "{rows}, {alone}");
+        }
+    }
+
+    #[test]
+    fn what_each_entry_takes_besides_counts_from_the_first() {
+        let cost = Cost::roofline(5.0, 20.0, 2.0).plus_line(1.0, 0.5);
+        for (entries, seconds) in [(1, 26.5), (10, 31.0), (20, 56.0)] {
+            assert!((cost.seconds(entries) - seconds).abs() < 1e-9, "{entries}: {}", cost.seconds(entries));
+        }
+    }
+
+    #[test]
     fn a_curve_goes_through_what_was_measured() {
-        let cost = Cost::through([(1.0, 10.0), (8.0, 9.0), (16.0, 18.0), (32.0, 26.0)], 4.0).plus_fixed(1.0);
+        let cost =
+            Cost::through([(1.0, 10.0), (8.0, 9.0), (16.0, 18.0), (32.0, 26.0)], 4.0).plus_line(1.0, 0.0);
         for (entries, seconds) in
             [(1, 11.0), (4, 11.0), (8, 11.0), (12, 15.0), (16, 19.0), (32, 27.0), (64, 43.0)]
         {

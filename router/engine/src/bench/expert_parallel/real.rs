@@ -1,8 +1,8 @@
-use std::{num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 use reprise_expert_parallel::{
-    Cluster, ClusterConfig, Steered, measure_up_to, profile::Profile, simulate::Gates, worker::greedy,
-    workload::LENGTHS,
+    Cluster, ClusterConfig, Steered, latency_us, measure_up_to, profile::Profile, record, simulate::Gates,
+    worker::greedy, workload::LENGTHS,
 };
 use reprise_scheduler::{BackendError, Exchange, Placement, ScheduleKind, placement::Loads};
 use serde_json::{Value, json};
@@ -15,15 +15,21 @@ use super::{
     natural::natural_loads,
     report::whole,
     turns::{self, Contenders},
+    variant::Variant,
 };
 
 /// Longer than any call of a small model takes, on a machine that does other things too.
 const STALL: Duration = Duration::from_secs(20);
 
+/// In lock-step, to see how long calls take in a run: left out, and looked at.
+const FIRST_TICKS: Duration = Duration::from_millis(400);
+const SOME_TICKS: Duration = Duration::from_millis(800);
+
 /// What is measured of a model once.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    profile: Option<Profile>,
+    /// And whether its gates were told what to choose.
+    profile: Option<(bool, Profile)>,
     natural: Option<(Option<std::path::PathBuf>, Loads)>,
     link: Option<Value>,
 }
@@ -42,20 +48,22 @@ pub(super) fn run_on<M: Machine>(
     let layout = machine.layout();
     let profile = match (&options.profile, &known.profile) {
         (Some(path), _) => Profile::read(path)?,
-        (None, Some(profile)) => profile.clone(),
-        (None, None) => measured(options, machine)?,
+        (None, Some((told, profile))) if *told == options.skew.is_some() => profile.clone(),
+        (None, _) => measured(options, machine)?,
     };
-    known.profile = Some(profile.clone());
+    known.profile = Some((options.skew.is_some(), profile.clone()));
     let way = match known.link.take() {
         Some(way) => way,
         None => link(options, machine)?,
     };
     known.link = Some(way.clone());
     let loads = options.skewed(layout).unwrap_or(natural);
+    let in_turn = in_turn(options, machine, &loads, &profile)?;
+    let profile = Profile { in_turn, ..profile };
     if let Some(each) = options.turn {
         let contenders = Contenders::of(&options.variants, options.replicas)?;
         let placement = options.place(layout, &loads, contenders.replicas)?;
-        let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile)?;
+        let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, false)?;
         let driver = Driver::start(options, cluster, layout.vocabulary)?;
         let (turns, gaps) = turns::take(options, &contenders, driver, each)?;
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
@@ -71,7 +79,7 @@ pub(super) fn run_on<M: Machine>(
         for variant in variants {
             let replicas = variant.replicas.unwrap_or(options.replicas);
             let placement = options.place(layout, &loads, replicas)?;
-            let cluster = start(options, variant.schedule, machine, &placement, &profile)?;
+            let cluster = start(options, variant.schedule, machine, &placement, &profile, false)?;
             runs.push(Driver::start(options, cluster, layout.vocabulary)?.run(variant, repeat)?);
         }
     }
@@ -108,7 +116,8 @@ pub(super) fn measured<M: Machine>(
         .map(|index| machine.device(&room, ScheduleKind::Lockstep, index))
         .collect::<Result<Vec<_>, _>>()?;
     let measured = std::thread::scope(|scope| {
-        let measure_one = |mut device: M::Device| {
+        let measure_one = |device: M::Device| {
+            let mut device = steered(options, device);
             let (name, provenance) = (format!("{} on {name}", options.model), provenance.clone());
             scope.spawn(move || measure_up_to(&mut device, many, name, provenance))
         };
@@ -117,7 +126,39 @@ pub(super) fn measured<M: Machine>(
     });
     let first = measured.into_iter().next();
     let panicked = || BackendError("a device panicked while it was measured".into());
-    Ok(first.and_then(Result::ok).ok_or_else(panicked)??)
+    let mut profile: Profile = first.and_then(Result::ok).ok_or_else(panicked)??;
+    // With all others at once there are too many threads.
+    profile.link.latency_us = latency_us();
+    Ok(profile)
+}
+
+/// How long calls take among all others, with another device beside, by some ticks in lock-step: how many times as long as the profile has it, by
+/// stage. Reading a profile from a file means that this is in it, too.
+fn in_turn<M: Machine>(
+    options: &ExpertParallel,
+    machine: &M,
+    loads: &Loads,
+    profile: &Profile,
+) -> Result<BTreeMap<String, Vec<f64>>, ExpertParallelError> {
+    let processors = options.processors();
+    let shared = (1..processors.len()).any(|at| processors[..at].contains(&processors[at]));
+    // What waits for another stream of the same GPU is simulated.
+    if options.profile.is_some() || shared {
+        return Ok(profile.in_turn.clone());
+    }
+    let lockstep = Variant { schedule: ScheduleKind::Lockstep, replicas: None };
+    let placement = options.place(machine.layout(), loads, options.replicas)?;
+    let cluster = start(options, lockstep.schedule, machine, &placement, profile, true)?;
+    let some = ExpertParallel { warm_up: FIRST_TICKS, measured: SOME_TICKS, ..options.clone() };
+    let run = Driver::start(&some, cluster, machine.layout().vocabulary)?.run(lockstep, 0)?;
+    Ok(record::in_turn(&run.records))
+}
+
+/// A device whose gates choose what the loads want, if there are any.
+fn steered<D: Exchange>(options: &ExpertParallel, device: D) -> Steered<D> {
+    let layout = device.layout();
+    let gates = options.skewed(layout).map(|loads| Gates::new(layout, &loads, SEED));
+    Steered::new(device, gates)
 }
 
 /// Devices that compute under the schedule.
@@ -127,13 +168,10 @@ fn start<M: Machine>(
     machine: &M,
     placement: &Placement,
     profile: &Profile,
+    compare: bool,
 ) -> Result<Cluster<<M::Device as Exchange>::Payload>, ExpertParallelError> {
-    let layout = machine.layout();
-    let steered = |device| {
-        let gates = options.skewed(layout).map(|loads| Gates::new(layout, &loads, SEED));
-        Steered::new(device, gates)
-    };
-    let devices = machine.devices(options, schedule)?.into_iter().map(steered).collect();
+    let devices = machine.devices(options, schedule)?;
+    let devices = devices.into_iter().map(|device| steered(options, device)).collect();
     let config = ClusterConfig {
         ticks: options.ticks(),
         schedule,
@@ -144,6 +182,7 @@ fn start<M: Machine>(
         stall: STALL,
         spin: machine.spin(),
         greedy: true,
+        compare,
         keep_spans: options.out.is_some(),
     };
     Ok(Cluster::start(devices, config, greedy)?)
