@@ -27,9 +27,6 @@ from report import rows
 SCHEDULES = ["lockstep", "pingpong", "mtfs", "flfs", "defrag", "roofline"]
 WARM_UP = 0.5
 ADAPTIVE = {"warm_up": 10.0, "seconds": 3.0}
-# Virtual, which costs little.
-SIMULATED = {"warm_up": 2.0, "seconds": 4.0}
-SIMULATED_ADAPTIVE = {"warm_up": 12.0, "seconds": 6.0}
 GATES = {"uniform": ["--skew", "0"], "natural": [], "skewed": ["--skew", "3"]}
 LOADS = {
     "decode": ["--workload", "tiny", "--batch", "32", "--prefill-chunk", "64"],
@@ -79,10 +76,11 @@ def measure(bench, cell, args, profiles):
     profile.write_text(json.dumps(real["profile"], indent=1) + "\n")
     flags = [*flags, "--profile", str(profile)]
     found = [*rows("cpu", name, real, top_k)]
-    simulated = [(schedules, SIMULATED)]
+    # At the same age: prompts are short at first (`job_at_start`).
+    simulated = [(schedules, {"warm_up": WARM_UP, "seconds": args.seconds})]
     if "adaptive" in args.schedules:
         found += rows("cpu", name, bench.run(["adaptive"] * args.repeats, flags, **ADAPTIVE), top_k)
-        simulated.append((["adaptive"], SIMULATED_ADAPTIVE))
+        simulated.append((["adaptive"], ADAPTIVE))
     for schedules, times in simulated:
         found += rows("simulated-cpu", name, bench.run(schedules, [*flags, "--simulate"], **times), top_k)
     return found

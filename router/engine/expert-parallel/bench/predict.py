@@ -1,8 +1,16 @@
-"""What schedules are called in tables, and what the simulator predicts of a measured cell."""
+"""What schedules are called in tables, and what the simulator predicts of measured cells."""
 
+import csv
+import itertools
 import json
+import pathlib
+import statistics
 import subprocess
 import sys
+
+WITHIN = 0.15
+# Schedules that differ by less are taken for equal when their order is compared.
+TIE = 0.05
 
 
 def general(scheduler):
@@ -15,16 +23,22 @@ def is_adaptive(scheduler):
     return scheduler.startswith("adaptive")
 
 
-def simulate(binary, report, folder, at):
-    """Throughput by schedule; none: it cannot be simulated without the model."""
+def simulate(binary, report, folder, at, made=None):
+    """Throughput by schedule. `made`: files of the mixtures that were measured, by name (`process.upcycle`); without it they are left out."""
     flags = report["flags"].split()
     model = flags[flags.index("--model") + 1]
-    if report["gates"] == "natural":
-        return {}
+    file = pathlib.Path(model).name
+    shapes = {"random:mixtral-8x7b": "mixtral-8x7b", "random:olmoe-1b-7b": "olmoe-1b-7b"}
+    if model.endswith(".gguf"):
+        if file not in (made or {}):
+            return {}
+        flags[flags.index("--model") + 1] = str(made[file])
+    elif report["gates"] == "natural":
+        # Of weights that are not there: loads that fall as steeply.
+        flags += ["--skew", str(report["skew_of_loads"])]
+    flags[flags.index("--model") + 1] = shapes.get(model, flags[flags.index("--model") + 1])
     profile = folder / f"{at}.json"
     profile.write_text(json.dumps(report["profile"]))
-    names = {"random:mixtral-8x7b": "mixtral-8x7b", "random:olmoe-1b-7b": "olmoe-1b-7b"}
-    flags[flags.index("--model") + 1] = names.get(model, model)
     # Each is simulated alone.
     if "--turn-seconds" in flags:
         at = flags.index("--turn-seconds")
@@ -35,3 +49,30 @@ def simulate(binary, report, folder, at):
         print(f"{report['cell']}: {done.stderr[-400:]}", file=sys.stderr)
         return {}
     return {general(run["scheduler"]): run["tokens_per_second"] for run in json.loads(done.stdout)["runs"]}
+
+
+def compare(path, predicted, measured, order):
+    """Both tokens per second by cell and schedule. Every prediction beside what was measured goes to `path`, a table to standard output."""
+    print("| cell | " + " | ".join(order) + " |\n|---|" + "---|" * len(order))
+    errors, right, pairs = {}, 0, 0
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["cell", "scheduler", "predicted_tokens_per_second", "measured_tokens_per_second", "error"])
+        for cell, of in measured.items():
+            both = {name: (predicted[cell][name], of[name]) for name in order if name in of and name in predicted.get(cell, {})}
+            if not both:
+                continue
+            found = {name: one / other - 1 for name, (one, other) in both.items()}
+            writer.writerows([cell, name, *both[name], error] for name, error in found.items())
+            errors.setdefault("one GPU" if cell.startswith("one-gpu") else "two devices", []).extend(found.values())
+            print(f"| {cell} | " + " | ".join(f"{100 * found[name]:+.0f} %" if name in found else "" for name in order) + " |")
+            differ = [pair for pair in itertools.combinations(both.values(), 2) if abs(pair[0][1] / pair[1][1] - 1) > TIE]
+            pairs += len(differ)
+            right += sum((one[0] > other[0]) == (one[1] > other[1]) for one, other in differ)
+    print("\nThroughput, simulated less measured.", end="")
+    for where, of in errors.items():
+        sizes = sorted(map(abs, of))
+        within = sum(size <= WITHIN for size in sizes)
+        print(f" {where[0].upper()}{where[1:]}: {within} of {len(sizes)} within {100 * WITHIN:.0f} %, median {100 * statistics.median(sizes):.0f} %, "
+              f"largest {100 * sizes[-1]:.0f} %.", end="")
+    print(f" Of two schedules of a cell that differ by more than {100 * TIE:.0f} % the faster is told rightly in {right} of {pairs} pairs.\n")

@@ -32,10 +32,10 @@ FIELDS = ["cell", "sweep", "scheduler", "at_s", "seconds", "tokens", "prompt_row
 NEAR = 0.85
 NEARER = 0.95
 # Seconds: until adaptive has settled, of a turn, of all turns of a cell, and what a cell takes besides.
-GPU = {"warm_up": 8.0, "turn": 0.35, "all": 8.4}
+GPU = {"warm_up": 8.0, "turn": 0.35, "all": 7.7}
 CPU = {"warm_up": 12.0, "turn": 0.8, "all": 48.0}
 CPU_WINDOW = "--control-window-seconds 0.1"
-BESIDE = 1.0
+BESIDE = 2.5
 # That a cell may take.
 PATIENCE = 120
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Tables of runs of `turns.py`, as Markdown on standard output.
 
-  turns_report.py DIR.. [--reprise BINARY]
+  turns_report.py DIR.. [--reprise BINARY [--dense FILE.gguf]]
 
 With --reprise each cell is simulated too, over the times of calls that it measured of its own devices: predictions.csv in the first folder.
+--dense: the small model's, of which mixtures were measured too.
 """
 
 import argparse
@@ -18,7 +19,8 @@ import statistics
 import sys
 import tempfile
 
-from predict import general, is_adaptive, simulate
+from predict import compare, general, is_adaptive, simulate
+from process import upcycle
 
 # Adaptive is below the best where it is at less than this share of it.
 GOAL = 0.98
@@ -138,7 +140,7 @@ def measured(cells):
     return found
 
 
-def predictions(binary, folders, cells):
+def predictions(binary, dense, folders, cells):
     reports = {}
     for folder in folders:
         for line in (folder / "cells.jsonl").open():
@@ -146,35 +148,23 @@ def predictions(binary, folders, cells):
             if "error" not in report:
                 reports.setdefault(report["cell"], report)
     with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        work = [(binary, report, pathlib.Path(scratch), at) for at, report in enumerate(reports.values())]
+        scratch = pathlib.Path(scratch)
+        made = {path.name: path for path in upcycle(binary, dense, scratch).values()} if dense else {}
+        work = [(binary, report, scratch, at, made) for at, report in enumerate(reports.values())]
         predicted = dict(zip(reports, pool.map(lambda one: simulate(*one), work)))
-    errors = {}
-    with (folders[0] / "predictions.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["cell", "scheduler", "predicted_tokens_per_second", "measured_tokens_per_second", "error"])
-        for cell, of in measured(cells).items():
-            for name, speed in of.items():
-                value = predicted.get(cell, {}).get(name)
-                if value is not None:
-                    writer.writerow([cell, name, value, speed, value / speed - 1])
-                    errors.setdefault("one GPU" if cell.startswith("one-gpu") else "two devices", []).append((value / speed - 1, f"{cell}, {name}"))
-    for where, of in errors.items():
-        sizes = sorted(abs(error) for error, _ in of)
-        within = sum(size <= 0.15 for size in sizes)
-        beyond = ", ".join(f"{name} {100 * error:+.0f} %" for error, name in sorted(of, key=lambda one: -abs(one[0])) if abs(error) > 0.15)
-        print(f"{where}: throughput, simulated less measured: {within} of {len(sizes)} within 15 %, median {100 * statistics.median(sizes):.0f} %. Beyond: "
-              f"{beyond or 'none'}.\n")
+    compare(folders[0] / "predictions.csv", predicted, measured(cells), [*ORDER, "adaptive"])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=pathlib.Path, nargs="+")
     parser.add_argument("--reprise")
+    parser.add_argument("--dense", type=pathlib.Path)
     args = parser.parse_args()
     cells = read(args.run)
     throughput(cells)
     if args.reprise:
-        predictions(args.reprise, args.run, cells)
+        predictions(args.reprise, args.dense, args.run, cells)
 
 
 if __name__ == "__main__":

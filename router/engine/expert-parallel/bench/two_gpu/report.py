@@ -11,7 +11,6 @@ gates are left out: the simulator would have to load the model.)
 import argparse
 import concurrent.futures
 import csv
-import itertools
 import json
 import math
 import os
@@ -21,7 +20,7 @@ import sys
 import tempfile
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
-from predict import general, simulate  # noqa: E402
+from predict import compare, general, simulate  # noqa: E402
 
 ORDER = ["lockstep", "lockstep+N", "pingpong", "mtfs", "flfs", "defrag", "roofline", "adaptive"]
 # An adaptive one is below the best where it is at less than this share of it.
@@ -199,35 +198,8 @@ def predictions(binary, folder, cells, reports):
     for report, of in zip(first, found):
         for name, value in of.items():
             predicted.setdefault(report["cell"], {}).setdefault(name, value)
-    lines, errors = [], {}
-    right = pairs = 0
-    with (folder / "predictions.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["cell", "scheduler", "predicted_tokens_per_second", "measured_tokens_per_second", "error"])
-        for cell, of in predicted.items():
-            runs = cells.get(cell, {})
-            both = {name: (of[name], speed(runs[name])) for name in ORDER if name in of and name in runs}
-            line = [cell]
-            for name in ORDER:
-                if name not in both:
-                    line.append("")
-                    continue
-                error = both[name][0] / both[name][1] - 1
-                errors.setdefault("one GPU" if cell.startswith("one-gpu") else "two GPUs", []).append(error)
-                writer.writerow([cell, name, *both[name], error])
-                line.append(f"{100 * error:+.0f} %")
-            lines.append(line)
-            for one, other in itertools.combinations(both.values(), 2):
-                if abs(one[1] / other[1] - 1) > 0.05:
-                    pairs += 1
-                    right += (one[0] > other[0]) == (one[1] > other[1])
-    table(["cell", *ORDER], lines)
-    for where, of in errors.items():
-        sizes = sorted(map(abs, of))
-        within = sum(size <= 0.15 for size in sizes)
-        print(f"{where}: throughput, simulated less measured: {within} of {len(sizes)} within 15 %, median {100 * statistics.median(sizes):.0f} %, largest "
-              f"{100 * sizes[-1]:.0f} %.\n")
-    print(f"Of two schedules of a cell that differ by more than 5 % the faster is told rightly in {right} of {pairs} pairs.\n")
+    measured = {cell: {name: speed(of[name]) for name in ORDER if name in of} for cell, of in cells.items()}
+    compare(folder / "predictions.csv", predicted, measured, ORDER)
 
 
 def main():
