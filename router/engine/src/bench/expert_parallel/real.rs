@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
 use reprise_expert_parallel::{
     Cluster, ClusterConfig, Steered, latency_us, measure_up_to, profile::Profile, record, simulate::Gates,
@@ -58,14 +58,13 @@ pub(super) fn run_on<M: Machine>(
     };
     known.link = Some(way.clone());
     let loads = options.skewed(layout).unwrap_or(natural);
-    let in_turn = in_turn(options, machine, &loads, &profile)?;
-    let profile = Profile { in_turn, ..profile };
     if let Some(each) = options.turn {
         let contenders = Contenders::of(&options.variants, options.replicas)?;
         let placement = options.place(layout, &loads, contenders.replicas)?;
         let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, false)?;
         let driver = Driver::start(options, cluster, layout.vocabulary)?;
         let (turns, gaps) = turns::take(options, &contenders, driver, each)?;
+        let profile = in_turn(options, machine, &loads, profile)?;
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
         (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
         return Ok(report);
@@ -83,6 +82,7 @@ pub(super) fn run_on<M: Machine>(
             runs.push(Driver::start(options, cluster, layout.vocabulary)?.run(variant, repeat)?);
         }
     }
+    let profile = in_turn(options, machine, &loads, profile)?;
     let placement = options.place(layout, &loads, options.replicas)?;
     let mut report = whole(options, &machine.name(), runs, &placement, &loads, &profile)?;
     report["way"] = way;
@@ -132,26 +132,26 @@ pub(super) fn measured<M: Machine>(
     Ok(profile)
 }
 
-/// How long calls take among all others, with another device beside, by some ticks in lock-step: how many times as long as the profile has it, by
-/// stage. Reading a profile from a file means that this is in it, too.
+/// The profile with what calls take among all others, with another device beside, by some ticks in lock-step: how many times as long as the profile has
+/// it, by stage. After all that is measured, as the first to use memory waits for the machine to find it. A profile from a file has this in it.
 fn in_turn<M: Machine>(
     options: &ExpertParallel,
     machine: &M,
     loads: &Loads,
-    profile: &Profile,
-) -> Result<BTreeMap<String, Vec<f64>>, ExpertParallelError> {
+    profile: Profile,
+) -> Result<Profile, ExpertParallelError> {
     let processors = options.processors();
     let shared = (1..processors.len()).any(|at| processors[..at].contains(&processors[at]));
     // What waits for another stream of the same GPU is simulated.
     if options.profile.is_some() || shared {
-        return Ok(profile.in_turn.clone());
+        return Ok(profile);
     }
     let lockstep = Variant { schedule: ScheduleKind::Lockstep, replicas: None };
     let placement = options.place(machine.layout(), loads, options.replicas)?;
-    let cluster = start(options, lockstep.schedule, machine, &placement, profile, true)?;
+    let cluster = start(options, lockstep.schedule, machine, &placement, &profile, true)?;
     let some = ExpertParallel { warm_up: FIRST_TICKS, measured: SOME_TICKS, ..options.clone() };
     let run = Driver::start(&some, cluster, machine.layout().vocabulary)?.run(lockstep, 0)?;
-    Ok(record::in_turn(&run.records))
+    Ok(Profile { in_turn: record::in_turn(&run.records), ..profile })
 }
 
 /// A device whose gates choose what the loads want, if there are any.
