@@ -26,17 +26,19 @@ def is_adaptive(scheduler):
 def simulate(binary, report, folder, at, made=None):
     """Throughput by schedule. `made`: files of the mixtures that were measured, by name (`process.upcycle`); without it they are left out."""
     flags = report["flags"].split()
-    model = flags[flags.index("--model") + 1]
-    file = pathlib.Path(model).name
-    shapes = {"random:mixtral-8x7b": "mixtral-8x7b", "random:olmoe-1b-7b": "olmoe-1b-7b"}
+    named = flags.index("--model") + 1
+    model = flags[named]
     if model.endswith(".gguf"):
-        if file not in (made or {}):
+        file = (made or {}).get(pathlib.Path(model).name)
+        if file is None:
             return {}
-        flags[flags.index("--model") + 1] = str(made[file])
-    elif report["gates"] == "natural":
-        # Of weights that are not there: loads that fall as steeply.
-        flags += ["--skew", str(report["skew_of_loads"])]
-    flags[flags.index("--model") + 1] = shapes.get(model, flags[flags.index("--model") + 1])
+        flags[named] = str(file)
+    else:
+        shapes = {"random:mixtral-8x7b": "mixtral-8x7b", "random:olmoe-1b-7b": "olmoe-1b-7b"}
+        flags[named] = shapes.get(model, model)
+        if report["gates"] == "natural":
+            # Of weights that are not there: loads that fall as steeply.
+            flags += ["--skew", str(report["skew_of_loads"])]
     profile = folder / f"{at}.json"
     profile.write_text(json.dumps(report["profile"]))
     # Each is simulated alone.

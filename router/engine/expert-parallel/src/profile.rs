@@ -302,10 +302,8 @@ impl Profile {
         let (worker, nothing) = (&self.worker, StageTime::default());
         let attention = cost("attention", self.attention, worker.attention);
         let expert = cost("expert", self.expert, worker.experts);
-        let beside = match self.points.contains_key("beside") {
-            true => cost("beside", self.expert, worker.experts),
-            false => expert,
-        };
+        let is_measured = self.points.contains_key("beside");
+        let beside = if is_measured { cost("beside", self.expert, worker.experts) } else { expert };
         StageCosts {
             embed: cost("embed", self.embed, worker.embed),
             attention,

@@ -42,10 +42,13 @@ pub fn measure<D: Exchange>(
     name: String,
     provenance: String,
 ) -> Result<Profile, BackendError> {
-    measure_up_to(device, MANY, name, provenance)
+    let mut profile = measure_up_to(device, MANY, name, provenance)?;
+    profile.link.latency_us = latency_us();
+    Ok(profile)
 }
 
-/// As [`measure()`], with calls of up to so many entries, for devices that many of them suit.
+/// As [`measure()`], with calls of up to so many entries, for devices that many of them suit; without what a message takes on its way
+/// ([`latency_us`]), which only threads that have a core each can tell.
 ///
 /// # Errors
 /// The device's.
@@ -226,11 +229,10 @@ impl<D: Exchange> Bench<'_, D> {
 
     /// KV of so many sequences up to a position: memory that was never written is not read as other is.
     fn write(&mut self, attention: &[SubLayerId], sequences: usize, position: u32) -> Outcome<()> {
-        let tables = self.tables(sequences, position);
-        let rows = self.rows(self.many);
+        let (tables, rows) = (self.tables(sequences, position), self.rows(self.many));
+        let positions: Vec<u32> = (0..=position).collect();
         for at in attention.iter().take(REPEATS) {
             for blocks in &tables {
-                let positions: Vec<u32> = (0..=position).collect();
                 for positions in positions.chunks(rows.len().max(1)) {
                     let row = |(row, position): (&Row, &u32)| AttentionRow {
                         row: *row,
@@ -346,7 +348,7 @@ impl<D: Exchange> Bench<'_, D> {
         Ok((spread, us))
     }
 
-    /// Packing and unpacking here, the way itself between two threads.
+    /// Packing and unpacking, without the way itself.
     fn link(&mut self, at: SubLayerId) -> Outcome<Link> {
         let remote = |row: &Row| RemotePart {
             work: PartWork { row: *row, slot: 0, expert: 0 },
@@ -368,7 +370,7 @@ impl<D: Exchange> Bench<'_, D> {
         // Two vectors, each packed and taken in.
         let pack_us = line.each_us / 4.0;
         let parcel_us = ((line.floor_us - waiting_us) / 4.0 - pack_us).max(0.0);
-        Ok(Link { latency_us: latency_us(), vector_us: 0.0, pack_us, parcel_us })
+        Ok(Link { pack_us, parcel_us, ..Link::default() })
     }
 }
 

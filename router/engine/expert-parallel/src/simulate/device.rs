@@ -26,7 +26,7 @@ pub(super) struct Device {
     costs: StageCosts,
     /// Times as long as predicted: always, and by stage now and then.
     slow: f64,
-    in_turn: Arc<BTreeMap<String, Vec<f64>>>,
+    in_turn: BTreeMap<String, Vec<f64>>,
     me: DeviceId,
     calls: u64,
     link: Link,
@@ -64,7 +64,6 @@ impl Device {
     pub(super) fn new(
         config: &Config,
         placement: &Arc<Placement>,
-        in_turn: &Arc<BTreeMap<String, Vec<f64>>>,
         me: DeviceId,
     ) -> Result<Self, ConfigError> {
         let costs = config.profile.costs();
@@ -75,7 +74,7 @@ impl Device {
             kinds: config.layout.sub_layers.clone(),
             costs,
             slow: config.straggler.filter(|(device, _)| *device == me).map_or(1.0, |(_, times)| times),
-            in_turn: Arc::clone(in_turn),
+            in_turn: config.profile.in_turn.clone(),
             me,
             calls: 0,
             link: config.profile.link,

@@ -110,8 +110,7 @@ struct Simulation {
 /// The bounds contradict each other or the layout.
 pub fn simulate(config: Config) -> Result<Outcome, ConfigError> {
     let placement = Arc::new(config.placement.clone());
-    let in_turn = Arc::new(config.profile.in_turn.clone());
-    let device = |id| Device::new(&config, &placement, &in_turn, DeviceId(id));
+    let device = |id| Device::new(&config, &placement, DeviceId(id));
     let devices = (0..placement.devices()).map(device).collect::<Result<Vec<_>, _>>()?;
     let outcome = Outcome {
         tokens: 0,

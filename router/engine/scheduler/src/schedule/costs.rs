@@ -47,13 +47,11 @@ impl Cost {
     /// With what any call takes beside, and each of its entries.
     #[must_use]
     pub fn plus_line(mut self, fixed: f64, each: f64) -> Self {
-        // Level before its first point, it must rise from there.
-        if let (true, [(first, seconds), ..]) = (each > 0.0 && self.count < KNOTS, &self.knots)
-            && *first > 0.0
-        {
-            let start = (0.0, *seconds);
+        // Level before its first point, it must rise to there.
+        let (first, seconds) = self.knots[0];
+        if each > 0.0 && first > 0.0 && self.count < KNOTS {
             self.knots.copy_within(..self.count, 1);
-            self.knots[0] = start;
+            self.knots[0] = (0.0, seconds);
             self.count += 1;
         }
         self.knots[..self.count].iter_mut().for_each(|(entries, seconds)| *seconds += each * *entries);

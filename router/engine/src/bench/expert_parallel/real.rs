@@ -127,7 +127,7 @@ pub(super) fn measured<M: Machine>(
     let first = measured.into_iter().next();
     let panicked = || BackendError("a device panicked while it was measured".into());
     let mut profile: Profile = first.and_then(Result::ok).ok_or_else(panicked)??;
-    // With all others at once there are too many threads.
+    // After all others have ended: its two threads need a core each.
     profile.link.latency_us = latency_us();
     Ok(profile)
 }
