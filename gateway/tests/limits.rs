@@ -3,13 +3,14 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt as _;
 use futures::future::join_all;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::upstream::{Script, Upstream};
 use support::wait::eventually;
 use support::{CAPITAL, Gateway, Setup, ask, ask_for_long, ask_streamed};
@@ -111,6 +112,8 @@ async fn a_budget_holds_to_the_token_and_through_a_crash() {
 
     let replies = join_all((0..60).map(|_| post(&gateway, "ka"))).await;
     let through = replies.iter().filter(|reply| reply.status.is_success()).count() as u64;
+    // A settlement is written a moment after its answer: of one that a kill comes before, all that was reserved counts.
+    eventually("all is settled in the ledger", || async { all_is_settled(&gateway).then_some(()) }).await;
     gateway.kill();
     let gateway = Gateway::start_in(gateway.setup(), gateway.home()).await;
     assert_eq!(gateway.used_tokens("a").await, 10 * through);
@@ -121,6 +124,28 @@ async fn a_budget_holds_to_the_token_and_through_a_crash() {
         assert!(left > 0, "the budget goes on after a crash");
     }
     assert!(gateway.used_tokens("a").await <= 3000);
+}
+
+/// In its files, as a gateway that starts now would read them.
+fn all_is_settled(gateway: &Gateway) -> bool {
+    let mut open = HashSet::new();
+    let files = std::fs::read_dir(gateway.data_dir().join("usage")).expect("the ledger's folder");
+    let mut files: Vec<_> = files.map(|file| file.expect("an entry").path()).collect();
+    files.sort();
+    for file in files {
+        let text = std::fs::read_to_string(file).expect("a file of the ledger");
+        // The last line may be under way.
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let (_, record) = line.split_once(' ').expect("a checksum before the record");
+            let record: Value = serde_json::from_str(record).expect("a record");
+            if let Some(id) = record["reserve"]["id"].as_u64() {
+                open.insert(id);
+            } else if let Some(id) = record["settle"]["id"].as_u64() {
+                open.remove(&id);
+            }
+        }
+    }
+    open.is_empty()
 }
 
 async fn replies_of(gateway: &Gateway, tenant: &str) -> u64 {
