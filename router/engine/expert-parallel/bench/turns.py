@@ -136,6 +136,7 @@ def main():
     parser.add_argument("--dense", type=pathlib.Path, help="the small model's GGUF, of which mixtures with the same function are made")
     parser.add_argument("--known", type=pathlib.Path, nargs="*", default=[])
     parser.add_argument("--only", default="", help="cells in whose names this regular expression is found")
+    parser.add_argument("--part", default="0/1", help="I/N: of N parts of these the I-th, from 0")
     args = parser.parse_args()
     args.reprise = str(pathlib.Path(args.reprise).resolve())
     args.out.mkdir(parents=True, exist_ok=True)
@@ -146,6 +147,8 @@ def main():
         made = upcycle(args.reprise, args.dense, scratch) if args.dense else {}
         cells = cpu_cells if args.devices.startswith("cpu") else gpu_cells
         wanted = [cell for cell in cells(args.devices, made) if re.search(args.only, cell["name"])]
+        part, parts = map(int, args.part.split("/"))
+        wanted = wanted[part::parts]
         sweeps = Sweeps(args, log, wanted, known_speeds(args.known))
         with (scratch / "errors.txt").open("w") as errors:
             sweeps.run(errors)

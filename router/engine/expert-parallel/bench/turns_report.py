@@ -34,7 +34,7 @@ class Estimate:
     speeds: dict
     turns: dict
     prompt_row: float
-    # Standard deviation of a turn, as a share.
+    # Standard deviation of a comparison, as a share.
     spread: float
     best: str
     ratio: float
@@ -46,14 +46,37 @@ class Estimate:
         return f"{self.ratio:.3f} ± {self.doubt:.3f} of {self.best}; {others}"
 
 
+def work(turn, prompt_row):
+    """The logarithm of a turn's speed; none: nothing came out."""
+    seconds, tokens, prompt = (float(turn[field]) for field in ["seconds", "tokens", "prompt_rows"])
+    done = tokens + prompt_row * prompt
+    return math.log(done / seconds) if seconds > 0 and done > 0 else None
+
+
 def logarithms(turns, prompt_row):
     """Of the turns' speeds, by schedule."""
     found = {}
     for turn in turns:
-        seconds, tokens, prompt = (float(turn[field]) for field in ["seconds", "tokens", "prompt_rows"])
-        work = tokens + prompt_row * prompt
-        if seconds > 0 and work > 0:
-            found.setdefault(general(turn["scheduler"]), []).append(math.log(work / seconds))
+        value = work(turn, prompt_row)
+        if value is not None:
+            found.setdefault(general(turn["scheduler"]), []).append(value)
+    return found
+
+
+def comparisons(turns, prompt_row):
+    """Of each turn of another the logarithm of its speed over that of adaptive's turns just before and after, by schedule: what the machine does for
+    longer than a turn is in both."""
+    found = {}
+    ordered = sorted(turns, key=lambda turn: (int(turn["sweep"]), float(turn["at_s"])))
+    for before, turn, after in zip([None, *ordered], ordered, [*ordered[1:], None]):
+        if is_adaptive(turn["scheduler"]):
+            continue
+        beside = [work(other, prompt_row) for other in (before, after)
+                  if other and is_adaptive(other["scheduler"]) and int(other["sweep"]) == int(turn["sweep"])]
+        beside = [value for value in beside if value is not None]
+        value = work(turn, prompt_row)
+        if beside and value is not None:
+            found.setdefault(general(turn["scheduler"]), []).append(value - statistics.fmean(beside))
     return found
 
 
@@ -65,17 +88,16 @@ def estimate(turns):
     """None: it cannot be told. A row of a prompt counts as that share of a token by which turns of the same schedule differ least: what comes of
     prompts by chance must not count as speed."""
     prompt_row = min((step / 20 for step in range(21)), key=lambda share: squares(logarithms(turns, share)))
-    found = logarithms(turns, prompt_row)
-    freedom = sum(len(of) - 1 for of in found.values())
-    others = {name: statistics.fmean(of) for name, of in found.items() if not is_adaptive(name)}
-    if "adaptive" not in found or not others or freedom < 1:
+    found, compared = logarithms(turns, prompt_row), comparisons(turns, prompt_row)
+    freedom = sum(len(of) - 1 for of in compared.values())
+    if freedom < 1:
         return None
-    spread = (squares(found) / freedom) ** 0.5
-    best = max(others, key=others.get)
-    ratio = math.exp(statistics.fmean(found["adaptive"]) - others[best])
+    spread = (squares(compared) / freedom) ** 0.5
+    best = max(compared, key=lambda name: statistics.fmean(compared[name]))
+    ratio = math.exp(-statistics.fmean(compared[best]))
     # Student's t at 95 %, to a hundredth from five degrees of freedom on.
     student = 1.96 + 2.8 / freedom
-    doubt = ratio * student * spread * (1 / len(found["adaptive"]) + 1 / len(found[best])) ** 0.5
+    doubt = ratio * student * spread / len(compared[best]) ** 0.5
     speeds = {name: math.exp(statistics.fmean(of)) for name, of in found.items()}
     return Estimate(speeds, {name: len(of) for name, of in found.items()}, prompt_row, spread, best, ratio, doubt)
 
@@ -103,7 +125,7 @@ def shares(turns):
 
 def throughput(cells):
     found = {cell: estimate(turns) for cell, turns in cells.items()}
-    print("| cell | lockstep, tokens/s | " + " | ".join(ORDER[1:]) + " | adaptive / best | turns | a turn's spread | a prompt's row | adaptive's time, % |")
+    print("| cell | lockstep, tokens/s | " + " | ".join(ORDER[1:]) + " | adaptive / best | turns | a comparison's spread | a prompt's row | adaptive's time, % |")
     print("|---|---|" + "---|" * (len(ORDER) + 4))
     for cell, of in found.items():
         if of is None:
@@ -122,7 +144,7 @@ def throughput(cells):
     logs = [math.log(of.ratio) for of in told]
     mean = 1.96 * statistics.stdev(logs) / len(logs) ** 0.5 if len(logs) > 1 else float("nan")
     print(f"\nColumns between: ratio to lockstep. Turns: of adaptive and of the best. A prompt's row counts as that share of a token. "
-          f"Intervals: 95 %, from the turns' own spread.\n\nAdaptive over the best of the others in {len(told)} cells: at least {GOAL} beyond its interval in "
+          f"Each turn of another is compared with adaptive's just before and after it; intervals: 95 %, from the spread of these comparisons.\n\nAdaptive over the best of the others in {len(told)} cells: at least {GOAL} beyond its interval in "
           f"{len(at_least)}, below it beyond its interval in {len(below)}, by its point estimate in {len(by_point)}; least {min(of.ratio for of in told):.3f}, "
           f"median {statistics.median(of.ratio for of in told):.3f}, geometric mean {math.exp(statistics.fmean(logs)):.3f} ± {mean:.3f}.\n")
 

@@ -7,8 +7,9 @@ GATES = {"even": "--skew 0", "skewed": "--skew 3"}
 LOADS = {"decode": "--workload decode --prefill-chunk 64", "mixed": "--workload medium --prefill-chunk 256"}
 # Seconds: until the first sequences have ended contexts grow, and calls with them. Adaptive has looked at all others twice by then.
 TIMES = {"": "--warm-up-seconds 3 --adaptive-warm-up-seconds 5 --seconds 1.25", "old": "--warm-up-seconds 5 --seconds 1.25"}
-# Of schedules that are far behind on two GPUs.
+# Of schedules that are far behind on two GPUs; on one, all that there are.
 FAR = "defrag,roofline"
+ALL_FAR = "defrag,roofline,mtfs,flfs"
 FAR_TIMES = "--warm-up-seconds 1.5 --seconds 0.7"
 SMALL_TIMES = "--warm-up-seconds 0.5 --seconds 0.3"
 WINDOW = "--control-window-seconds 0.05"
@@ -37,7 +38,7 @@ def cell(name, model, gates, load, apart, sequences, devices, copies, picture=Fa
     flags = f"--model {model} --devices {devices} {roles}{gates} {load} --batch {batch} {WINDOW} --details --json"
     # Where a sequence lives for longer.
     times = TIMES["old" if one_gpu or sequences > 128 or "long" in load else ""]
-    return {"name": name, "flags": " ".join(flags.split()), "near": near, "times": times, "far": FAR, "far_times": FAR_TIMES,
+    return {"name": name, "flags": " ".join(flags.split()), "near": near, "times": times, "far": ALL_FAR if one_gpu else FAR, "far_times": FAR_TIMES,
             "picture": picture, "sequences": sequences}
 
 
@@ -64,6 +65,7 @@ def all_cells(devices, made):
         "olmoe-top1": (f"{olmoe} --top-k 1", devices, 8), "olmoe-top2": (f"{olmoe} --top-k 2", devices, 8), "olmoe-top8": (olmoe, devices, 8),
     }
     pictures = {"mixtral-top1": {("shared", "skewed", "decode"), ("1+1", "skewed", "mixed")}, "olmoe-top1": {("shared", "skewed", "decode")}}
+    first = devices.split(",")[0]
     decode, mixed = ({name: LOADS[name]} for name in ["decode", "mixed"])
     skewed, even = ({name: GATES[name]} for name in ["skewed", "even"])
     three = {name: f"--workload {name} --prefill-chunk 256" for name in ["short", "long"]}
@@ -71,10 +73,8 @@ def all_cells(devices, made):
     def of(name, **rest):
         return of_model(name, *models[name], pictures=pictures.get(name, ()), **rest)
 
-    def on_one(name, **rest):
-        model, _, copies = models[name]
-        first = devices.split(",")[0]
-        return of_model(f"one-gpu-{name}", model, f"{first},{first}", copies, gates=skewed, **rest)
+    def on_one(name, model, copies, **rest):
+        return of_model(f"one-gpu-{name}", model, f"{first},{first}", copies, **rest)
 
     # Coarse experts, one of them a token: what the paper is about. Its three workloads (mixed is its medium one).
     wanted = [*of("mixtral-top1", gates=skewed), *of("mixtral-top1", loads=decode, gates=even), *of("mixtral-top1", loads=three, gates=skewed)]
@@ -84,8 +84,14 @@ def all_cells(devices, made):
     for name in ["olmoe-top1", "mixtral-top2", "olmoe-top2"]:
         wanted += [*of(name, gates=skewed), *of(name, loads=decode, gates=even)]
     # Two streams of one GPU.
-    for name in ["mixtral-top1", "olmoe-top1", "olmoe-top8"]:
-        wanted += [*on_one(name, loads=decode), *on_one(name, loads=mixed, places=[False])]
+    for name in ["mixtral-top1", "olmoe-top1", "mixtral-top2", "olmoe-top2", "olmoe-top8"]:
+        model, _, copies = models[name]
+        gates = {"skewed": GATES["skewed"]} if name == "olmoe-top8" else {**GATES, "natural": ""}
+        wanted += on_one(name, model, copies, gates=gates, places=[False])
+        if name in ["mixtral-top1", "olmoe-top1", "olmoe-top8"]:
+            wanted += on_one(name, model, copies, loads=decode, gates=skewed, places=[True])
+    for (experts, top_k), path in made.items():
+        wanted += on_one(f"smollm2-{experts}x{top_k}", str(path), 1, gates={"natural": ""}, sequences=64, places=[False])
     # Over load.
     for name in ["mixtral-top1", "olmoe-top1"]:
         for sequences in [16, 512]:
