@@ -42,10 +42,48 @@ pub struct Profile {
     /// all of `fixed_us`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub points: BTreeMap<String, Vec<[f64; 2]>>,
-    /// By stage ([`stage_name`]): how many times as long calls took among all others of a run as predicted from the times above. Of shares of
-    /// equal predicted time, ascending, so that a few pauses of the machine are the last.
+    /// By stage ([`stage_name`]), and of parcels ([`PARCEL`]): what calls took among all others of a run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub in_turn: BTreeMap<String, Vec<f64>>,
+    pub in_turn: BTreeMap<String, InTurn>,
+}
+
+/// What a worker does with a parcel at one of its ends, in [`Profile::in_turn`].
+pub const PARCEL: &str = "parcel";
+
+/// What calls take among all others of a run, beside what is predicted from their times alone.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(from = "EitherTurn")]
+pub struct InTurn {
+    /// More, whatever is predicted.
+    pub added_us: f64,
+    /// And so many times as long. Of shares of equal predicted time, ascending, so that a few pauses of the machine are the last.
+    pub times: Vec<f64>,
+}
+
+impl InTurn {
+    /// Seconds of a call for which so many are predicted. `drawn`: of the shares, in [0, 1).
+    #[must_use]
+    pub fn seconds(&self, predicted: f64, drawn: f64) -> f64 {
+        let at = (drawn * self.times.len() as f64) as usize;
+        self.times.get(at).map_or(predicted, |times| times * (predicted + 1e-6 * self.added_us))
+    }
+}
+
+/// Profiles of before have times alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum EitherTurn {
+    Times(Vec<f64>),
+    Both { added_us: f64, times: Vec<f64> },
+}
+
+impl From<EitherTurn> for InTurn {
+    fn from(either: EitherTurn) -> Self {
+        match either {
+            EitherTurn::Times(times) => Self { added_us: 0.0, times },
+            EitherTurn::Both { added_us, times } => Self { added_us, times },
+        }
+    }
 }
 
 /// What a stage's times are called.
@@ -93,12 +131,25 @@ pub struct WorkerTimes {
 #[serde(deny_unknown_fields)]
 pub struct Link {
     pub latency_us: f64,
+    /// Who waits for longer than `spin_us` has parked, and needs so much longer to look.
+    #[serde(default)]
+    pub spin_us: f64,
+    #[serde(default)]
+    pub wake_us: f64,
     /// For each vector of hidden numbers.
     pub vector_us: f64,
     /// What packing a vector, and taking one in, costs the device itself; 0 where a copy engine does it.
     pub pack_us: f64,
     /// The same for a parcel.
     pub parcel_us: f64,
+}
+
+impl Link {
+    /// Of an end of its way, of so many vectors.
+    #[must_use]
+    pub fn packing_us(&self, vectors: usize) -> f64 {
+        if vectors == 0 { 0.0 } else { self.parcel_us + self.pack_us * vectors as f64 }
+    }
 }
 
 /// A profile cannot be read.
@@ -272,8 +323,7 @@ impl Profile {
             link: Link {
                 latency_us: hardware.link_latency_us,
                 vector_us: us * BYTES * hidden / hardware.link_bytes_per_second,
-                pack_us: 0.0,
-                parcel_us: 0.0,
+                ..Link::default()
             },
             points: BTreeMap::new(),
             in_turn: BTreeMap::new(),

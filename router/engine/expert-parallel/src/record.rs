@@ -5,12 +5,20 @@ use std::{collections::BTreeMap, time::Duration};
 use reprise_scheduler::{Mode, Moment, Pipeline, Stage, WayTimes};
 use serde::Serialize;
 
+use crate::profile::InTurn;
+
 /// Queues are looked at before every so many calls.
 const LOOK: u64 = 16;
 /// Calls of a stage that are compared, at most.
 const COMPARED: usize = 20_000;
 /// Shares that these are told in.
 const SHARES: usize = 32;
+/// One in so many is left out where what all have in common is told.
+const SLOWEST: usize = 50;
+/// Predictions that differ by less than this share tell nothing of what does not grow with them.
+const ALIKE: f64 = 0.2;
+/// Of a stage's time alone at least this share is needed in a run too.
+const LEAST_TIMES: f64 = 0.5;
 /// Spans kept for a timeline, at most.
 const SPANS: usize = 200_000;
 
@@ -289,15 +297,40 @@ pub(crate) fn label(stage: Stage) -> String {
     }
 }
 
-/// By name of the stage, of all devices: how many times as long as predicted calls took, in shares of equal predicted time, ascending. So calls that
-/// take next to no time weigh next to nothing.
+/// By name of the stage, of all devices: what calls took more than predicted, and how many times as long, in shares of equal predicted time, ascending.
+/// So calls that take next to no time weigh next to nothing.
 #[must_use]
-pub fn in_turn(records: &[Record]) -> BTreeMap<String, Vec<f64>> {
+pub fn in_turn(records: &[Record]) -> BTreeMap<String, InTurn> {
     let mut all: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for (stage, calls) in records.iter().flat_map(|record| &record.in_turn) {
         all.entry((*stage).to_owned()).or_default().extend(calls);
     }
-    all.into_iter().map(|(stage, calls)| (stage, shares(calls))).collect()
+    let of = |calls: Vec<(f64, f64)>| {
+        let added = added(&calls);
+        let calls = calls.into_iter().map(|(predicted, took)| (predicted + added, took)).collect();
+        InTurn { added_us: 1e6 * added, times: shares(calls) }
+    };
+    all.into_iter().map(|(stage, calls)| (stage, of(calls))).collect()
+}
+
+/// Seconds by which all calls take longer, besides so many times as long: by least squares of `took / predicted` over `1 / predicted`, the slowest left out,
+/// in which something else ran. None where calls are too much alike to tell.
+fn added(calls: &[(f64, f64)]) -> f64 {
+    let mut points: Vec<_> =
+        calls.iter().map(|(predicted, took)| (1.0 / predicted, took / predicted)).collect();
+    points.sort_unstable_by(|a, b| a.1.total_cmp(&b.1));
+    points.truncate(points.len() - points.len() / SLOWEST);
+    let count = points.len().max(1) as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let square = mean(|point| point.0 * point.0) - x * x;
+    let product = mean(|point| point.0 * point.1) - x * y;
+    if square <= (ALIKE * x).powi(2) || product <= 0.0 {
+        return 0.0;
+    }
+    let slope = product / square;
+    // Some of it is time that grows with what is predicted.
+    slope / (y - slope * x).max(LEAST_TIMES)
 }
 
 fn shares(mut calls: Vec<(f64, f64)>) -> Vec<f64> {
@@ -333,6 +366,17 @@ pub fn balance(devices: &[DeviceReport]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_all_calls_have_in_common_is_told_apart() {
+        // Three seconds more, then half as long again; a pause, and none where all calls are alike.
+        let took = |predicted: f64| 1.5 * (predicted + 3.0);
+        let mut calls: Vec<_> = (1..200).map(|n| f64::from(n % 40 + 1)).map(|n| (n, took(n))).collect();
+        calls.push((2.0, 4000.0));
+        assert!((added(&calls) - 3.0).abs() < 1e-9, "{}", added(&calls));
+        assert_eq!(added(&[(10.0, 30.0), (11.0, 33.0), (10.5, 30.0)]), 0.0);
+        assert_eq!(added(&[]), 0.0);
+    }
 
     #[test]
     fn shares_are_of_equal_predicted_time() {

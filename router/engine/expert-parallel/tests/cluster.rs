@@ -9,7 +9,10 @@ use std::{
 
 use proptest::prelude::*;
 use reprise_expert_parallel::{
-    Cluster, ClusterConfig, Event, RequestError, RequestId, record, worker::greedy,
+    Cluster, ClusterConfig, Event, RequestError, RequestId,
+    profile::{InTurn, Link},
+    record,
+    worker::greedy,
 };
 use reprise_scheduler::{
     Backend, BackendError, Before, CoreConfig, DeviceId, Faulty, Mode, Pace, Placement, Priority,
@@ -130,7 +133,7 @@ impl Setting {
             stall: Duration::from_secs(2),
             spin: reprise_expert_parallel::transport::SPIN,
             greedy: self.greedy,
-            compare: true,
+            compare: Some(Link { parcel_us: 1.0, ..Link::default() }),
             keep_spans: false,
         };
         Cluster::start(ids.iter().map(device).collect(), config, greedy).expect("starts")
@@ -322,10 +325,11 @@ fn calls_are_compared_with_what_was_predicted() {
     run(&mut cluster, &many_jobs());
     let records: Vec<_> = cluster.stop().into_iter().flatten().collect();
     let times = record::in_turn(&records);
-    // Those that cost something; each in as many shares.
-    assert_eq!(times.keys().collect::<Vec<_>>(), ["attention", "experts", "gate", "head"]);
-    for (stage, times) in &times {
+    // Those that cost something, and both ends of parcels; each in as many shares.
+    assert_eq!(times.keys().collect::<Vec<_>>(), ["attention", "experts", "gate", "head", "parcel"]);
+    for (stage, InTurn { added_us, times }) in &times {
         assert!(times.len() == 32 && times.is_sorted() && times[0] > 0.0, "{stage}: {times:?}");
+        assert!(*added_us >= 0.0, "{stage}: {added_us}");
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) fn start(
         stall: STALL,
         spin: reprise_expert_parallel::transport::SPIN,
         greedy: false,
-        compare: false,
+        compare: None,
         keep_spans: false,
     };
     let mut backends = vec![first];

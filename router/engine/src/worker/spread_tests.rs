@@ -52,7 +52,7 @@ fn cluster(
         stall: Duration::from_secs(5),
         spin: reprise_expert_parallel::transport::SPIN,
         greedy: false,
-        compare: false,
+        compare: None,
         keep_spans: false,
     };
     let requests: Requests = Arc::new(Mutex::new(HashMap::new()));

@@ -22,6 +22,7 @@ use reprise_scheduler::{
 use thiserror::Error;
 
 use crate::{
+    profile::Link,
     record::Record,
     transport::{Message, threads},
     view::Watch,
@@ -51,8 +52,8 @@ pub struct ClusterConfig {
     /// Tokens are the largest logits. Devices that can choose them do, and the others leave it to `choose`, which must agree.
     pub greedy: bool,
     /// Calls are kept for a timeline.
-    /// Calls are compared with what the costs predict ([`Record::compared`](crate::record::Record::compared)).
-    pub compare: bool,
+    /// Calls are compared with what the costs predict, and parcels with what this way does ([`Record::compared`](crate::record::Record::compared)).
+    pub compare: Option<Link>,
     pub keep_spans: bool,
 }
 

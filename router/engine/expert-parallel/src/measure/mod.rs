@@ -43,12 +43,12 @@ pub fn measure<D: Exchange>(
     provenance: String,
 ) -> Result<Profile, BackendError> {
     let mut profile = measure_up_to(device, MANY, name, provenance)?;
-    profile.link.latency_us = latency_us();
+    profile.link = with_latency(profile.link, SPIN);
     Ok(profile)
 }
 
 /// As [`measure()`], with calls of up to so many entries, for devices that many of them suit; without what a message takes on its way
-/// ([`latency_us`]), which only threads that have a core each can tell.
+/// ([`with_latency`]), which only threads that have a core each can tell.
 ///
 /// # Errors
 /// The device's.
@@ -394,10 +394,17 @@ impl StageTime {
     }
 }
 
-/// Microseconds on its way of an empty message between two threads that look for it, and have a core each.
+/// With what a message takes on its way between two threads that have a core each, one of which looks for it for as long as `spin` before it parks.
 #[must_use]
-pub fn latency_us() -> f64 {
-    let (mut ends, _commands) = threads::<()>(2, 4, SPIN);
+pub fn with_latency(link: Link, spin: Duration) -> Link {
+    let latency_us = message_us(SPIN);
+    let wake_us = (message_us(Duration::ZERO) - latency_us).max(0.0);
+    Link { latency_us, spin_us: spin.as_secs_f64() * 1e6, wake_us, ..link }
+}
+
+/// Microseconds, of an empty message.
+fn message_us(spin: Duration) -> f64 {
+    let (mut ends, _commands) = threads::<()>(2, 4, spin);
     let (Some(mut far), Some(mut near)) = (ends.pop(), ends.pop()) else { return 0.0 };
     let message = || Message::Notice {
         epoch: 0,

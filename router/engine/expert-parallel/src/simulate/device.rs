@@ -13,7 +13,7 @@ use reprise_scheduler::{
 use super::{Config, Gates};
 use crate::{
     cluster::RequestId,
-    profile::{Link, stage_name},
+    profile::{InTurn, Link, PARCEL, stage_name},
     record::{Record, Span},
     unit::{key, unit},
     workload::Job,
@@ -26,7 +26,7 @@ pub(super) struct Device {
     costs: StageCosts,
     /// Times as long as predicted: always, and by stage now and then.
     slow: f64,
-    in_turn: BTreeMap<String, Vec<f64>>,
+    in_turn: BTreeMap<String, InTurn>,
     me: DeviceId,
     calls: u64,
     link: Link,
@@ -39,6 +39,10 @@ pub(super) struct Device {
     owed_us: f64,
     /// When its last parcel has left.
     link_free: Moment,
+    /// Since when it has had nothing to do.
+    idle_since: Option<Moment>,
+    /// When it looks, of one that had parked.
+    awake: Option<Moment>,
     out: Finished,
     pub(super) record: Record,
 }
@@ -85,6 +89,8 @@ impl Device {
             call: None,
             owed_us: 0.0,
             link_free: Moment::default(),
+            idle_since: None,
+            awake: None,
             out: Finished::default(),
             record: Record::new(Moment::default(), config.keep_spans),
         })
@@ -128,9 +134,13 @@ impl Device {
         if self.call.is_some() {
             return woken;
         }
-        for parcel in self.inbox.drain(..) {
+        if self.is_parked(now) {
+            woken.asks_again = self.awake.filter(|at| *at > now);
+            return woken;
+        }
+        for parcel in std::mem::take(&mut self.inbox) {
             let told_us = self.costs.parcel.seconds(parcel.parts.len()) * 1e6;
-            self.owed_us += told_us + packing_us(self.link, &parcel);
+            self.owe(told_us, &parcel);
             self.pipeline.receive(&parcel, now);
         }
         self.start();
@@ -139,15 +149,16 @@ impl Device {
         self.record.look(&self.pipeline, now);
         let Some(work) = self.pipeline.begin(now) else {
             woken.asks_again = self.pipeline.asks_again();
+            self.idle_since = Some(now);
             return woken;
         };
+        self.idle_since = None;
         let (stage, entries) = (work.stage, work.entries);
         let kinds = self.kinds.as_slice();
-        let own = self.costs.call(&work, kinds);
-        let seen = self.in_turn.get(stage_name(stage, kinds)).map_or(&[][..], Vec::as_slice);
         self.calls += 1;
-        let drawn = unit(key(&[u64::from(self.me.0), self.calls])) * seen.len() as f64;
-        let own = own * seen.get(drawn as usize).copied().unwrap_or(1.0);
+        let (own, drawn) = (self.costs.call(&work, kinds), unit(key(&[u64::from(self.me.0), self.calls])));
+        let seen = self.in_turn.get(stage_name(stage, kinds));
+        let own = seen.map_or(own, |seen| seen.seconds(own, drawn));
         // What launching takes is the host's; the processor does one thing after the other.
         let launch = self.costs.of(stage, kinds).fixed().min(own);
         let later = |at: Moment, seconds: f64| Moment(at.0 + Duration::from_secs_f64(self.slow * seconds));
@@ -210,15 +221,36 @@ impl Device {
         self.out = out;
         for parcel in &done.parcels {
             self.record.sent(parcel.vectors());
-            self.owed_us += packing_us(self.link, parcel);
+            self.owe(0.0, parcel);
         }
         self.record.call(span);
         done
     }
-}
 
-/// Of an end of its way.
-fn packing_us(link: Link, parcel: &Parcel) -> f64 {
-    let vectors = parcel.vectors();
-    if vectors == 0 { 0.0 } else { link.parcel_us + link.pack_us * vectors as f64 }
+    /// For an end of a parcel's way, and so much besides.
+    fn owe(&mut self, told_us: f64, parcel: &Parcel) {
+        let predicted = 1e-6 * (told_us + self.link.packing_us(parcel.vectors()));
+        self.calls += 1;
+        let drawn = unit(key(&[u64::from(self.me.0), self.calls]));
+        let seconds = self.in_turn.get(PARCEL).map_or(predicted, |seen| seen.seconds(predicted, drawn));
+        self.owed_us += 1e6 * seconds;
+    }
+
+    /// True from when it is called after a long time without work until it is awake.
+    fn is_parked(&mut self, now: Moment) -> bool {
+        let us = |us: f64| Duration::from_secs_f64(us * 1e-6);
+        let Some(since) = self.idle_since else { return false };
+        match self.awake {
+            Some(at) if now < at => true,
+            Some(_) => {
+                (self.awake, self.idle_since) = (None, None);
+                false
+            }
+            None if self.link.wake_us > 0.0 && now.since(since) > us(self.link.spin_us) => {
+                self.awake = Some(Moment(now.0 + us(self.link.wake_us)));
+                true
+            }
+            None => false,
+        }
+    }
 }

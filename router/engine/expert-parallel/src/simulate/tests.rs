@@ -5,7 +5,7 @@ use reprise_scheduler::{
 
 use super::*;
 use crate::{
-    profile::{Link, StageTime},
+    profile::{InTurn, Link, StageTime},
     record::balance,
     workload::Lengths,
 };
@@ -205,13 +205,26 @@ fn calls_take_as_long_as_they_were_seen_to() {
     let tokens = |times: &[f64]| {
         let mut config = config(ScheduleKind::Lockstep, 0.0, 64);
         for stage in ["embed", "attention", "gate", "experts", "head"] {
-            config.profile.in_turn.insert(stage.to_owned(), times.to_vec());
+            config.profile.in_turn.insert(stage.to_owned(), InTurn { added_us: 0.0, times: times.to_vec() });
         }
         simulate(config).expect("valid").tokens as f64
     };
     let [as_predicted, twice, sometimes] = [&[][..], &[2.0], &[1.0, 3.0]].map(tokens);
     assert!(twice < 0.65 * as_predicted && twice > 0.45 * as_predicted, "{as_predicted}, {twice}");
     assert!(sometimes < 0.95 * twice, "{twice}, {sometimes}");
+}
+
+/// Time that calls take in any case, and who has parked: both where calls are short.
+#[test]
+fn what_is_not_computing_takes_time_too() {
+    let tokens = |added_us, wake_us| {
+        let mut config = config(ScheduleKind::Lockstep, 0.0, 64);
+        config.profile.in_turn.insert("experts".to_owned(), InTurn { added_us, times: vec![1.0] });
+        config.profile.link = Link { spin_us: 20.0, wake_us, ..config.profile.link };
+        simulate(config).expect("valid").tokens
+    };
+    let as_predicted = tokens(0.0, 0.0);
+    assert!(tokens(50.0, 0.0) < as_predicted && tokens(0.0, 50.0) < as_predicted);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub use pulse::{Pulse, State};
 
 use crate::{
     cluster::{Command, Report, RequestId},
-    profile::stage_name,
+    profile::{Link, PARCEL, stage_name},
     record::{Record, Span},
     transport::{Closed, Message, Transport},
     view::DeviceView,
@@ -65,7 +65,7 @@ pub(crate) struct Setup {
     pub(crate) events: SyncSender<Report>,
     pub(crate) begun: Instant,
     pub(crate) greedy: bool,
-    pub(crate) compare: bool,
+    pub(crate) compare: Option<Link>,
     pub(crate) keep_spans: bool,
 }
 
@@ -164,24 +164,26 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
 
     /// True if something was computed.
     fn turn(&mut self, worked: bool) -> Result<bool, End> {
-        self.setup.pulse.beat(self.now());
+        let looked = self.now();
+        self.setup.pulse.beat(looked);
         self.setup.pulse.set_held(self.pipeline.core().kv().held());
         self.show();
         let mut wait = if worked { Duration::ZERO } else { self.idle() };
+        let received = self.now();
         while let Some(message) = self.transport.receive(wait)? {
             wait = Duration::ZERO;
             self.take(message)?;
         }
+        let woken = self.now();
         let Self { sequences, pipeline, setup, .. } = self;
         sequences.start(pipeline, setup.greedy);
-        let woken = self.now();
         self.admit()?;
         let begin = self.now();
         self.record.look(&self.pipeline, begin);
         let Some(work) = self.pipeline.begin(begin) else { return Ok(false) };
         let (stage, entries) = (work.stage, work.entries);
         let kinds = &self.setup.layout.sub_layers;
-        let predicted = self.setup.compare.then(|| self.setup.costs.call(&work, kinds));
+        let predicted = self.setup.compare.map(|_| self.setup.costs.call(&work, kinds));
         self.pipeline.compute(&mut self.device)?;
         let end = self.now();
         let mut out = std::mem::take(&mut self.out);
@@ -199,8 +201,9 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         // What a call leaves to be sent, and the choice of tokens, belong to its time.
         self.record.call(Span { stage, begin, end, entries });
         if let Some(predicted) = predicted {
-            // Sending is predicted by itself.
-            let time = end.since(woken).saturating_sub(sent.since(sends));
+            // What is done with parcels is predicted by itself.
+            let parcels = woken.since(received) + sent.since(sends);
+            let time = end.since(looked).saturating_sub(parcels);
             let name = stage_name(stage, &self.setup.layout.sub_layers);
             self.record.compared(name, predicted, time.as_secs_f64());
         }
@@ -247,10 +250,14 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         let sent = self.now();
         self.record.sent(parcel.vectors());
         self.record.packed(parcel.vectors() * self.device.vector_bytes(), sent.since(begin));
+        let predicted = self.setup.compare.map(|link| 1e-6 * link.packing_us(parcel.vectors()));
         let message = Message::Parcel { epoch: self.epoch, sent, parcel, payload };
         if let Err(error) = self.transport.send(to, message) {
             tracing::warn!(device = self.setup.me.0, %error, "a parcel is lost");
             self.setup.pulse.suspect(to);
+        }
+        if let Some(predicted) = predicted {
+            self.record.compared(PARCEL, predicted, self.now().since(begin).as_secs_f64());
         }
         Ok(())
     }
@@ -274,12 +281,21 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
                 let now = self.now();
                 let at = parcel.sub_layer;
                 let parts = self.pipeline.receive(&parcel, now);
+                let holds = payload.is_some();
                 match (parcel.leg, payload) {
-                    (_, None) => return Ok(()),
+                    (_, None) => {}
                     (Leg::Inputs, Some(payload)) => self.device.put_inputs(at, &parcel.rows, payload)?,
                     (Leg::Results, Some(payload)) => self.device.put_parts(at, &parts, payload)?,
                 }
-                self.record.unpacked(sent, now, self.now());
+                let taken = self.now();
+                if holds {
+                    self.record.unpacked(sent, now, taken);
+                }
+                if let Some(link) = self.setup.compare {
+                    let told = self.setup.costs.parcel.seconds(parcel.parts.len());
+                    let predicted = told + 1e-6 * link.packing_us(parcel.vectors());
+                    self.record.compared(PARCEL, predicted, taken.since(now).as_secs_f64());
+                }
             }
             Message::Notice { from, lane, notice, .. } => self.pipeline.hear(from, lane, notice),
             Message::Command(command) => return self.obey(command),

@@ -404,50 +404,71 @@ impl Pausing {
     }
 }
 
-/// Whatever pauses, the best mode is found in some seconds, and kept.
-#[test]
-fn pauses_do_not_decide() {
+/// Speeds of lock-step, ping-pong, the free pace and defrag.
+type Rates = [f64; 4];
+
+fn rate(rates: Rates, copies: f64, mode: Mode) -> f64 {
+    let of = match mode.pace {
+        Pace::Lockstep => 0,
+        Pace::PingPong => 1,
+        Pace::Free => 2,
+        Pace::Defrag => 3,
+    };
+    rates[of] * if mode.copies { copies } else { 1.0 }
+}
+
+/// What adaptive does in the milliseconds of `counted`, over the best of all. Speeds are those that there are in a millisecond.
+fn share(seed: u64, copies: f64, rates: impl Fn(u64) -> Rates, counted: std::ops::Range<u64>) -> f64 {
     let config = ControlConfig {
         window: Duration::from_millis(50),
         settle: Duration::from_millis(30),
         rows: 103,
         ..ControlConfig::default()
     };
-    // Speeds of lock-step, ping-pong, the free pace and defrag; by how much more or less with copies; of how many seeds at most less than 0.98 of the best
-    // comes out, from 12 s on.
-    for (rates, copies, most) in [
-        ([1.0, 1.27, 0.3, 0.05], 1.0, 5),
-        ([1.0, 1.13, 0.3, 0.05], 1.0, 8),
-        ([1.0, 0.9, 0.7, 0.3], 0.83, 8),
-        ([1.0, 0.97, 0.96, 0.9], 0.95, 12),
-        // As many windows as there are do not tell 3 or 4 % for sure.
-        ([1.0, 0.6, 0.3, 0.05], 1.04, 25),
-        ([0.9, 0.8, 0.97, 1.0], 0.95, 45),
-    ] {
-        let best = rates.iter().copied().fold(0.0, f64::max) * f64::max(copies, 1.0);
-        let share = |seed| {
-            let mut control = Control::new(config, copies != 1.0);
-            let (mut devices, mut work) = (Pausing::new(seed), 0.0);
-            for step in 1..=17_000 {
-                let Mode { pace, copies: with } = control.mode();
-                let of = match pace {
-                    Pace::Lockstep => 0,
-                    Pace::PingPong => 1,
-                    Pace::Free => 2,
-                    Pace::Defrag => 3,
-                };
-                let rate = rates[of] * if with { copies } else { 1.0 };
-                if step > 12_000 {
-                    work += rate / 5_000.0 / best;
-                }
-                let tokens = devices.tokens(step, 12_000.0 * rate);
-                control.observe(Moment(Duration::from_millis(step)), RowsOut { tokens, prompt: 0 }, 128);
-            }
-            work
-        };
-        let shares: Vec<f64> = (0..100).map(share).collect();
-        let below = shares.iter().filter(|share| **share < 0.98).count();
-        let mean = shares.iter().sum::<f64>() / 100.0;
-        assert!(below <= most && mean > 0.975, "{rates:?}, {copies}: {below} below, {mean} on average");
+    let mut control = Control::new(config, copies != 1.0);
+    let (mut devices, mut work, mut best) = (Pausing::new(seed), 0.0, 0.0);
+    for step in 1..counted.end {
+        let rates = rates(step);
+        let rate = rate(rates, copies, control.mode());
+        if counted.contains(&step) {
+            work += rate;
+            best += rates.iter().copied().fold(0.0, f64::max) * f64::max(copies, 1.0);
+        }
+        let tokens = devices.tokens(step, 12_000.0 * rate);
+        control.observe(Moment(Duration::from_millis(step)), RowsOut { tokens, prompt: 0 }, 128);
     }
+    work / best
+}
+
+/// Of a hundred seeds: those that come to less than 0.98 of the best, and the mean of all.
+fn shares(copies: f64, rates: impl Fn(u64) -> Rates, counted: std::ops::Range<u64>) -> (usize, f64) {
+    let shares: Vec<f64> = (0..100).map(|seed| share(seed, copies, &rates, counted.clone())).collect();
+    (shares.iter().filter(|share| **share < 0.98).count(), shares.iter().sum::<f64>() / 100.0)
+}
+
+/// Whatever pauses, the best mode is found in some seconds, and kept.
+#[test]
+fn pauses_do_not_decide() {
+    // By how much more or less comes out with copies; of how many seeds at most less than 0.98 of the best comes out, from 12 s on.
+    for (rates, copies, most) in [
+        ([1.0, 1.27, 0.3, 0.05], 1.0, 4),
+        ([1.0, 1.13, 0.3, 0.05], 1.0, 7),
+        ([1.0, 1.06, 0.3, 0.05], 1.0, 8),
+        ([1.0, 0.9, 0.7, 0.3], 0.83, 6),
+        ([1.0, 0.97, 0.96, 0.9], 0.95, 6),
+        // As many windows as there are do not tell 3 or 4 % for sure.
+        ([1.0, 0.6, 0.3, 0.05], 1.04, 20),
+        ([0.9, 0.8, 0.97, 1.0], 0.95, 32),
+    ] {
+        let (below, mean) = shares(copies, |_| rates, 12_001..17_001);
+        assert!(below <= most && mean > 0.98, "{rates:?}, {copies}: {below} below, {mean} on average");
+    }
+}
+
+/// Once lock-step has become slower, and ping-pong has not, the latter is found although it was long in vain to look at it.
+#[test]
+fn what_has_changed_is_looked_at_again() {
+    let rates = |step: u64| if step < 10_000 { [1.0, 0.97, 0.6, 0.3] } else { [0.87, 0.97, 0.6, 0.3] };
+    let (below, _) = shares(1.0, rates, 16_000..18_000);
+    assert!(below <= 40, "{below} below");
 }

@@ -5,10 +5,10 @@ use std::{
 
 use reprise_expert_parallel::{
     Cluster, Event, RequestError, RequestId,
-    record::Modes,
+    record::{Modes, Record},
     workload::{Arrivals, Job},
 };
-use reprise_scheduler::Priority;
+use reprise_scheduler::{Mode, Priority};
 
 use super::{ExpertParallel, ExpertParallelError, report::Run, variant::Variant};
 
@@ -122,6 +122,21 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
     }
 
     /// One schedule, all the time.
+    /// For so long, in this mode.
+    pub(super) fn hold(&mut self, mode: Mode, time: Duration) -> Result<(), ExpertParallelError> {
+        self.cluster.hold(Some(mode));
+        let end = self.elapsed() + time;
+        while self.elapsed() < end {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// What its devices did.
+    pub(super) fn stop(self) -> Vec<Record> {
+        self.cluster.stop().into_iter().flatten().collect()
+    }
+
     pub(super) fn run(mut self, variant: Variant, repeat: usize) -> Result<Run, ExpertParallelError> {
         let (warm_up, measured) = (self.options.warm_up(variant.schedule), self.options.measured);
         let (mut warm, mut modes) = (false, Modes::default());
@@ -152,7 +167,7 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
         let until = self.cluster.now();
         let (tokens, seconds) = counted.whole(self.elapsed().saturating_sub(warm_up));
         let tenths = counted.tenths;
-        let records = self.cluster.stop().into_iter().flatten().collect();
+        let records = self.stop();
         Ok(Run { variant, repeat, seconds, tokens, tenths, requests, gaps, first, records, until, modes })
     }
 

@@ -1,10 +1,15 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use reprise_expert_parallel::{
-    Cluster, ClusterConfig, Steered, latency_us, measure_up_to, profile::Profile, record, simulate::Gates,
-    worker::greedy, workload::LENGTHS,
+    Cluster, ClusterConfig, Steered, measure_up_to,
+    profile::{Link, Profile},
+    record,
+    simulate::Gates,
+    with_latency,
+    worker::greedy,
+    workload::LENGTHS,
 };
-use reprise_scheduler::{BackendError, Exchange, Placement, ScheduleKind, placement::Loads};
+use reprise_scheduler::{BackendError, Exchange, Mode, Pace, Placement, ScheduleKind, placement::Loads};
 use serde_json::{Value, json};
 
 use super::{
@@ -15,15 +20,15 @@ use super::{
     natural::natural_loads,
     report::whole,
     turns::{self, Contenders},
-    variant::Variant,
 };
 
 /// Longer than any call of a small model takes, on a machine that does other things too.
 const STALL: Duration = Duration::from_secs(20);
 
-/// In lock-step, to see how long calls take in a run: left out, and looked at.
+/// To see how long calls take in a run: left out, in lock-step, whose calls are the largest, and under defrag, whose are small.
 const FIRST_TICKS: Duration = Duration::from_millis(400);
 const SOME_TICKS: Duration = Duration::from_millis(800);
+const SMALL_CALLS: Duration = Duration::from_millis(400);
 
 /// What is measured of a model once.
 #[derive(Debug, Default)]
@@ -61,7 +66,7 @@ pub(super) fn run_on<M: Machine>(
     if let Some(each) = options.turn {
         let contenders = Contenders::of(&options.variants, options.replicas)?;
         let placement = options.place(layout, &loads, contenders.replicas)?;
-        let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, false)?;
+        let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, None)?;
         let driver = Driver::start(options, cluster, layout.vocabulary)?;
         let (turns, gaps) = turns::take(options, &contenders, driver, each)?;
         let profile = in_turn(options, machine, &loads, profile)?;
@@ -78,7 +83,7 @@ pub(super) fn run_on<M: Machine>(
         for variant in variants {
             let replicas = variant.replicas.unwrap_or(options.replicas);
             let placement = options.place(layout, &loads, replicas)?;
-            let cluster = start(options, variant.schedule, machine, &placement, &profile, false)?;
+            let cluster = start(options, variant.schedule, machine, &placement, &profile, None)?;
             runs.push(Driver::start(options, cluster, layout.vocabulary)?.run(variant, repeat)?);
         }
     }
@@ -128,12 +133,12 @@ pub(super) fn measured<M: Machine>(
     let panicked = || BackendError("a device panicked while it was measured".into());
     let mut profile: Profile = first.and_then(Result::ok).ok_or_else(panicked)??;
     // After all others have ended: its two threads need a core each.
-    profile.link.latency_us = latency_us();
+    profile.link = with_latency(profile.link, machine.spin());
     Ok(profile)
 }
 
-/// The profile with what calls take among all others, with another device beside, by some ticks in lock-step: how many times as long as the profile has
-/// it, by stage. After all that is measured, as the first to use memory waits for the machine to find it. A profile from a file has this in it.
+/// The profile with what calls take among all others, with another device beside, by some ticks in lock-step and some under defrag: how much longer
+/// than the profile has it, by stage. After all that is measured, as the first to use memory waits for the machine to find it. A profile from a file has this in it.
 fn in_turn<M: Machine>(
     options: &ExpertParallel,
     machine: &M,
@@ -146,12 +151,15 @@ fn in_turn<M: Machine>(
     if options.profile.is_some() || shared {
         return Ok(profile);
     }
-    let lockstep = Variant { schedule: ScheduleKind::Lockstep, replicas: None };
     let placement = options.place(machine.layout(), loads, options.replicas)?;
-    let cluster = start(options, lockstep.schedule, machine, &placement, &profile, true)?;
-    let some = ExpertParallel { warm_up: FIRST_TICKS, measured: SOME_TICKS, ..options.clone() };
-    let run = Driver::start(&some, cluster, machine.layout().vocabulary)?.run(lockstep, 0)?;
-    Ok(Profile { in_turn: record::in_turn(&run.records), ..profile })
+    let link = Some(profile.link);
+    let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, link)?;
+    let mut driver = Driver::start(options, cluster, machine.layout().vocabulary)?;
+    driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)?;
+    driver.cluster().reset_records();
+    driver.hold(Mode::of(Pace::Lockstep), SOME_TICKS)?;
+    driver.hold(Mode::of(Pace::Defrag), SMALL_CALLS)?;
+    Ok(Profile { in_turn: record::in_turn(&driver.stop()), ..profile })
 }
 
 /// A device whose gates choose what the loads want, if there are any.
@@ -168,7 +176,7 @@ fn start<M: Machine>(
     machine: &M,
     placement: &Placement,
     profile: &Profile,
-    compare: bool,
+    compare: Option<Link>,
 ) -> Result<Cluster<<M::Device as Exchange>::Payload>, ExpertParallelError> {
     let devices = machine.devices(options, schedule)?;
     let devices = devices.into_iter().map(|device| steered(options, device)).collect();

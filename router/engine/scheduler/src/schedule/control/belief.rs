@@ -48,39 +48,87 @@ impl Belief {
     }
 }
 
-/// Of all modes that were looked at, and in which window last.
+/// Of all modes that were looked at.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Beliefs(BTreeMap<Mode, (Belief, u64)>);
+pub(super) struct Beliefs(BTreeMap<Mode, Known>);
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    belief: Belief,
+    /// Of the last look.
+    window: u64,
+    /// That it comes from, all alike.
+    looks: u32,
+    /// The last look's, if it saw less than what was believed: a pause of the machine, unless the next look sees it too.
+    suspect: Option<Belief>,
+}
+
+impl Known {
+    const fn first(belief: Belief, window: u64) -> Self {
+        Self { belief, window, looks: 1, suspect: None }
+    }
+
+    fn later(&self, window: u64) -> Belief {
+        self.belief.later(window.saturating_sub(self.window))
+    }
+}
+
+/// What a look has come to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Lesson {
+    pub(super) belief: Belief,
+    /// That told the same; none: this one told less than those before, and is not believed yet.
+    pub(super) looks: u32,
+}
 
 impl Beliefs {
-    fn of(&self, mode: Mode, window: u64) -> Option<Belief> {
-        let (belief, then) = self.0.get(&mode)?;
-        Some(belief.later(window.saturating_sub(*then)))
-    }
-
     /// Of all looks at a mode, one of them now.
     pub(super) fn with(&self, mode: Mode, seen: Belief, window: u64) -> Belief {
-        self.of(mode, window).map_or(seen, |before| before.with(seen))
+        self.0.get(&mode).map_or(seen, |known| known.later(window).with(seen))
     }
 
-    /// Whether a look is the first, or tells otherwise than those before: a pause of the machine can have made it so.
-    pub(super) fn is_new(&self, mode: Mode, seen: Belief, window: u64) -> bool {
-        self.of(mode, window).is_none_or(|before| !before.agrees(seen))
+    /// A look is over. `pauses`: the machine does, which makes a look tell less than there is, never more.
+    pub(super) fn learn(&mut self, mode: Mode, seen: Belief, window: u64, pauses: bool) -> Lesson {
+        let first = Known::first(seen, window);
+        let known = match self.0.get(&mode) {
+            None => first,
+            Some(known) => {
+                let before = known.later(window);
+                if before.agrees(seen) {
+                    Known { looks: known.looks + 1, ..Known::first(before.with(seen), window) }
+                } else if let Some(suspect) = known.suspect.filter(|suspect| suspect.agrees(seen)) {
+                    Known { looks: 2, ..Known::first(suspect.with(seen), window) }
+                } else if pauses && seen.mean < before.mean {
+                    self.0.insert(mode, Known { suspect: Some(seen), ..*known });
+                    return Lesson { belief: before, looks: 0 };
+                } else {
+                    first
+                }
+            }
+        };
+        self.0.insert(mode, known);
+        Lesson { belief: known.belief, looks: known.looks }
     }
 
-    pub(super) fn learn(&mut self, mode: Mode, belief: Belief, window: u64) {
-        self.0.insert(mode, (belief, window));
+    /// Of a mode that was behind, now that the kept one does so much more or less than it did then; what was seen of it is doubted from now on.
+    pub(super) fn may_be_ahead(&mut self, mode: Mode, ratio: f64, wanted: f64) -> bool {
+        let shift = ratio.max(LEAST).ln().abs();
+        let Some(known) = self.0.get_mut(&mode).filter(|known| known.belief.mean + shift > wanted) else {
+            return false;
+        };
+        known.belief.variance += shift * shift;
+        true
     }
 
     /// The kept mode changes to one that compares so with it: all others do otherwise now.
     pub(super) fn change(&mut self, from: Mode, to: Mode, belief: Belief, window: u64) {
         self.0.remove(&to);
-        for (other, then) in self.0.values_mut() {
-            let now = other.later(window.saturating_sub(*then));
-            *other = Belief { mean: now.mean - belief.mean, variance: now.variance + belief.variance };
-            *then = window;
+        for known in self.0.values_mut() {
+            let now = known.later(window);
+            known.belief = Belief { mean: now.mean - belief.mean, variance: now.variance + belief.variance };
+            (known.window, known.suspect) = (window, None);
         }
-        self.learn(from, Belief { mean: -belief.mean, ..belief }, window);
+        self.0.insert(from, Known::first(Belief { mean: -belief.mean, ..belief }, window));
     }
 }
 
@@ -117,6 +165,11 @@ impl Noise {
     pub(super) fn deviation(self) -> f64 {
         self.square.sqrt()
     }
+
+    /// More than what two stretches differ by.
+    pub(super) fn is_beyond(self, ratio: f64) -> bool {
+        ratio.max(LEAST).ln().abs() > CHANGED * self.deviation()
+    }
 }
 
 #[cfg(test)]
@@ -129,8 +182,8 @@ mod tests {
         let (mut beliefs, mode) = (Beliefs::default(), Mode::of(Pace::PingPong));
         for window in 0..8 {
             let seen = Belief::of(1.05, 0.04);
-            let belief = beliefs.with(mode, seen, window);
-            beliefs.learn(mode, belief, window);
+            let lesson = beliefs.learn(mode, seen, window, true);
+            assert_eq!(u64::from(lesson.looks), window + 1);
         }
         let belief = beliefs.with(mode, Belief::of(1.05, 0.04), 8);
         assert!((belief.mean - 1.05f64.ln()).abs() < 1e-9 && belief.deviation() < 0.02, "{belief:?}");
@@ -138,13 +191,30 @@ mod tests {
         assert_eq!(beliefs.with(mode, Belief::of(0.5, 0.04), 8), Belief::of(0.5, 0.04));
     }
 
+    /// What a pause can have made is not believed until it is seen again; what it cannot, at once.
+    #[test]
+    fn less_than_what_was_believed_must_be_seen_twice() {
+        let (mut beliefs, mode) = (Beliefs::default(), Mode::of(Pace::PingPong));
+        let mut look = |ratio: f64, pauses| {
+            let Lesson { belief, looks } = beliefs.learn(mode, Belief::of(ratio, 0.02), 1, pauses);
+            ((belief.mean.exp() * 100.0).round(), looks)
+        };
+        assert_eq!(look(1.1, true), (110.0, 1));
+        assert_eq!(look(0.6, true), (110.0, 0));
+        assert_eq!(look(1.1, true), (110.0, 2));
+        assert_eq!(look(0.6, true), (110.0, 0));
+        assert_eq!(look(0.6, true), (60.0, 2));
+        assert_eq!(look(1.1, true), (110.0, 1));
+        assert_eq!(look(0.6, false), (60.0, 1));
+    }
+
     #[test]
     fn modes_compare_with_whoever_is_kept() {
         let [lockstep, free, ping_pong] = [Pace::Lockstep, Pace::Free, Pace::PingPong].map(Mode::of);
         let mut beliefs = Beliefs::default();
-        beliefs.learn(free, Belief::of(0.5, 0.01), 0);
+        beliefs.learn(free, Belief::of(0.5, 0.01), 0, false);
         beliefs.change(lockstep, ping_pong, Belief::of(1.25, 0.01), 0);
-        let mean = |mode| beliefs.0[&mode].0.mean.exp();
+        let mean = |mode| beliefs.0[&mode].belief.mean.exp();
         assert!((mean(lockstep) - 0.8).abs() < 1e-9 && (mean(free) - 0.4).abs() < 1e-9);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Mode, Pace};
 use crate::Moment;
-use belief::{Belief, Beliefs, Noise};
+use belief::{Belief, Beliefs, Lesson, Noise};
 pub use config::ControlConfig;
 use pays::{Costs, Worth};
 use window::Window;
@@ -49,10 +49,11 @@ impl std::iter::Sum for RowsOut {
 ///
 /// Windows differ among themselves, and a machine pauses now and then: so medians of windows are compared, a trial goes on until it is clear or until
 /// more windows would tell little, and all looks at a mode add up to what is believed of it (a Kalman filter of one number: how it compares with
-/// the kept one). What a look says against all before it, or as the first, on a machine that pauses, is soon asked again.
+/// the kept one). What a look says against all before it, or as the first, on a machine that pauses, is soon asked again. A look with another speed of the
+/// kept mode before it than after it tells nothing.
 ///
 /// What is far behind is cheap to tell and dear to look at again: each change has a hold of its own, which grows each time that nothing came of
-/// it, and until what its last look cost is earned.
+/// it, and until what its last look cost is earned. Once the kept mode's own speed has shifted, those that may be ahead for that are due.
 #[derive(Debug, Clone)]
 pub struct Control {
     config: ControlConfig,
@@ -64,6 +65,8 @@ pub struct Control {
     trial_costs: Costs,
     worth: Worth,
     trial: Worth,
+    /// Rows per sequence and second of the kept mode's windows.
+    rows: Worth,
     /// The last, until it is over.
     look: Option<Look>,
     /// Of all looks so far.
@@ -108,14 +111,22 @@ struct Look {
 struct Change {
     to: Other,
     hold: u32,
-    /// In windows of kept modes.
+    /// In windows of kept modes: when it is looked at next, and when what its last look cost is earned.
     due: u64,
+    earned: u64,
+    /// Seconds of the kept mode that a look at it has cost on average, and how many were counted.
+    cost: f64,
+    looks: f64,
+    /// Rows per sequence and second of the kept mode when it was looked at last; none: not since that is kept, or it is looked at again for that.
+    level: Option<f64>,
 }
 
 /// Of so many windows the median is one that was not disturbed.
 const TOLD: u32 = 3;
 /// Windows that a hold has at most, whatever a look has cost.
 const MOST_HELD: f64 = 4096.0;
+/// Looks that their cost is told from, at most.
+const COUNTED: f64 = 4.0;
 /// A mode that is behind by so much has half of the budget for itself.
 const BEHIND: f64 = 0.1;
 /// Tokens of a sequence in a window, at least, unless that takes so many times as long: fewer bursts than these are told too badly.
@@ -152,7 +163,10 @@ impl Control {
         let paces = [Pace::PingPong, Pace::Free, Pace::Lockstep, Pace::Defrag].map(Other::Pace);
         let others = copies.then_some(Other::Copies).into_iter().chain(paces);
         let hold = config.first_hold.max(1);
-        let changes = others.map(|to| Change { to, hold, due: u64::from(config.first_hold) }).collect();
+        let due = u64::from(config.first_hold);
+        let changes = others
+            .map(|to| Change { to, hold, due, earned: 0, cost: 0.0, looks: 0.0, level: None })
+            .collect();
         Self {
             config,
             kept,
@@ -161,6 +175,7 @@ impl Control {
             trial_costs: Costs::default(),
             worth: Worth::default(),
             trial: Worth::default(),
+            rows: Worth::default(),
             look: None,
             beliefs: Beliefs::default(),
             noise: Noise::default(),
@@ -233,6 +248,7 @@ impl Control {
         self.costs.add(window.speed());
         let worth = self.costs.worth(window.speed());
         self.worth.add(worth);
+        self.rows.add(window.speed().rows());
         self.windows += 1;
         self.rested += 1;
         self.window_seconds = window.seconds();
@@ -246,6 +262,7 @@ impl Control {
         if let Some(look) = self.look.take() {
             self.reconsider(&look);
         }
+        self.notice_a_shift();
         let due = |(at, change): (usize, &Change)| {
             let mode = change.to.of(self.kept).filter(|_| change.due <= self.windows)?;
             Some((change.due, at, mode))
@@ -269,12 +286,14 @@ impl Control {
             self.beliefs.change(self.kept, self.mode, belief, self.windows);
             let left = std::mem::replace(&mut self.kept, self.mode);
             (self.costs, self.worth, self.look) = (self.trial_costs, self.trial.as_unit(), None);
+            self.rows = Worth::default();
             // What was behind the former may not be behind this one; the former itself was seen last.
             let first = self.config.first_hold;
             let soon = self.windows + 2 * u64::from(first);
             for change in &mut self.changes {
                 let back = change.to.of(self.kept) == Some(left);
                 (change.hold, change.due) = (first.max(1), if back { soon } else { change.due.min(soon) });
+                (change.looks, change.level) = (0.0, None);
             }
             return None;
         }
@@ -287,27 +306,33 @@ impl Control {
 
     /// A trial has lost, and the kept mode has come to its pace again: when the other is looked at next. What was lost must be earned before.
     fn reconsider(&mut self, look: &Look) {
-        let Look { at, away, trial, doubt, before, after, .. } = look;
+        let Look { at, trial, doubt, before, after, .. } = look;
         let again = before.ratio(after);
+        let is_void = self.noise.is_beyond(again);
         self.noise.add(again);
-        let Some(change) = self.changes.get(*at) else { return };
+        let Self { config, windows, changes, .. } = self;
+        let Some(change) = changes.get_mut(*at) else { return };
         let Some(mode) = change.to.of(self.kept) else { return };
+        let first = config.first_hold.max(1);
+        if is_void {
+            // The machine or the load was not the same before and after: the look tells nothing.
+            change.due = *windows + u64::from(first);
+            return;
+        }
         // With what was just before and just after.
         let ratio = before.ratio(trial) / f64::midpoint(1.0, again).max(f64::MIN_POSITIVE);
         let error = before.error([before.count() + after.count(), trial.count()]);
         let seen = Belief::of(ratio, error.max(self.noise.deviation()));
-        let is_new = self.beliefs.is_new(mode, seen, self.windows);
-        let belief = self.beliefs.with(mode, seen, self.windows);
-        self.beliefs.learn(mode, belief, self.windows);
-        // It may be better than it was seen to be.
-        let earned = self.earned(away.seconds(), (belief.mean + belief.deviation()).exp());
+        let pauses = !before.is_calm();
+        let Lesson { belief, looks } = self.beliefs.learn(mode, seen, self.windows, pauses);
+        let earned = self.earned(look, belief);
         let wanted = wanted(&self.config, self.kept, mode);
         let mix = self.config.clear * doubt;
         let sure = (self.config.clear * belief.deviation()).hypot(mix);
         let is_no_use = self.is_no_use(belief, mix, wanted);
-        let Self { config, windows, changes, worth, .. } = self;
+        let Self { config, windows, changes, worth, rows, .. } = self;
         let Some(change) = changes.get_mut(*at) else { return };
-        let (first, most) = (config.first_hold.max(1), config.longest_hold.max(1));
+        let most = config.longest_hold.max(1);
         let wait;
         (change.hold, wait) = if belief.mean - sure > wanted {
             // It was compared with what is no more.
@@ -316,7 +341,7 @@ impl Control {
         } else if belief.mean - mix > wanted {
             // It seems to be ahead: some more looks cost nothing.
             (first, u64::from(first))
-        } else if is_new && !before.is_calm() {
+        } else if pauses && looks <= 1 {
             // No pause is as long as that, and if it was one the other may be ahead.
             let hold = first.saturating_mul(4).min(most);
             (hold, u64::from(hold))
@@ -327,6 +352,21 @@ impl Control {
             (hold, earned.max(u64::from(hold)))
         };
         change.due = *windows + wait;
+        (change.earned, change.level) = (*windows + earned, Some(rows.median()));
+    }
+
+    /// The kept mode does not do what it did when others were looked at, by so much that one of them may be ahead now: it is looked at again, as
+    /// soon as its last look is earned.
+    fn notice_a_shift(&mut self) {
+        let Self { config, kept, rows, beliefs, noise, changes, windows, .. } = self;
+        for change in changes.iter_mut().filter(|change| change.due > *windows) {
+            let (Some(mode), Some(level)) = (change.to.of(*kept), change.level) else { continue };
+            let ratio = rows.median() / level.max(f64::MIN_POSITIVE);
+            if noise.is_beyond(ratio) && beliefs.may_be_ahead(mode, ratio, wanted(config, *kept, mode)) {
+                change.hold = config.first_hold.max(1);
+                (change.due, change.level) = (change.due.min(change.earned.max(*windows)), None);
+            }
+        }
     }
 
     /// Of the trial; none: it is not clear yet.
@@ -368,13 +408,19 @@ impl Control {
         if is_plainer(self.mode, self.kept) { 0.0 } else { self.costs.doubt(self.trial_costs.speed()) }
     }
 
-    /// Windows over which a look of so many seconds at such a share of the kept mode is within the budget; within less of it the farther the other
-    /// is behind, as it is the less likely to be ahead the next time.
-    fn earned(&self, seconds: f64, ratio: f64) -> u64 {
-        let Self { config, .. } = self;
-        let behind = (1.0 - ratio).max(0.0);
-        let seconds = behind * seconds / config.budget.max(f64::MIN_POSITIVE) * (1.0 + behind / BEHIND);
-        (seconds / self.window_seconds.max(1e-3)).min(MOST_HELD) as u64
+    /// Windows over which what such a look costs is within the budget; within less of it the farther the other is behind, as it is the less likely
+    /// to be ahead the next time.
+    fn earned(&mut self, look: &Look, belief: Belief) -> u64 {
+        let Self { config, costs, changes, window_seconds, .. } = self;
+        let Some(change) = changes.get_mut(look.at) else { return 0 };
+        let seconds = look.away.seconds();
+        let share = costs.worth(look.away.mean_speed()) / look.before.median().max(f64::MIN_POSITIVE);
+        change.looks = (change.looks + 1.0).min(COUNTED);
+        change.cost += ((1.0 - share) * seconds - change.cost) / change.looks;
+        // It may be better than it was seen to be; but changing costs too.
+        let behind = (1.0 - (belief.mean + belief.deviation()).exp()).max(0.0);
+        let cost = change.cost.max(behind * seconds) * (1.0 + behind / BEHIND);
+        (cost / config.budget.max(f64::MIN_POSITIVE) / window_seconds.max(1e-3)).min(MOST_HELD) as u64
     }
 
     fn turn(&mut self, to: Mode, now: Moment) -> Mode {

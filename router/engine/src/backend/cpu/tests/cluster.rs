@@ -108,7 +108,7 @@ fn cluster(
         stall: Duration::from_secs(20),
         spin: reprise_expert_parallel::transport::SPIN,
         greedy: false,
-        compare: false,
+        compare: None,
         keep_spans: false,
     };
     let all: Arc<Mutex<HashMap<RequestId, Steps>>> = Arc::default();

@@ -130,7 +130,7 @@ pub(super) fn run<M: Machine>(
         stall: STALL,
         spin: machine.spin(),
         greedy,
-        compare: false,
+        compare: None,
         keep_spans: false,
     };
     let all: Arc<Mutex<HashMap<RequestId, Steps>>> = Arc::default();
