@@ -47,7 +47,7 @@ pub struct Profile {
     pub in_turn: BTreeMap<String, InTurn>,
 }
 
-/// What a worker does with a parcel at one of its ends, in [`Profile::in_turn`].
+/// What a worker does with a parcel at one of its ends, where the times of stages are told by name.
 pub const PARCEL: &str = "parcel";
 
 /// What calls take among all others of a run, beside what is predicted from their times alone.

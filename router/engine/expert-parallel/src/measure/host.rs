@@ -17,7 +17,7 @@ use reprise_scheduler::{
 };
 
 use super::HERE;
-use crate::profile::{StageTime, WorkerTimes, stage_name};
+use crate::profile::{PARCEL, StageTime, WorkerTimes, stage_name};
 
 /// Sequences of each worker: few, and then many.
 const FEW: usize = 8;
@@ -27,7 +27,6 @@ const CALLS: usize = 3000;
 const MOST: Duration = Duration::from_millis(500);
 const TICKS: usize = 2 * 3;
 const LONGEST: Duration = Duration::from_secs(3);
-const PARCEL: &str = "parcel";
 /// Looks without anything to do, one after the other: then each waits for the other.
 const STUCK: usize = 100;
 

@@ -42,13 +42,10 @@ pub fn measure<D: Exchange>(
     name: String,
     provenance: String,
 ) -> Result<Profile, BackendError> {
-    let mut profile = measure_up_to(device, MANY, name, provenance)?;
-    profile.link = with_latency(profile.link, SPIN);
-    Ok(profile)
+    measure_up_to(device, MANY, name, provenance)
 }
 
-/// As [`measure()`], with calls of up to so many entries, for devices that many of them suit; without what a message takes on its way
-/// ([`with_latency`]), which only threads that have a core each can tell.
+/// As [`measure()`], with calls of up to so many entries, for devices that many of them suit.
 ///
 /// # Errors
 /// The device's.
@@ -394,7 +391,7 @@ impl StageTime {
     }
 }
 
-/// With what a message takes on its way between two threads that have a core each, one of which looks for it for as long as `spin` before it parks.
+/// What simulations need besides, and no schedule: with what a message takes on its way between two threads that have a core each, one of which looks for it for as long as `spin` before it parks.
 #[must_use]
 pub fn with_latency(link: Link, spin: Duration) -> Link {
     let latency_us = message_us(SPIN);

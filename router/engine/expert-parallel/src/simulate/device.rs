@@ -135,7 +135,7 @@ impl Device {
             return woken;
         }
         if self.is_parked(now) {
-            woken.asks_again = self.awake.filter(|at| *at > now);
+            woken.asks_again = self.awake;
             return woken;
         }
         for parcel in std::mem::take(&mut self.inbox) {

@@ -121,7 +121,6 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
         Ok(all)
     }
 
-    /// One schedule, all the time.
     /// For so long, in this mode.
     pub(super) fn hold(&mut self, mode: Mode, time: Duration) -> Result<(), ExpertParallelError> {
         self.cluster.hold(Some(mode));
@@ -137,6 +136,7 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
         self.cluster.stop().into_iter().flatten().collect()
     }
 
+    /// One schedule, all the time.
     pub(super) fn run(mut self, variant: Variant, repeat: usize) -> Result<Run, ExpertParallelError> {
         let (warm_up, measured) = (self.options.warm_up(variant.schedule), self.options.measured);
         let (mut warm, mut modes) = (false, Modes::default());
