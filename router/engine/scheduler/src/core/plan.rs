@@ -54,13 +54,17 @@ impl Core {
         let Room { rows, prefilling, lanes, elsewhere } = room;
         let CoreConfig { max_rows, prefill_chunk, .. } = self.config;
         let budget = rows.min(max_rows.div_ceil(lanes));
-        let decoding = if lanes > 1 { budget.min(self.active().count().div_ceil(lanes)) } else { budget };
-        self.plan_decode(decoding, elsewhere, plan);
+        self.plan_decode(budget.min(self.generating().div_ceil(lanes)), elsewhere, plan);
         plan.decode_rows = plan.rows.len();
         let left = budget - plan.rows.len();
         let chunk = prefill_chunk.div_ceil(lanes).min(prefill_chunk.saturating_sub(prefilling));
         self.plan_prefill(left.min(chunk), elsewhere, plan);
         self.counts.rows += plan.rows.len() as u64;
+    }
+
+    /// Sequences of whose prompts nothing is left to issue, in flight or not: what lanes share evenly, so that none is slow for others' tokens.
+    fn generating(&self) -> usize {
+        self.active().filter(|(_, sequence)| sequence.remaining() <= 1).count()
     }
 
     /// The longest unserved first, so that a tick with few rows to spare starves nobody.

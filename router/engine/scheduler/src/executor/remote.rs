@@ -104,6 +104,21 @@ impl Executor {
         self.site.barrier.as_ref().filter(|_| self.schedule.fuses())
     }
 
+    /// True if a tick may begin here without any device waiting for it: none has begun it.
+    pub(crate) fn is_between_ticks(&self) -> bool {
+        self.barrier().is_some_and(Barrier::is_over)
+    }
+
+    /// True if it has rows in flight that have not come so far yet: that have passed fewer gated sub-layers.
+    pub(crate) fn is_before(&self, gated: usize) -> bool {
+        self.in_flight() > 0 && self.barrier().is_some_and(|barrier| barrier.passed() < gated)
+    }
+
+    /// How far it is kept from other lanes ([`Placement::stagger`]).
+    pub(crate) fn stagger(&self) -> usize {
+        self.site.placement.stagger()
+    }
+
     pub(super) fn begin_tick(&mut self) {
         if self.schedule.fuses() {
             let notice = self.site.barrier.as_mut().and_then(Barrier::begin);

@@ -155,12 +155,22 @@ impl Pipeline {
         let used = if self.pace == Pace::PingPong { self.lanes.len() } else { 1 };
         for lane in 0..self.lanes.len() {
             self.lanes[lane].finish_tick();
-            if lane < used {
+            if lane < used && !self.keeps_apart(lane) {
                 self.fill(lane, used, now, &mut turn);
             }
             self.lanes[lane].pass();
         }
         turn
+    }
+
+    /// In ping-pong: a lane waits with its next tick while another has only just begun its own, unless another device has begun it.
+    fn keeps_apart(&self, lane: usize) -> bool {
+        let stagger = self.lanes[lane].stagger();
+        let others = || self.lanes.iter().enumerate().filter(|(other, _)| *other != lane);
+        self.pace == Pace::PingPong
+            && stagger > 0
+            && self.lanes[lane].is_between_ticks()
+            && others().any(|(_, other)| other.is_before(stagger))
     }
 
     /// Lets rows into a lane, one of so many that are used.

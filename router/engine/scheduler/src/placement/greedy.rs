@@ -23,7 +23,8 @@ impl Planner for Greedy {
                 .collect();
             hosts.push(pack(&loads, &devices, demand.replicas, sub_layer / 2)?);
         }
-        Placement::new(demand.layout, demand.experts_per_group, attention, hosts)
+        let placement = Placement::new(demand.layout, demand.experts_per_group, attention, hosts)?;
+        Ok(placement.staggered(demand.loads))
     }
 }
 

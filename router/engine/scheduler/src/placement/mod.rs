@@ -3,6 +3,7 @@
 
 mod greedy;
 mod loads;
+mod stagger;
 
 use thiserror::Error;
 
@@ -32,6 +33,7 @@ pub struct Placement {
     homes: Vec<Vec<DeviceId>>,
     /// Per sub-layer, ascending.
     hosts_of_any: Vec<Vec<DeviceId>>,
+    stagger: usize,
 }
 
 /// Which devices may have which role.
@@ -121,7 +123,13 @@ impl Placement {
             .collect();
         let last = attention.iter().chain(hosts_of_any.iter().flatten()).map(|device| device.0).max();
         let devices = last.map_or(0, |last| last + 1);
-        Ok(Self { devices, experts_per_group, attention, hosts, homes, hosts_of_any })
+        Ok(Self { devices, experts_per_group, attention, hosts, homes, hosts_of_any, stagger: 0 })
+    }
+
+    /// With what these loads ask of ping-pong ([`stagger`](Self::stagger)).
+    #[must_use]
+    pub fn staggered(self, loads: &Loads) -> Self {
+        Self { stagger: stagger::of(&self, loads), ..self }
     }
 
     /// What is left of it without a device: its replicas serve, and its sequences go to others.
@@ -156,7 +164,7 @@ impl Placement {
         let homes = hosts.iter().map(|groups| groups.concat()).collect();
         let gated = |groups: &Vec<Vec<DeviceId>>| if groups.is_empty() { Vec::new() } else { here.clone() };
         let hosts_of_any = hosts.iter().map(gated).collect();
-        Self { devices: 1, experts_per_group, attention: here, hosts, homes, hosts_of_any }
+        Self { devices: 1, experts_per_group, attention: here, hosts, homes, hosts_of_any, stagger: 0 }
     }
 
     /// One more than the highest device.
@@ -213,18 +221,30 @@ impl Placement {
         &self.hosts_of_any[sub_layer]
     }
 
-    /// Mean over maximum of the devices' loads with experts, averaged over the gated sub-layers: 1 is even. A replicated group is taken
-    /// to be shared evenly.
+    /// Gated sub-layers by which two halves of the sequences in ping-pong are held apart at least: there their hot experts lie on different
+    /// devices. 0: they are not.
+    #[must_use]
+    pub const fn stagger(&self) -> usize {
+        self.stagger
+    }
+
+    /// By device, what its experts of a sub-layer get. A replicated group is taken to be shared evenly.
+    fn device_loads(&self, sub_layer: SubLayerId, loads: &Loads) -> Vec<f64> {
+        let mut of = vec![0.0; usize::from(self.devices)];
+        for (group, hosts) in self.hosts[sub_layer].iter().enumerate() {
+            let share = loads.group(sub_layer, group, self.experts_per_group) / hosts.len() as f64;
+            hosts.iter().for_each(|host| of[usize::from(host.0)] += share);
+        }
+        of
+    }
+
+    /// Mean over maximum of the devices' loads with experts, averaged over the gated sub-layers: 1 is even.
     #[must_use]
     pub fn balance(&self, loads: &Loads) -> f64 {
-        let gated = self.hosts.iter().enumerate().filter(|(_, groups)| !groups.is_empty());
+        let gated = (0..self.hosts.len()).filter(|sub_layer| !self.hosts[*sub_layer].is_empty());
         let (mut sum, mut count) = (0.0, 0);
-        for (sub_layer, groups) in gated {
-            let mut of = vec![0.0; usize::from(self.devices)];
-            for (group, hosts) in groups.iter().enumerate() {
-                let share = loads.group(sub_layer, group, self.experts_per_group) / hosts.len() as f64;
-                hosts.iter().for_each(|host| of[usize::from(host.0)] += share);
-            }
+        for sub_layer in gated {
+            let of = self.device_loads(sub_layer, loads);
             let most = of.iter().fold(0.0f64, |most, load| most.max(*load));
             let mean = of.iter().sum::<f64>() / self.hosts_of_any[sub_layer].len() as f64;
             sum += if most > 0.0 { mean / most } else { 1.0 };

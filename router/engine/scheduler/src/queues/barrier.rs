@@ -36,8 +36,9 @@ pub struct Barrier {
     era: u64,
     begun: bool,
     done: u64,
-    /// Per sub-layer who has sent all.
+    /// Per sub-layer who has sent all; how many of them this device has.
     announced: Vec<u64>,
+    passed: usize,
     /// Rows of a free pace are on their way still: nothing is waited for until the next tick.
     settling: bool,
 }
@@ -48,7 +49,7 @@ impl Barrier {
         let all = ranks.fold(0, |all, rank| all | bit(rank));
         let announced = vec![0; sub_layers];
         let me = me.map(bit);
-        Self { me, all, tick: 0, era: 0, begun: false, done: all, announced, settling: false }
+        Self { me, all, tick: 0, era: 0, begun: false, done: all, announced, passed: 0, settling: false }
     }
 
     pub(crate) const fn tick(&self) -> u64 {
@@ -59,7 +60,8 @@ impl Barrier {
         self.settling
     }
 
-    const fn is_over(&self) -> bool {
+    /// No device has rows in it, or none is left of them.
+    pub(crate) const fn is_over(&self) -> bool {
         self.done & self.all == self.all
     }
 
@@ -88,6 +90,11 @@ impl Barrier {
         first.then_some(Notice::Begin(self.tick))
     }
 
+    /// Gated sub-layers of this tick of which this device has sent all of its parts.
+    pub(crate) const fn passed(&self) -> usize {
+        self.passed
+    }
+
     /// This device has no row: if it is expected to say so, or has not said that its rows are out, it does.
     pub(crate) fn end(&mut self) -> Option<Notice> {
         let me = self.me.filter(|me| self.knows_era() && self.done & me == 0)?;
@@ -112,6 +119,7 @@ impl Barrier {
 
     /// This device, for its own parts.
     pub(crate) fn announce_own(&mut self, sub_layer: SubLayerId) {
+        self.passed += 1;
         self.announced[sub_layer] |= self.me.unwrap_or(0);
     }
 
@@ -131,7 +139,7 @@ impl Barrier {
     fn advance(&mut self, tick: u64) {
         if tick > self.tick {
             self.tick = tick;
-            (self.begun, self.settling, self.done) = (false, false, 0);
+            (self.begun, self.settling, self.done, self.passed) = (false, false, 0, 0);
             self.announced.fill(0);
         }
     }
