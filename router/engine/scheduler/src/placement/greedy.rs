@@ -1,4 +1,4 @@
-use super::{Demand, DeviceId, Placement, PlacementError, Planner, groups};
+use super::{Demand, DeviceId, Placement, PlacementError, Planner, groups, stagger};
 
 /// Each gated sub-layer by itself: replicas go, one after the other, to the group with the most load per copy; then copies go, heaviest
 /// first, to the least loaded device that has none of that group and a place left (longest processing time first, at most 4/3 of the
@@ -24,7 +24,8 @@ impl Planner for Greedy {
             hosts.push(pack(&loads, &devices, demand.replicas, sub_layer / 2)?);
         }
         let placement = Placement::new(demand.layout, demand.experts_per_group, attention, hosts)?;
-        Ok(placement.staggered(demand.loads))
+        let stagger = stagger::of(&placement, demand.loads);
+        Ok(placement.with_stagger(stagger))
     }
 }
 

@@ -126,10 +126,10 @@ impl Placement {
         Ok(Self { devices, experts_per_group, attention, hosts, homes, hosts_of_any, stagger: 0 })
     }
 
-    /// With what these loads ask of ping-pong ([`stagger`](Self::stagger)).
+    /// With so much of it ([`stagger`](Self::stagger)); [`new`](Self::new) has none.
     #[must_use]
-    pub fn staggered(self, loads: &Loads) -> Self {
-        Self { stagger: stagger::of(&self, loads), ..self }
+    pub fn with_stagger(self, stagger: usize) -> Self {
+        Self { stagger, ..self }
     }
 
     /// What is left of it without a device: its replicas serve, and its sequences go to others.

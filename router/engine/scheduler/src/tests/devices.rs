@@ -48,6 +48,7 @@ struct Setting {
     replicas: usize,
     experts_per_group: u16,
     kv_blocks: usize,
+    stagger: usize,
 }
 
 /// Calls for which waiting pays, in the time of these tests.
@@ -74,7 +75,7 @@ fn net(setting: &Setting, kind: ScheduleKind, jobs: Vec<Job>, seed: u64) -> Net 
         replicas: setting.replicas,
         loads: &loads,
     };
-    let placement = Arc::new(Greedy.place(&demand).expect("fits"));
+    let placement = Arc::new(Greedy.place(&demand).expect("fits").with_stagger(setting.stagger));
     let device = |id: &DeviceId| {
         let lanes = Executor::lanes(&layout, &placement, *id, kind, &costs());
         (Pipeline::with_lanes(TICKS, &layout, lanes, kind.mode().pace).expect("valid"), fake())
@@ -250,13 +251,13 @@ impl Net {
 }
 
 fn settings() -> impl Strategy<Value = Setting> {
-    (2u16..5, any::<bool>(), 0usize..3, 1u16..7, 12usize..30).prop_map(
-        |(devices, disjoint, replicas, experts_per_group, kv_blocks)| {
+    (2u16..5, any::<bool>(), 0usize..3, 1u16..7, 12usize..30, 0usize..3).prop_map(
+        |(devices, disjoint, replicas, experts_per_group, kv_blocks, stagger)| {
             let roles = if disjoint { Roles::Disjoint { attention: devices / 2 } } else { Roles::Shared };
             let experts = if disjoint { devices - devices / 2 } else { devices };
             // No more copies than devices.
             let most = usize::from(6u16.div_ceil(experts_per_group) * (experts - 1));
-            Setting { devices, roles, replicas: replicas.min(most), experts_per_group, kv_blocks }
+            Setting { devices, roles, replicas: replicas.min(most), experts_per_group, kv_blocks, stagger }
         },
     )
 }

@@ -132,6 +132,25 @@ fn several_start_in_one_tick() {
     assert_eq!(count, 2);
 }
 
+/// Two lanes have half of those that generate each, however many prompts there are beside them.
+#[test]
+fn lanes_share_what_generates() {
+    let config = CoreConfig { max_sequences: 16, prefill_chunk: 8, max_rows: 64 };
+    let fake = Fake::new("af", config.max_rows, 200, 4);
+    let mut core = Core::new(config, fake.layout()).expect("valid");
+    for scope in 0..16 {
+        let tokens = if scope < 6 { vec![1; 1] } else { vec![1; 40] };
+        let priority = Priority::Interactive;
+        core.start(NewSequence { tokens, max_new: 4, priority, deadline: None, scope, greedy: false })
+            .expect("fits");
+    }
+    let mut plan = Plan::default();
+    for elsewhere in [false, true] {
+        core.plan(Room { rows: 64, prefilling: 0, lanes: 2, elsewhere }, &mut plan);
+        assert_eq!(plan.decode_rows, 3);
+    }
+}
+
 /// Only what another sequence of its scope computed is found, in whole blocks, and never the last token.
 #[test]
 fn a_sequence_knows_what_it_found() {
