@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """AMoE's set-up (arXiv 2505.08944) in the simulator, over rooflines of an H100: `reprise bench expert-parallel --simulate`, cells side by side.
 
-  amoe.py --reprise BINARY --out DIR [--skew X] [--jobs N] [--only TEXT] [--time-limit SECONDS]
+  amoe.py --reprise BINARY --out DIR [--skew X] [--jobs N] [--schedules A,B..] [--only TEXT] [--time-limit SECONDS]
 
 --skew: of loads that were measured (`skew_of_loads` in a report). Virtual time: what else the machine does changes nothing. DIR/raw.csv has one row for
 each run; `summary.py DIR` makes the tables. (CPU threads that compute: matrix.py.)
@@ -18,11 +18,11 @@ from report import rows
 
 ALL = ["lockstep", "pingpong", "mtfs", "flfs", "defrag", "roofline"]
 FEW = ["lockstep", "pingpong", "defrag", "roofline"]
-# Virtual seconds that are left out, and measured: more where a sequence lives longer.
-TIMES = {"short": (2, 2), "medium": (4, 3), "long": (8, 4)}
 # Adaptive's looks at other modes are part of what it costs: measured for long enough to hold some of them, once it has found what pays.
 ADAPTIVE = 20
 ADAPTIVE_WARM_UP = 8
+# Virtual seconds that are left out, and measured: of long sequences, whose contexts and prompts shift for that long, all that adaptive has.
+TIMES = {"short": (2, 2), "medium": (4, 3), "long": (ADAPTIVE_WARM_UP, ADAPTIVE)}
 LOADS = [0.3, 0.6, 0.9, 1.2]
 
 
@@ -72,15 +72,17 @@ def run(binary, schedules, flags):
     return json.loads(done.stdout)
 
 
-def measure(binary, cell, profiles, adaptive_alone):
+def measure(binary, cell, profiles, asked):
     name, schedules, flags, loads = cell
+    schedules = [schedule for schedule in schedules if schedule in asked]
     group = "poisson" if loads else "h100"
     top_k = flags[flags.index("--top-k") + 1] if "--top-k" in flags else 8
 
     def both(flags):
-        if not adaptive_alone:
+        if schedules:
             yield run(binary, schedules, flags)
-        yield run(binary, ["adaptive"], flags)
+        if "adaptive" in asked:
+            yield run(binary, ["adaptive"], flags)
 
     if not loads:
         found = list(both(flags))
@@ -98,17 +100,17 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--skew", type=float, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="cells side by side")
-    parser.add_argument("--adaptive-alone", action="store_true", help="not the other schedules, and no Poisson arrivals, whose rates are shares of another's throughput")
+    parser.add_argument("--schedules", default=",".join([*ALL, "adaptive"]), help="these alone")
     slices.add_arguments(parser)
     args = parser.parse_args()
     profiles = args.out / "profiles"
     profiles.mkdir(parents=True, exist_ok=True)
     # The longest first.
-    wanted = [cell for cell in all_cells(args.skew) if not (args.adaptive_alone and cell[3])]
+    wanted = list(all_cells(args.skew))
     wanted.sort(key=lambda cell: (not cell[3], "8+8" not in cell[0]))
     # A cell under Poisson arrivals has a row's name for each load.
     names = lambda cell: [f"{cell[0]} {load:g}" for load in cell[3]] or [cell[0]]
-    _, failed = slices.run(args, wanted, range(args.jobs), lambda cell, _: measure(args.reprise, cell, profiles, args.adaptive_alone), names)
+    _, failed = slices.run(args, wanted, range(args.jobs), lambda cell, _: measure(args.reprise, cell, profiles, args.schedules.split(",")), names)
     sys.exit(1 if failed else 0)
 
 

@@ -36,8 +36,9 @@ def cell(name, model, gates, load, apart, sequences, devices, copies, picture=Fa
     near = f"lockstep,pingpong,{adaptive}" if apart else f"lockstep,lockstep+{copies},pingpong,{adaptive}"
     batch = sequences if apart else max(1, sequences // 2)
     flags = f"--model {model} --devices {devices} {roles}{gates} {load} --batch {batch} {WINDOW} --details --json"
-    # Where a sequence lives for longer.
-    times = TIMES["old" if one_gpu or sequences > 128 or "long" in load else ""]
+    # Where a sequence lives for longer; of decode alone many are old from the first.
+    is_decode = "--workload decode" in load
+    times = TIMES["old" if one_gpu and not is_decode or sequences > 128 or "long" in load else ""]
     return {"name": name, "flags": " ".join(flags.split()), "near": near, "times": times, "far": ALL_FAR if one_gpu else FAR, "far_times": FAR_TIMES,
             "picture": picture, "sequences": sequences}
 
