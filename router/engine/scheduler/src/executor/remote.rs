@@ -109,9 +109,11 @@ impl Executor {
         self.barrier().is_some_and(Barrier::is_over)
     }
 
-    /// True if it has rows in flight that have not come so far yet: that have passed fewer gated sub-layers.
-    pub(crate) fn is_before(&self, gated: usize) -> bool {
-        self.in_flight() > 0 && self.barrier().is_some_and(|barrier| barrier.passed() < gated)
+    /// Gated sub-layers that its rows in flight have passed; none: it has none.
+    pub(crate) fn passed(&self) -> Option<usize> {
+        let barrier = self.barrier().filter(|_| self.in_flight() > 0)?;
+        // Of a free pace still they are anywhere.
+        Some(if barrier.is_settling() { 0 } else { barrier.passed() })
     }
 
     /// How far it is kept from other lanes ([`Placement::stagger`]).

@@ -32,6 +32,7 @@ impl Pipeline {
         {
             lane.set_pace(pace, change);
         }
+        self.alternates &= pace == self.pace;
         self.pace = pace;
     }
 

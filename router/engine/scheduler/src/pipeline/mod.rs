@@ -22,6 +22,8 @@ pub struct Pipeline {
     /// The lane that computes, or did last.
     busy: usize,
     pace: Pace,
+    /// Lanes beside the first have had rows in this ping-pong.
+    alternates: bool,
     plan: Plan,
     /// Something changed since the last plan, so that another may hold more.
     stale: bool,
@@ -86,6 +88,7 @@ impl Pipeline {
             lanes,
             busy: 0,
             pace,
+            alternates: false,
             plan: Plan::default(),
             stale: true,
             outbox: Vec::new(),
@@ -95,7 +98,7 @@ impl Pipeline {
     /// Other executors, with nothing in flight: all sequences end, and are returned. What was computed of them stays findable.
     pub fn replace_lanes(&mut self, lanes: Vec<Executor>, pace: Pace) -> Vec<SequenceId> {
         let ended: Vec<_> = self.core.ids().collect();
-        (self.lanes, self.busy, self.pace) = (lanes, 0, pace);
+        (self.lanes, self.busy, self.pace, self.alternates) = (lanes, 0, pace, false);
         for id in &ended {
             self.core.end(*id);
         }
@@ -155,7 +158,7 @@ impl Pipeline {
         let used = if self.pace == Pace::PingPong { self.lanes.len() } else { 1 };
         for lane in 0..self.lanes.len() {
             self.lanes[lane].finish_tick();
-            if lane < used && !self.keeps_apart(lane) {
+            if lane < used && !self.waits(lane) {
                 self.fill(lane, used, now, &mut turn);
             }
             self.lanes[lane].pass();
@@ -163,14 +166,16 @@ impl Pipeline {
         turn
     }
 
-    /// In ping-pong: a lane waits with its next tick while another has only just begun its own, unless another device has begun it.
-    fn keeps_apart(&self, lane: usize) -> bool {
+    /// In ping-pong a lane waits with its next tick while another has only just begun its own, and at first until the other is just so far
+    /// ([`Placement::stagger`](crate::Placement::stagger)): farther apart they may meet as well. Not if another device has begun the tick.
+    fn waits(&self, lane: usize) -> bool {
         let stagger = self.lanes[lane].stagger();
-        let others = || self.lanes.iter().enumerate().filter(|(other, _)| *other != lane);
-        self.pace == Pace::PingPong
-            && stagger > 0
-            && self.lanes[lane].is_between_ticks()
-            && others().any(|(_, other)| other.is_before(stagger))
+        if self.pace != Pace::PingPong || stagger == 0 || !self.lanes[lane].is_between_ticks() {
+            return false;
+        }
+        let too_far = if lane == 0 || self.alternates { usize::MAX } else { stagger + 1 };
+        let others = self.lanes.iter().enumerate().filter(|(other, _)| *other != lane);
+        others.filter_map(|(_, other)| other.passed()).any(|passed| passed < stagger || passed > too_far)
     }
 
     /// Lets rows into a lane, one of so many that are used.
@@ -191,6 +196,7 @@ impl Pipeline {
                 self.lanes.iter_mut().for_each(|lane| lane.abort(*id));
             }
             self.lanes[lane].inject(&self.plan.rows, self.plan.decode_rows, now);
+            self.alternates |= lane > 0 && !self.plan.rows.is_empty();
             turn.decode_rows += self.plan.decode_rows;
             turn.prefill_rows += self.plan.rows.len() - self.plan.decode_rows;
             self.stale = !self.plan.preempted.is_empty();
