@@ -103,14 +103,18 @@ def main():
     parser.add_argument("--schedules", default=",".join([*ALL, "adaptive"]), help="these alone")
     slices.add_arguments(parser)
     args = parser.parse_args()
+    asked = args.schedules.split(",")
+    unknown = sorted(set(asked) - {*ALL, "adaptive"})
+    if unknown:
+        parser.error(f"--schedules: no schedule {', '.join(unknown)}; there are {', '.join(ALL)} and adaptive")
     profiles = args.out / "profiles"
     profiles.mkdir(parents=True, exist_ok=True)
     # The longest first.
-    wanted = list(all_cells(args.skew))
+    wanted = [cell for cell in all_cells(args.skew) if not {*cell[1], "adaptive"}.isdisjoint(asked)]
     wanted.sort(key=lambda cell: (not cell[3], "8+8" not in cell[0]))
     # A cell under Poisson arrivals has a row's name for each load.
     names = lambda cell: [f"{cell[0]} {load:g}" for load in cell[3]] or [cell[0]]
-    _, failed = slices.run(args, wanted, range(args.jobs), lambda cell, _: measure(args.reprise, cell, profiles, args.schedules.split(",")), names)
+    _, failed = slices.run(args, wanted, range(args.jobs), lambda cell, _: measure(args.reprise, cell, profiles, asked), names)
     sys.exit(1 if failed else 0)
 
 

@@ -54,7 +54,8 @@ impl Core {
         let Room { rows, prefilling, lanes, elsewhere } = room;
         let CoreConfig { max_rows, prefill_chunk, .. } = self.config;
         let budget = rows.min(max_rows.div_ceil(lanes));
-        self.plan_decode(budget.min(self.generating().div_ceil(lanes)), elsewhere, plan);
+        let decoding = if lanes > 1 { budget.min(self.generating().div_ceil(lanes)) } else { budget };
+        self.plan_decode(decoding, elsewhere, plan);
         plan.decode_rows = plan.rows.len();
         let left = budget - plan.rows.len();
         let chunk = prefill_chunk.div_ceil(lanes).min(prefill_chunk.saturating_sub(prefilling));

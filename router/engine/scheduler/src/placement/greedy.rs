@@ -103,41 +103,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        ModelLayout, SubLayerKind,
-        placement::{Loads, Roles},
-    };
+    use crate::placement::{Roles, fixture};
 
-    fn layout(experts: u16) -> ModelLayout {
-        let gated = SubLayerKind::Experts { experts, top_k: 1 };
-        ModelLayout {
-            sub_layers: vec![SubLayerKind::Attention, gated, SubLayerKind::Attention, gated],
-            vocabulary: 8,
-            rows: 8,
-            kv_blocks: 8,
-            kv_block_tokens: 4,
-            context_length: 32,
-        }
-    }
-
+    /// Two layers, alike.
     fn place(
         loads: &[f64],
         devices: u16,
         roles: Roles,
         replicas: usize,
     ) -> Result<Placement, PlacementError> {
-        let layout = layout(u16::try_from(loads.len()).expect("few"));
-        let loads = Loads::with(&layout, |_, expert, _| loads[usize::from(expert)]);
-        let devices: Vec<_> = (0..devices).map(DeviceId).collect();
-        let demand = Demand {
-            layout: &layout,
-            devices: &devices,
-            roles,
-            experts_per_group: 1,
-            replicas,
-            loads: &loads,
-        };
-        Greedy.place(&demand)
+        let layout = fixture::layout(2, u16::try_from(loads.len()).expect("few"));
+        fixture::place(&layout, |_, expert| loads[usize::from(expert)], devices, roles, replicas)
     }
 
     #[test]
@@ -174,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_lost_home_leaves_its_copies() {
-        let layout = layout(2);
+        let layout = fixture::layout(2, 2);
         let placement = place(&[9.0, 1.0], 5, Roles::Disjoint { attention: 2 }, 4).expect("fits");
         let (home, others) = (placement.home(1, 0).expect("has one"), placement.groups(1)[0].clone());
         let without = |device: DeviceId| placement.without(&layout, device).expect("copies");

@@ -1,6 +1,8 @@
 //! Where a model's sub-layers are computed: a value that a [`Planner`] returns, so that another planner (a learned one: GiPH, arXiv
 //! 2305.14562) can take the place of the greedy one.
 
+#[cfg(test)]
+mod fixture;
 mod greedy;
 mod loads;
 mod stagger;

@@ -7,8 +7,8 @@ const WORTH: f64 = 0.02;
 ///
 /// While one half is with the experts of a sub-layer the other comes to those of the sub-layer so far behind it, or of the next. Where loads are
 /// skewed the two wait for each other if their hot experts lie on the same device, and this they do sub-layer after sub-layer once they are close
-/// together: who is served second stays right behind. So the distance is taken at which the busiest device of both together has least to do, summed over the sub-layers; 0 if
-/// none is better than being close.
+/// together: who is served second stays right behind. So the distance is taken at which the busiest device of both together has least to do, summed
+/// over the sub-layers; 0 if none is better than being close.
 pub(super) fn of(placement: &Placement, loads: &Loads) -> usize {
     let gated = (0..placement.hosts.len()).filter(|at| !placement.hosts[*at].is_empty());
     let shares: Vec<Vec<f64>> = gated.map(|at| shares(placement.device_loads(at, loads))).collect();
@@ -33,45 +33,24 @@ fn shares(mut loads: Vec<f64>) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{
-        DeviceId, ModelLayout, SubLayerKind,
-        placement::{Demand, Greedy, Loads, Planner, Roles},
-    };
+    use crate::placement::{Roles, fixture};
 
     /// Of a model of so many layers with as many experts as devices.
     fn stagger(layers: usize, devices: u16, load: impl Fn(usize, u16) -> f64) -> usize {
-        let gated = SubLayerKind::Experts { experts: devices, top_k: 1 };
-        let layout = ModelLayout {
-            sub_layers: [SubLayerKind::Attention, gated].repeat(layers),
-            vocabulary: 8,
-            rows: 8,
-            kv_blocks: 8,
-            kv_block_tokens: 4,
-            context_length: 32,
-        };
-        let loads = Loads::with(&layout, |at, expert, _| load(at / 2, expert));
-        let ids: Vec<_> = (0..devices).map(DeviceId).collect();
-        let demand = Demand {
-            layout: &layout,
-            devices: &ids,
-            roles: Roles::Shared,
-            experts_per_group: 1,
-            replicas: 0,
-            loads: &loads,
-        };
-        Greedy.place(&demand).expect("fits").stagger()
+        let layout = fixture::layout(layers, devices);
+        fixture::place(&layout, load, devices, Roles::Shared, 0).expect("fits").stagger()
     }
 
     #[test]
     fn halves_are_held_apart_only_where_hot_experts_would_meet() {
         assert_eq!(stagger(16, 4, |_, _| 1.0), 0);
         assert_eq!(stagger(1, 4, |_, expert| f64::from(expert)), 0);
-        // The hottest lies on another device in each layer, the next hot one beside it: two of eight away from both.
         assert_eq!(
             stagger(16, 2, |_, expert| f64::from(1 + 3 * expert)),
             0,
             "whatever the distance they meet in every second layer"
         );
+        // The hottest lies on another device in each layer, the next hot one beside it: two of eight away from both.
         let apart = stagger(16, 8, |_, expert| (-f64::from(expert)).exp());
         assert!((2..=5).contains(&apart), "{apart}");
     }

@@ -36,9 +36,8 @@ pub struct Barrier {
     era: u64,
     begun: bool,
     done: u64,
-    /// Per sub-layer who has sent all; how many of them this device has.
+    /// Per sub-layer who has sent all.
     announced: Vec<u64>,
-    passed: usize,
     /// Rows of a free pace are on their way still: nothing is waited for until the next tick.
     settling: bool,
 }
@@ -49,7 +48,7 @@ impl Barrier {
         let all = ranks.fold(0, |all, rank| all | bit(rank));
         let announced = vec![0; sub_layers];
         let me = me.map(bit);
-        Self { me, all, tick: 0, era: 0, begun: false, done: all, announced, passed: 0, settling: false }
+        Self { me, all, tick: 0, era: 0, begun: false, done: all, announced, settling: false }
     }
 
     pub(crate) const fn tick(&self) -> u64 {
@@ -91,8 +90,9 @@ impl Barrier {
     }
 
     /// Gated sub-layers of this tick of which this device has sent all of its parts.
-    pub(crate) const fn passed(&self) -> usize {
-        self.passed
+    pub(crate) fn passed(&self) -> usize {
+        let me = self.me.unwrap_or(0);
+        self.announced.iter().filter(|who| **who & me != 0).count()
     }
 
     /// This device has no row: if it is expected to say so, or has not said that its rows are out, it does.
@@ -119,7 +119,6 @@ impl Barrier {
 
     /// This device, for its own parts.
     pub(crate) fn announce_own(&mut self, sub_layer: SubLayerId) {
-        self.passed += 1;
         self.announced[sub_layer] |= self.me.unwrap_or(0);
     }
 
@@ -139,7 +138,7 @@ impl Barrier {
     fn advance(&mut self, tick: u64) {
         if tick > self.tick {
             self.tick = tick;
-            (self.begun, self.settling, self.done, self.passed) = (false, false, 0, 0);
+            (self.begun, self.settling, self.done) = (false, false, 0);
             self.announced.fill(0);
         }
     }
