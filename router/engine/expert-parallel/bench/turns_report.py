@@ -24,6 +24,8 @@ from process import upcycle
 
 # Adaptive is below the best where it is at less than this share of it.
 GOAL = 0.98
+# Of a turn: so much of it is all of it.
+WHOLE = 0.999
 ORDER = ["lockstep", "lockstep+N", "pingpong", "roofline", "defrag"]
 
 
@@ -34,7 +36,7 @@ class Estimate:
     speeds: dict
     turns: dict
     prompt_row: float
-    # Standard deviation of a comparison, as a share.
+    # Standard deviation of a turn, as a share.
     spread: float
     best: str
     ratio: float
@@ -53,53 +55,108 @@ def work(turn, prompt_row):
     return math.log(done / seconds) if seconds > 0 and done > 0 else None
 
 
-def logarithms(turns, prompt_row):
-    """Of the turns' speeds, by schedule."""
-    found = {}
+def did(turn, has_copies):
+    """The schedule that does just what this turn did: an adaptive one's that kept to one mode adds to what is known of the schedule that is this mode. One
+    that tried others is `adaptive`."""
+    if not is_adaptive(turn["scheduler"]):
+        return general(turn["scheduler"])
+    of = {mode: float(turn[f"{mode}_share"]) for mode in ["pingpong", "free", "defrag"]}
+    of["lockstep"] = 1 - sum(of.values())
+    copies = float(turn["copies_share"]) if has_copies else 0
+    mode = max(of, key=of.get)
+    if of[mode] < WHOLE or WHOLE > copies > 1 - WHOLE:
+        return "adaptive"
+    return {"free": "roofline"}.get(mode, mode) + ("+N" if copies >= WHOLE else "")
+
+
+def within(groups):
+    """Squares of what values differ from the mean of their group."""
+    return sum((value - statistics.fmean(of)) ** 2 for of in groups.values() for value in of)
+
+
+def grouped(keys, values):
+    groups = {}
+    for key, value in zip(keys, values):
+        groups.setdefault(key, []).append(value)
+    return groups
+
+
+def inverse(matrix):
+    """Of a positive definite one, by Gauss and Jordan."""
+    size = len(matrix)
+    rows = [[*row, *(float(i == j) for j in range(size))] for i, row in enumerate(matrix)]
+    for at in range(size):
+        pivot = max(range(at, size), key=lambda i: abs(rows[i][at]))
+        rows[at], rows[pivot] = rows[pivot], rows[at]
+        rows[at] = [value / rows[at][at] for value in rows[at]]
+        for i in range(size):
+            if i != at and rows[i][at]:
+                rows[i] = [value - rows[i][at] * own for value, own in zip(rows[i], rows[at])]
+    return [row[size:] for row in rows]
+
+
+def dot(one, other):
+    return sum(a * b for a, b in zip(one, other))
+
+
+def least_squares(design, values):
+    """Coefficients, the inverse of the normal equations' matrix, and the residuals' standard deviation with its degrees of freedom."""
+    columns = list(zip(*design))
+    inverted = inverse([[dot(one, other) for other in columns] for one in columns])
+    right = [dot(column, values) for column in columns]
+    found = [dot(row, right) for row in inverted]
+    freedom = len(values) - len(columns)
+    squares = sum((value - dot(row, found)) ** 2 for row, value in zip(design, values))
+    return found, inverted, (squares / freedom) ** 0.5, freedom
+
+
+def design(turns, names, has_copies):
+    """Of each turn what it did, and of its sweep a level and a trend: what the machine does for longer than a turn is in these."""
+    sweeps = {}
     for turn in turns:
-        value = work(turn, prompt_row)
-        if value is not None:
-            found.setdefault(general(turn["scheduler"]), []).append(value)
-    return found
-
-
-def comparisons(turns, prompt_row):
-    """Of each turn of another the logarithm of its speed over that of adaptive's turns just before and after, by schedule: what the machine does for
-    longer than a turn is in both."""
-    found = {}
-    ordered = sorted(turns, key=lambda turn: (int(turn["sweep"]), float(turn["at_s"])))
-    for before, turn, after in zip([None, *ordered], ordered, [*ordered[1:], None]):
-        if is_adaptive(turn["scheduler"]):
-            continue
-        beside = [work(other, prompt_row) for other in (before, after)
-                  if other and is_adaptive(other["scheduler"]) and int(other["sweep"]) == int(turn["sweep"])]
-        beside = [value for value in beside if value is not None]
-        value = work(turn, prompt_row)
-        if beside and value is not None:
-            found.setdefault(general(turn["scheduler"]), []).append(value - statistics.fmean(beside))
-    return found
-
-
-def squares(found):
-    return sum((value - statistics.fmean(of)) ** 2 for of in found.values() for value in of)
+        sweeps.setdefault(turn["sweep"], []).append(float(turn["at_s"]))
+    centre = {sweep: (statistics.fmean(at), max(at) - min(at) or 1) for sweep, at in sweeps.items()}
+    rows = []
+    for turn in turns:
+        middle, long = centre[turn["sweep"]]
+        own = [float(turn["sweep"] == sweep) for sweep in sweeps]
+        trend = [is_own * (float(turn["at_s"]) - middle) / long for is_own in own]
+        # The first one's is in the levels.
+        doing = did(turn, has_copies)
+        rows.append([float(doing == name) for name in names[1:]] + own + trend)
+    return rows
 
 
 def estimate(turns):
-    """None: it cannot be told. A row of a prompt counts as that share of a token by which turns of the same schedule differ least: what comes of
-    prompts by chance must not count as speed."""
-    prompt_row = min((step / 20 for step in range(21)), key=lambda share: squares(logarithms(turns, share)))
-    found, compared = logarithms(turns, prompt_row), comparisons(turns, prompt_row)
-    freedom = sum(len(of) - 1 for of in compared.values())
-    if freedom < 1:
+    """None: it cannot be told. A row of a prompt counts as that share of a token by which turns that did the same differ least: what comes of prompts by
+    chance must not count as speed."""
+    turns = [turn for turn in turns if work(turn, 1) is not None and work(turn, 0) is not None]
+    has_copies = any("+" in turn["scheduler"] for turn in turns)
+    doing = [did(turn, has_copies) for turn in turns]
+    of_share = lambda share: [work(turn, share) for turn in turns]
+    prompt_row = min((step / 20 for step in range(21)), key=lambda share: within(grouped(doing, of_share(share))))
+    values = of_share(prompt_row)
+    by_schedule = grouped((general(turn["scheduler"]) for turn in turns), values)
+    others = [name for name in by_schedule if not is_adaptive(name)]
+    if not others or len(others) == len(by_schedule):
         return None
-    spread = (squares(compared) / freedom) ** 0.5
-    best = max(compared, key=lambda name: statistics.fmean(compared[name]))
-    ratio = math.exp(-statistics.fmean(compared[best]))
+    names = sorted({*doing}, key=lambda name: (name not in others, name))
+    rows = design(turns, names, has_copies)
+    if len(rows) <= len(rows[0]):
+        return None
+    found, inverted, spread, freedom = least_squares(rows, values)
+    effects = dict(zip(names, [0.0, *found]))
+    best = max(others, key=effects.get)
+    # What adaptive did, over the best.
+    own = [one for turn, one in zip(turns, doing) if is_adaptive(turn["scheduler"])]
+    contrast = [own.count(name) / len(own) - (name == best) for name in names]
+    ratio = math.exp(dot(contrast, effects.values()))
+    padded = [*contrast[1:], *([0.0] * (len(found) - len(names) + 1))]
+    variance = max(0.0, dot(padded, [dot(row, padded) for row in inverted]))
     # Student's t at 95 %, to a hundredth from five degrees of freedom on.
     student = 1.96 + 2.8 / freedom
-    doubt = ratio * student * spread / len(compared[best]) ** 0.5
-    speeds = {name: math.exp(statistics.fmean(of)) for name, of in found.items()}
-    return Estimate(speeds, {name: len(of) for name, of in found.items()}, prompt_row, spread, best, ratio, doubt)
+    speeds = {name: math.exp(statistics.fmean(of)) for name, of in by_schedule.items()}
+    return Estimate(speeds, {name: len(of) for name, of in by_schedule.items()}, prompt_row, spread, best, ratio, ratio * student * spread * variance**0.5)
 
 
 def read(folders):
@@ -108,7 +165,8 @@ def read(folders):
     for folder in folders:
         with (folder / "turns.csv").open() as file:
             for row in csv.DictReader(file):
-                cells.setdefault(row["cell"], []).append(row)
+                # Each folder's sweeps are its own.
+                cells.setdefault(row["cell"], []).append({**row, "sweep": f"{folder} {row['sweep']}"})
     return cells
 
 
@@ -125,7 +183,7 @@ def shares(turns):
 
 def throughput(cells):
     found = {cell: estimate(turns) for cell, turns in cells.items()}
-    print("| cell | lockstep, tokens/s | " + " | ".join(ORDER[1:]) + " | adaptive / best | turns | a comparison's spread | a prompt's row | adaptive's time, % |")
+    print("| cell | lockstep, tokens/s | " + " | ".join(ORDER[1:]) + " | adaptive / best | turns | a turn's spread | a prompt's row | adaptive's time, % |")
     print("|---|---|" + "---|" * (len(ORDER) + 4))
     for cell, of in found.items():
         if of is None:
@@ -144,7 +202,8 @@ def throughput(cells):
     logs = [math.log(of.ratio) for of in told]
     mean = 1.96 * statistics.stdev(logs) / len(logs) ** 0.5 if len(logs) > 1 else float("nan")
     print(f"\nColumns between: ratio to lockstep. Turns: of adaptive and of the best. A prompt's row counts as that share of a token. "
-          f"Each turn of another is compared with adaptive's just before and after it; intervals: 95 %, from the spread of these comparisons.\n\nAdaptive over the best of the others in {len(told)} cells: at least {GOAL} beyond its interval in "
+          "By least squares over all turns of a cell, of what each did, with a level and a trend for each sweep; one of adaptive's that kept to one mode counts "
+          f"as one of the schedule that is this mode. Intervals: 95 %.\n\nAdaptive over the best of the others in {len(told)} cells: at least {GOAL} beyond its interval in "
           f"{len(at_least)}, below it beyond its interval in {len(below)}, by its point estimate in {len(by_point)}; least {min(of.ratio for of in told):.3f}, "
           f"median {statistics.median(of.ratio for of in told):.3f}, geometric mean {math.exp(statistics.fmean(logs)):.3f} ± {mean:.3f}.\n")
 

@@ -12,6 +12,7 @@ mod cluster;
 mod measure;
 pub mod profile;
 pub mod record;
+mod reuse;
 pub mod simulate;
 mod steer;
 mod timeline;
@@ -22,7 +23,7 @@ pub mod worker;
 pub mod workload;
 
 pub use cluster::{
-    Cluster, ClusterConfig, ClusterError, Command, Event, Lost, Replan, RequestError, RequestId, Start,
+    Alone, Cluster, ClusterConfig, ClusterError, Command, Event, Lost, Replan, RequestError, RequestId, Start,
 };
 pub use measure::{measure, measure_up_to, with_latency};
 pub use steer::Steered;

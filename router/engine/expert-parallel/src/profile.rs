@@ -9,6 +9,8 @@ use reprise_scheduler::{
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+pub use crate::reuse::Reuse;
+
 /// Times of one model on one kind of device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,6 +47,9 @@ pub struct Profile {
     /// By stage ([`stage_name`]), and of parcels ([`PARCEL`]): what calls took among all others of a run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub in_turn: BTreeMap<String, InTurn>,
+    /// What calls of experts take less if these were used a short while ago, by parts of a call, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reuse: Vec<Reuse>,
 }
 
 /// What a worker does with a parcel at one of its ends, where the times of stages are told by name.
@@ -327,6 +332,7 @@ impl Profile {
             },
             points: BTreeMap::new(),
             in_turn: BTreeMap::new(),
+            reuse: Vec::new(),
         }
     }
 

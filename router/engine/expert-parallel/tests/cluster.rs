@@ -9,7 +9,7 @@ use std::{
 
 use proptest::prelude::*;
 use reprise_expert_parallel::{
-    Cluster, ClusterConfig, Event, RequestError, RequestId,
+    Alone, Cluster, ClusterConfig, Event, RequestError, RequestId,
     profile::{InTurn, Link},
     record,
     worker::greedy,
@@ -133,7 +133,7 @@ impl Setting {
             stall: Duration::from_secs(2),
             spin: reprise_expert_parallel::transport::SPIN,
             greedy: self.greedy,
-            compare: Some(Link { parcel_us: 1.0, ..Link::default() }),
+            compare: Some(Alone { link: Link { parcel_us: 1.0, ..Link::default() }, reuse: Vec::new() }),
             keep_spans: false,
         };
         Cluster::start(ids.iter().map(device).collect(), config, greedy).expect("starts")

@@ -22,11 +22,11 @@ use reprise_scheduler::{
 use thiserror::Error;
 
 use crate::{
-    profile::Link,
+    profile::{Link, Reuse},
     record::Record,
     transport::{Message, threads},
     view::Watch,
-    worker::{Choose, Pulse, Setup, Worker},
+    worker::{Choose, Compare, Pulse, Setup, Worker},
 };
 pub use fault::Lost;
 pub use messages::{Command, Event, RequestId, Start};
@@ -51,10 +51,17 @@ pub struct ClusterConfig {
     pub spin: Duration,
     /// Tokens are the largest logits. Devices that can choose them do, and the others leave it to `choose`, which must agree.
     pub greedy: bool,
-    /// Calls are kept for a timeline.
     /// Calls are compared with what the costs predict, and parcels with what this way does ([`Record::compared`](crate::record::Record::compared)).
-    pub compare: Option<Link>,
+    pub compare: Option<Alone>,
+    /// Calls are kept for a timeline.
     pub keep_spans: bool,
+}
+
+/// What was measured of one device alone, beside its costs.
+#[derive(Debug, Clone, Default)]
+pub struct Alone {
+    pub link: Link,
+    pub reuse: Vec<Reuse>,
 }
 
 impl std::fmt::Debug for ClusterConfig {
@@ -160,7 +167,8 @@ impl<P: Send + 'static> Cluster<P> {
         D: Exchange<Payload = P> + Send + 'static,
     {
         let ClusterConfig { ticks, schedule, costs, control, placement, replan, stall, .. } = config;
-        let ClusterConfig { spin, greedy, compare, keep_spans, .. } = config;
+        let ClusterConfig { spin, greedy, keep_spans, .. } = config;
+        let compare = config.compare.as_ref();
         let (found, expected) = (devices.len(), placement.devices());
         if found < usize::from(expected) || found == 0 {
             return Err(ClusterError::Devices { found, expected });
@@ -199,7 +207,7 @@ impl<P: Send + 'static> Cluster<P> {
                 events: sender.clone(),
                 begun,
                 greedy,
-                compare,
+                compare: compare.map(Compare::of),
                 keep_spans,
             };
             let worker = Worker::new(setup, backend, transport)?;

@@ -14,7 +14,7 @@ use reprise_scheduler::{
 
 use crate::{
     cluster::RequestId,
-    profile::{Link, Profile, StageTime, WorkerTimes},
+    profile::{Link, Profile, Reuse, StageTime, WorkerTimes},
     transport::{Message, SPIN, Transport, threads},
     worker::greedy,
 };
@@ -26,6 +26,9 @@ const FEW: usize = 8;
 const MANY: usize = 64;
 /// Experts of a call for several, at most.
 const SPREAD: ExpertId = 32;
+/// Experts that take turns, at most: of more the weights are in no cache. And parts of their calls.
+const REUSED: usize = 64;
+const REUSED_PARTS: [usize; 4] = [1, 4, 16, 64];
 /// Where a payload is said to go: it comes back at once.
 const HERE: DeviceId = DeviceId(0);
 /// Round trips of the link's measurement.
@@ -62,7 +65,7 @@ pub fn measure_up_to<D: Exchange>(
     let attention = all(|kind| *kind == SubLayerKind::Attention);
     let dense = all(|kind| *kind == SubLayerKind::DenseFeedForward);
     let gated = all(|kind| matches!(kind, SubLayerKind::Experts { .. }));
-    let mut bench = Bench { device, many, points: BTreeMap::new() };
+    let mut bench = Bench { device, many, points: BTreeMap::new(), reuse: Vec::new() };
     let embed = bench.line("embed", |bench, rows, _| bench.device.embed(rows, &vec![1; rows.len()]))?;
     let (expert, gate, join, link) =
         if gated.is_empty() { Default::default() } else { bench.gated(&gated, &kinds)? };
@@ -100,7 +103,7 @@ pub fn measure_up_to<D: Exchange>(
         });
         Ok(())
     })?;
-    let Bench { points, .. } = bench;
+    let Bench { points, reuse, .. } = bench;
     let profile = Profile {
         name,
         provenance,
@@ -118,6 +121,7 @@ pub fn measure_up_to<D: Exchange>(
         link,
         points,
         in_turn: BTreeMap::new(),
+        reuse,
     };
     let worker = host::measure(device, many)?;
     Ok(Profile { worker, ..profile })
@@ -128,6 +132,7 @@ struct Bench<'a, D> {
     many: usize,
     /// Entries and microseconds, by stage.
     points: BTreeMap<String, Vec<[f64; 2]>>,
+    reuse: Vec<Reuse>,
 }
 
 type Outcome<T> = Result<T, BackendError>;
@@ -315,9 +320,37 @@ impl<D: Exchange> Bench<'_, D> {
             beside.push([each as f64, fixed_us + (us - fixed_us).max(0.0) / spread as f64]);
         }
         self.points.insert("beside".to_owned(), beside);
+        self.reuse = self.reuse(gated, experts)?;
         let join = self.line("join", |bench, rows, round| bench.device.join(of(round), rows))?;
         let link = self.link(gated[0])?;
         Ok((line.with_fixed(fixed_us), gate, join, link))
+    }
+
+    /// Of one expert's, some of which take turns: weights of few may stay in a cache.
+    fn reuse(&mut self, gated: &[SubLayerId], experts: ExpertId) -> Outcome<Vec<Reuse>> {
+        let all = gated.len() * usize::from(experts);
+        let mut reuse = Vec::new();
+        for parts in REUSED_PARTS {
+            let rows = self.rows(parts);
+            let mut points = Vec::new();
+            for taking_turns in (0..).map(|power| 1usize << power).take_while(|many| *many <= all.min(REUSED))
+            {
+                let mut turn = 0;
+                let mut call = |bench: &mut Self| {
+                    turn += 1;
+                    let (at, expert) = (turn % taking_turns % gated.len(), turn % taking_turns / gated.len());
+                    let expert = ExpertId::try_from(expert).unwrap_or(0);
+                    let parts: Vec<_> =
+                        rows.iter().map(|row| PartWork { row: *row, slot: 0, expert }).collect();
+                    bench.device.experts(gated[at], &parts)
+                };
+                (0..taking_turns).try_for_each(|_| call(self))?;
+                points.push([taking_turns as f64, self.median(|bench, _| call(bench))?]);
+            }
+            reuse.push(Reuse::of(rows.len(), &points));
+        }
+        reuse.dedup_by_key(|of| of.parts);
+        Ok(reuse)
     }
 
     /// A call for as many experts, so many parts each, as there are rows for, up to [`SPREAD`]: their number, and microseconds.

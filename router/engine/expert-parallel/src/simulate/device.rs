@@ -15,6 +15,7 @@ use crate::{
     cluster::RequestId,
     profile::{InTurn, Link, PARCEL, stage_name},
     record::{Record, Span},
+    reuse::Recent,
     unit::{key, unit},
     workload::Job,
 };
@@ -27,6 +28,7 @@ pub(super) struct Device {
     /// Times as long as predicted: always, and by stage now and then.
     slow: f64,
     in_turn: BTreeMap<String, InTurn>,
+    recent: Recent,
     me: DeviceId,
     calls: u64,
     link: Link,
@@ -79,6 +81,7 @@ impl Device {
             costs,
             slow: config.straggler.filter(|(device, _)| *device == me).map_or(1.0, |(_, times)| times),
             in_turn: config.profile.in_turn.clone(),
+            recent: Recent::new(&config.profile.reuse),
             me,
             calls: 0,
             link: config.profile.link,
@@ -156,7 +159,8 @@ impl Device {
         let (stage, entries) = (work.stage, work.entries);
         let kinds = self.kinds.as_slice();
         self.calls += 1;
-        let (own, drawn) = (self.costs.call(&work, kinds), unit(key(&[u64::from(self.me.0), self.calls])));
+        let own = self.recent.predict(&self.costs, &work, kinds);
+        let drawn = unit(key(&[u64::from(self.me.0), self.calls]));
         let seen = self.in_turn.get(stage_name(stage, kinds));
         let own = seen.map_or(own, |seen| seen.seconds(own, drawn));
         // What launching takes is the host's; the processor does one thing after the other.

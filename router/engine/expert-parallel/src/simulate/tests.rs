@@ -44,6 +44,7 @@ fn profile() -> Profile {
         link: Link { latency_us: 7.0, vector_us: 0.5, ..Link::default() },
         points: Default::default(),
         in_turn: Default::default(),
+        reuse: Vec::new(),
     }
 }
 

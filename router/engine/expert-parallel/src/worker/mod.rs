@@ -21,9 +21,10 @@ use reprise_scheduler::{
 pub use pulse::{Pulse, State};
 
 use crate::{
-    cluster::{Command, Report, RequestId},
+    cluster::{Alone, Command, Report, RequestId},
     profile::{Link, PARCEL, stage_name},
     record::{Record, Span},
+    reuse::Recent,
     transport::{Closed, Message, Transport},
     view::DeviceView,
 };
@@ -65,8 +66,20 @@ pub(crate) struct Setup {
     pub(crate) events: SyncSender<Report>,
     pub(crate) begun: Instant,
     pub(crate) greedy: bool,
-    pub(crate) compare: Option<Link>,
+    pub(crate) compare: Option<Compare>,
     pub(crate) keep_spans: bool,
+}
+
+/// What its calls and parcels are compared with, beside its costs.
+pub(crate) struct Compare {
+    link: Link,
+    recent: Recent,
+}
+
+impl Compare {
+    pub(crate) fn of(alone: &Alone) -> Self {
+        Self { link: alone.link, recent: Recent::new(&alone.reuse) }
+    }
 }
 
 pub(crate) struct Worker<D: Exchange, T> {
@@ -182,8 +195,8 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         self.record.look(&self.pipeline, begin);
         let Some(work) = self.pipeline.begin(begin) else { return Ok(false) };
         let (stage, entries) = (work.stage, work.entries);
-        let kinds = &self.setup.layout.sub_layers;
-        let predicted = self.setup.compare.map(|_| self.setup.costs.call(&work, kinds));
+        let Setup { compare, costs, layout, .. } = &mut self.setup;
+        let predicted = compare.as_mut().map(|of| of.recent.predict(costs, &work, &layout.sub_layers));
         self.pipeline.compute(&mut self.device)?;
         let end = self.now();
         let mut out = std::mem::take(&mut self.out);
@@ -250,7 +263,8 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         let sent = self.now();
         self.record.sent(parcel.vectors());
         self.record.packed(parcel.vectors() * self.device.vector_bytes(), sent.since(begin));
-        let predicted = self.setup.compare.map(|link| 1e-6 * link.packing_us(parcel.vectors()));
+        let link = self.setup.compare.as_ref().map(|of| of.link);
+        let predicted = link.map(|link| 1e-6 * link.packing_us(parcel.vectors()));
         let message = Message::Parcel { epoch: self.epoch, sent, parcel, payload };
         if let Err(error) = self.transport.send(to, message) {
             tracing::warn!(device = self.setup.me.0, %error, "a parcel is lost");
@@ -291,7 +305,7 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
                 if holds {
                     self.record.unpacked(sent, now, taken);
                 }
-                if let Some(link) = self.setup.compare {
+                if let Some(Compare { link, .. }) = &self.setup.compare {
                     let told = self.setup.costs.parcel.seconds(parcel.parts.len());
                     let predicted = told + 1e-6 * link.packing_us(parcel.vectors());
                     self.record.compared(PARCEL, predicted, taken.since(now).as_secs_f64());

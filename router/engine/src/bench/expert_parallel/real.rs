@@ -1,13 +1,8 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use reprise_expert_parallel::{
-    Cluster, ClusterConfig, Steered, measure_up_to,
-    profile::{Link, Profile},
-    record,
-    simulate::Gates,
-    with_latency,
-    worker::greedy,
-    workload::LENGTHS,
+    Alone, Cluster, ClusterConfig, Steered, measure_up_to, profile::Profile, record, simulate::Gates,
+    with_latency, worker::greedy, workload::LENGTHS,
 };
 use reprise_scheduler::{BackendError, Exchange, Mode, Pace, Placement, ScheduleKind, placement::Loads};
 use serde_json::{Value, json};
@@ -152,8 +147,8 @@ fn in_turn<M: Machine>(
         return Ok(profile);
     }
     let placement = options.place(machine.layout(), loads, options.replicas)?;
-    let link = Some(profile.link);
-    let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, link)?;
+    let alone = Some(Alone { link: profile.link, reuse: profile.reuse.clone() });
+    let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, alone)?;
     let mut driver = Driver::start(options, cluster, machine.layout().vocabulary)?;
     driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)?;
     driver.cluster().reset_records();
@@ -176,7 +171,7 @@ fn start<M: Machine>(
     machine: &M,
     placement: &Placement,
     profile: &Profile,
-    compare: Option<Link>,
+    compare: Option<Alone>,
 ) -> Result<Cluster<<M::Device as Exchange>::Payload>, ExpertParallelError> {
     let devices = machine.devices(options, schedule)?;
     let devices = devices.into_iter().map(|device| steered(options, device)).collect();
