@@ -59,8 +59,8 @@ class Bench:
     def __init__(self, reprise, pair):
         self.start = ["taskset", "-c", ",".join(map(str, pair)), reprise, "bench", "expert-parallel", "--devices", "2", "--json", "--details"]
 
-    def run(self, schedules, flags, warm_up, seconds):
-        times = ["--warm-up-seconds", str(warm_up), "--seconds", str(seconds)]
+    def run(self, schedules, flags, warm_up, seconds, repeats=1):
+        times = ["--warm-up-seconds", str(warm_up), "--seconds", str(seconds), "--repeats", str(repeats)]
         command = [*self.start, "--scheduler", ",".join(schedules), *times, *flags]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if done.returncode:
@@ -71,7 +71,7 @@ class Bench:
 def measure(bench, cell, args, profiles):
     name, top_k, flags = cell
     schedules = [one for one in SCHEDULES if one in args.schedules]
-    real = bench.run(schedules * args.repeats, flags, WARM_UP, args.seconds)
+    real = bench.run(schedules, flags, WARM_UP, args.seconds, args.repeats)
     profile = profiles / f"{name.replace(' ', '-')}.json"
     profile.write_text(json.dumps(real["profile"], indent=1) + "\n")
     flags = [*flags, "--profile", str(profile)]
@@ -79,7 +79,7 @@ def measure(bench, cell, args, profiles):
     # At the same age: prompts are short at first (`job_at_start`).
     simulated = [(schedules, {"warm_up": WARM_UP, "seconds": args.seconds})]
     if "adaptive" in args.schedules:
-        found += rows("cpu", name, bench.run(["adaptive"] * args.repeats, flags, **ADAPTIVE), top_k)
+        found += rows("cpu", name, bench.run(["adaptive"], flags, **ADAPTIVE, repeats=args.repeats), top_k)
         simulated.append((["adaptive"], ADAPTIVE))
     for schedules, times in simulated:
         found += rows("simulated-cpu", name, bench.run(schedules, [*flags, "--simulate"], **times), top_k)

@@ -2,6 +2,7 @@
 """Tables of DIR/raw.csv as Markdown, on standard output: `summary.py DIR`."""
 
 import csv
+import math
 import pathlib
 import statistics
 import sys
@@ -82,33 +83,48 @@ def shapes(cells):
     print("\nMean parts in a call of experts (in lock-step, of all experts of a device together), mean idle share of the devices.\n")
 
 
+def told_apart(rows):
+    """The ratio of two schedules' mean throughputs in a cell from which on they are told from each other, at 95 %, by how runs of the same differ."""
+    logs = [[math.log(float(run["tokens_per_second"])) for run in of] for of in rows.values()]
+    freedom = sum(len(of) - 1 for of in logs)
+    if not freedom:
+        return 1 + TIE
+    squares = sum((value - statistics.fmean(of)) ** 2 for of in logs for value in of)
+    runs = statistics.fmean(map(len, logs))
+    return math.exp(STUDENT.get(freedom, 2.0) * (squares / freedom * 2 / runs) ** 0.5)
+
+
 def against(real, simulated):
-    print("| cell | " + " | ".join(ORDER) + " | order of pairs that differ |")
-    print("|---|" + "---|" * (len(ORDER) + 1))
-    errors, right_all, pairs_all = [], 0, 0
+    print("| cell | " + " | ".join(ORDER) + " | order of pairs that differ | that are told apart |")
+    print("|---|" + "---|" * (len(ORDER) + 2))
+    errors, counts = [], [0] * 4
     for cell, rows in real.items():
         if cell not in simulated:
             continue
         other = simulated[cell]
         error = {name: speed(other[name]) / speed(rows[name]) - 1 for name in ORDER if name in rows and name in other}
         errors += error.values()
-        right = pairs = 0
+        apart = max(1 + TIE, told_apart(rows))
+        # Of pairs that differ, those whose order is right, and all; the same of pairs that are told apart.
+        pairs = [0] * 4
         for i, a in enumerate(ORDER):
             for b in ORDER[i + 1:]:
                 if a not in error or b not in error:
                     continue
                 true = speed(rows[a]) / speed(rows[b])
-                if abs(true - 1) > TIE:
-                    pairs += 1
-                    right += (speed(other[a]) / speed(other[b]) > 1) == (true > 1)
-        right_all, pairs_all = right_all + right, pairs_all + pairs
-        print(f"| {cell} | " + " | ".join(f"{100 * error[name]:+.0f} %" if name in error else "" for name in ORDER) + f" | {right} of {pairs} |")
+                is_right = (speed(other[a]) / speed(other[b]) > 1) == (true > 1)
+                for at, is_pair in [(0, abs(true - 1) > TIE), (2, max(true, 1 / true) > apart)]:
+                    pairs[at] += is_pair and is_right
+                    pairs[at + 1] += is_pair
+        counts = [one + other for one, other in zip(counts, pairs)]
+        print(f"| {cell} | " + " | ".join(f"{100 * error[name]:+.0f} %" if name in error else "" for name in ORDER)
+              + f" | {pairs[0]} of {pairs[1]} | {pairs[2]} of {pairs[3]} |")
     if errors:
         errors = sorted(abs(error) for error in errors)
         within = sum(error <= 0.15 for error in errors)
         print(f"\nThroughput, simulated less measured. Median {100 * errors[len(errors) // 2]:.0f} %, largest "
-              f"{100 * errors[-1]:.0f} %; {within} of {len(errors)} within 15 %. Order right in {right_all} of {pairs_all} pairs of schedules that "
-              f"differ by more than {100 * TIE:.0f} %.\n")
+              f"{100 * errors[-1]:.0f} %; {within} of {len(errors)} within 15 %. Order right in {counts[0]} of {counts[1]} pairs of schedules that "
+              f"differ by more than {100 * TIE:.0f} %, and in {counts[2]} of {counts[3]} of those that runs tell apart, at 95 %.\n")
 
 
 def scaling(cells):

@@ -30,6 +30,13 @@ pub struct Pipeline {
     outbox: Vec<Parcel>,
 }
 
+#[cfg(test)]
+pub(crate) struct Half {
+    pub(crate) rows: usize,
+    pub(crate) is_between_ticks: bool,
+    pub(crate) passed: Option<usize>,
+}
+
 /// What a turn has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Turn {
@@ -176,6 +183,17 @@ impl Pipeline {
         let too_far = if lane == 0 || self.alternates { usize::MAX } else { stagger + 1 };
         let others = self.lanes.iter().enumerate().filter(|(other, _)| *other != lane);
         others.filter_map(|(_, other)| other.passed()).any(|passed| passed < stagger || passed > too_far)
+    }
+
+    /// Of each lane, for tests of when they begin.
+    #[cfg(test)]
+    pub(crate) fn halves(&self) -> Vec<Half> {
+        let half = |lane: &Executor| Half {
+            rows: lane.in_flight(),
+            is_between_ticks: lane.is_between_ticks(),
+            passed: lane.passed(),
+        };
+        self.lanes.iter().map(half).collect()
     }
 
     /// Lets rows into a lane, one of so many that are used.

@@ -58,12 +58,16 @@ fn costs() -> StageCosts {
 }
 
 fn net(setting: &Setting, kind: ScheduleKind, jobs: Vec<Job>, seed: u64) -> Net {
+    net_of("ag af ag", setting, kind, jobs, seed)
+}
+
+fn net_of(model: &str, setting: &Setting, kind: ScheduleKind, jobs: Vec<Job>, seed: u64) -> Net {
     let attention = match setting.roles {
         Roles::Shared => setting.devices,
         Roles::Disjoint { attention } => attention,
     };
     let rows = usize::from(attention) * TICKS.max_rows * usize::from(kind.lanes());
-    let fake = || Fake::new("ag af ag", rows, setting.kv_blocks, 4);
+    let fake = || Fake::new(model, rows, setting.kv_blocks, 4);
     let layout = fake().layout().clone();
     let ids: Vec<_> = (0..setting.devices).map(DeviceId).collect();
     let loads = Loads::with(&layout, |_, expert, _| f64::from(expert % 4 + 1));
@@ -160,6 +164,10 @@ impl Net {
 
     fn turn(&mut self) -> bool {
         let device = self.random.random_range(0..self.devices.len());
+        self.turn_of(device)
+    }
+
+    fn turn_of(&mut self, device: usize) -> bool {
         self.cancel(device);
         self.start(device);
         let count = self.devices.len();
@@ -282,4 +290,49 @@ proptest! {
         net.run(true);
         net.check(&Fake::new("ag af ag", 1, 40, 4))?;
     }
+}
+
+/// Of two devices in ping-pong, one step after the other: each time that a half begins a tick which no device has begun, how many gated sub-layers the
+/// other half has passed.
+fn behind_the_other_half(stagger: usize) -> Vec<usize> {
+    let roles = Roles::Shared;
+    let setting = Setting { devices: 2, roles, replicas: 0, experts_per_group: 1, kv_blocks: 40, stagger };
+    let job = |_| Job {
+        arrival: 0,
+        prompt: vec![1, 2],
+        max_new: 12,
+        priority: Priority::Interactive,
+        scope: 0,
+        cancel: None,
+        deadline: None,
+    };
+    let model = "ag ag ag ag ag ag";
+    let mut net = net_of(model, &setting, ScheduleKind::PingPong, (0..4).map(job).collect(), 1);
+    let mut behind = Vec::new();
+    for step in 0..4000 {
+        net.now = Moment(Duration::from_micros(step * 700));
+        for device in 0..2 {
+            let before = net.devices[device].0.halves();
+            net.devices[device].0.admit(net.now);
+            let after = net.devices[device].0.halves();
+            for (lane, other) in [(0, 1), (1, 0)] {
+                let begins = before[lane].is_between_ticks && before[lane].rows == 0 && after[lane].rows > 0;
+                behind.extend(after[other].passed.filter(|_| begins));
+            }
+            net.turn_of(device);
+        }
+        while net.deliver() {}
+    }
+    assert!(net.over.iter().all(|over| *over));
+    behind
+}
+
+#[test]
+fn halves_of_ping_pong_begin_as_far_apart_as_is_planned() {
+    for stagger in [1, 2, 3] {
+        let behind = behind_the_other_half(stagger);
+        assert!(behind.len() > 10 && behind.iter().all(|passed| *passed >= stagger), "{stagger}: {behind:?}");
+        assert!(behind[0] <= stagger + 1, "{stagger}: the second began too far behind, {behind:?}");
+    }
+    assert!(behind_the_other_half(0).contains(&0), "close together, if nothing else is planned");
 }

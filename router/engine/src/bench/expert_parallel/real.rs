@@ -1,8 +1,13 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use reprise_expert_parallel::{
-    Alone, Cluster, ClusterConfig, Steered, measure_up_to, profile::Profile, record, simulate::Gates,
-    with_latency, worker::greedy, workload::LENGTHS,
+    Alone, Cluster, ClusterConfig, Steered, measure_up_to,
+    profile::Profile,
+    record::{self, Record},
+    simulate::Gates,
+    with_latency,
+    worker::greedy,
+    workload::LENGTHS,
 };
 use reprise_scheduler::{BackendError, Exchange, Mode, Pace, Placement, ScheduleKind, placement::Loads};
 use serde_json::{Value, json};
@@ -64,12 +69,13 @@ pub(super) fn run_on<M: Machine>(
         let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, None)?;
         let driver = Driver::start(options, cluster, layout.vocabulary)?;
         let (turns, gaps) = turns::take(options, &contenders, driver, each)?;
-        let profile = in_turn(options, machine, &loads, profile)?;
+        let records = compared(options, machine, &loads, &profile)?;
+        let profile = in_turn(profile, &records);
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
         (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
         return Ok(report);
     }
-    let mut runs = Vec::new();
+    let (mut runs, mut records) = (Vec::new(), Vec::new());
     for repeat in 0..options.repeats.get() {
         let mut variants = options.variants.clone();
         // Whatever goes before another leaves it the machine as it is: none is always first.
@@ -81,8 +87,10 @@ pub(super) fn run_on<M: Machine>(
             let cluster = start(options, variant.schedule, machine, &placement, &profile, None)?;
             runs.push(Driver::start(options, cluster, layout.vocabulary)?.run(variant, repeat)?);
         }
+        // What else the machine does changes from minute to minute.
+        records.extend(compared(options, machine, &loads, &profile)?);
     }
-    let profile = in_turn(options, machine, &loads, profile)?;
+    let profile = in_turn(profile, &records);
     let placement = options.place(layout, &loads, options.replicas)?;
     let mut report = whole(options, &machine.name(), runs, &placement, &loads, &profile)?;
     report["way"] = way;
@@ -132,29 +140,34 @@ pub(super) fn measured<M: Machine>(
     Ok(profile)
 }
 
-/// The profile with what calls take among all others, with another device beside, by some ticks in lock-step and some under defrag: how much longer
-/// than the profile has it, by stage. After all that is measured, as the first to use memory waits for the machine to find it. A profile from a file has this in it.
-fn in_turn<M: Machine>(
+/// The profile with what calls were seen to take among all others. A profile from a file has this in it.
+fn in_turn(profile: Profile, records: &[Record]) -> Profile {
+    if records.is_empty() { profile } else { Profile { in_turn: record::in_turn(records), ..profile } }
+}
+
+/// What calls take among all others, with another device beside, by some ticks in lock-step and some under defrag, each beside what the profile has.
+/// After all that is measured, as the first to use memory waits for the machine to find it. Nothing where that is known or simulated.
+fn compared<M: Machine>(
     options: &ExpertParallel,
     machine: &M,
     loads: &Loads,
-    profile: Profile,
-) -> Result<Profile, ExpertParallelError> {
+    profile: &Profile,
+) -> Result<Vec<Record>, ExpertParallelError> {
     let processors = options.processors();
     let shared = (1..processors.len()).any(|at| processors[..at].contains(&processors[at]));
     // What waits for another stream of the same GPU is simulated.
     if options.profile.is_some() || shared {
-        return Ok(profile);
+        return Ok(Vec::new());
     }
     let placement = options.place(machine.layout(), loads, options.replicas)?;
     let alone = Some(Alone { link: profile.link, reuse: profile.reuse.clone() });
-    let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, alone)?;
+    let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, profile, alone)?;
     let mut driver = Driver::start(options, cluster, machine.layout().vocabulary)?;
     driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)?;
     driver.cluster().reset_records();
     driver.hold(Mode::of(Pace::Lockstep), SOME_TICKS)?;
     driver.hold(Mode::of(Pace::Defrag), SMALL_CALLS)?;
-    Ok(Profile { in_turn: record::in_turn(&driver.stop()), ..profile })
+    Ok(driver.stop())
 }
 
 /// A device whose gates choose what the loads want, if there are any.
