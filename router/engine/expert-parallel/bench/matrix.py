@@ -82,7 +82,7 @@ def measure(bench, cell, args, profiles):
         found += rows("cpu", name, bench.run(["adaptive"], flags, **ADAPTIVE, repeats=args.repeats), top_k)
         simulated.append((["adaptive"], ADAPTIVE))
     for schedules, times in simulated:
-        found += rows("simulated-cpu", name, bench.run(schedules, [*flags, "--simulate"], **times), top_k)
+        found += rows("simulated-cpu", name, bench.run(schedules, [*flags, "--simulate"], **times, repeats=args.repeats), top_k)
     return found
 
 

@@ -29,8 +29,7 @@ pub(super) struct Device {
     slow: f64,
     in_turn: BTreeMap<String, InTurn>,
     recent: Recent,
-    me: DeviceId,
-    calls: u64,
+    chance: Chance,
     link: Link,
     gates: Gates,
     inbox: Vec<Parcel>,
@@ -47,6 +46,21 @@ pub(super) struct Device {
     awake: Option<Moment>,
     out: Finished,
     pub(super) record: Record,
+}
+
+/// Numbers of a device, another each time.
+struct Chance {
+    seed: u64,
+    device: DeviceId,
+    draws: u64,
+}
+
+impl Chance {
+    /// From [0, 1).
+    fn next(&mut self) -> f64 {
+        self.draws += 1;
+        unit(key(&[self.seed, u64::from(self.device.0), self.draws]))
+    }
 }
 
 /// What a look for work led to.
@@ -82,8 +96,7 @@ impl Device {
             slow: config.straggler.filter(|(device, _)| *device == me).map_or(1.0, |(_, times)| times),
             in_turn: config.profile.in_turn.clone(),
             recent: Recent::new(&config.profile.reuse),
-            me,
-            calls: 0,
+            chance: Chance { seed: config.seed, device: me, draws: 0 },
             link: config.profile.link,
             gates: config.gates.clone(),
             inbox: Vec::new(),
@@ -158,9 +171,8 @@ impl Device {
         self.idle_since = None;
         let (stage, entries) = (work.stage, work.entries);
         let kinds = self.kinds.as_slice();
-        self.calls += 1;
         let own = self.recent.predict(&self.costs, &work, kinds);
-        let drawn = unit(key(&[u64::from(self.me.0), self.calls]));
+        let drawn = self.chance.next();
         let seen = self.in_turn.get(stage_name(stage, kinds));
         let own = seen.map_or(own, |seen| seen.seconds(own, drawn));
         // What launching takes is the host's; the processor does one thing after the other.
@@ -234,8 +246,7 @@ impl Device {
     /// For an end of a parcel's way, and so much besides.
     fn owe(&mut self, told_us: f64, parcel: &Parcel) {
         let predicted = 1e-6 * (told_us + self.link.packing_us(parcel.vectors()));
-        self.calls += 1;
-        let drawn = unit(key(&[u64::from(self.me.0), self.calls]));
+        let drawn = self.chance.next();
         let seconds = self.in_turn.get(PARCEL).map_or(predicted, |seen| seen.seconds(predicted, drawn));
         self.owed_us += 1e6 * seconds;
     }

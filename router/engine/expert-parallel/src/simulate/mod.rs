@@ -48,6 +48,8 @@ pub struct Config {
     /// Virtual time that is left out, and that is measured.
     pub warm_up: Duration,
     pub measured: Duration,
+    /// Of what chance has in times that calls were seen to take.
+    pub seed: u64,
     pub keep_spans: bool,
 }
 

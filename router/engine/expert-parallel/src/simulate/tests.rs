@@ -77,6 +77,7 @@ fn config(schedule: ScheduleKind, skew: f64, sequences: usize) -> Config {
         },
         warm_up: Duration::from_millis(20),
         measured: Duration::from_millis(200),
+        seed: 0,
         keep_spans: true,
         layout,
     }

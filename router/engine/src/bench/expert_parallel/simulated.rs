@@ -45,7 +45,9 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
     };
     let loads = options.skewed(&layout).unwrap_or(natural);
     let mut runs = Vec::new();
-    for variant in &options.variants {
+    let repeats = 0..options.repeats.get();
+    for (repeat, variant) in repeats.flat_map(|repeat| options.variants.iter().map(move |one| (repeat, one)))
+    {
         let schedule = variant.schedule;
         let replicas = variant.replicas.unwrap_or(options.replicas);
         let placement = options.place(&layout, &loads, replicas)?;
@@ -62,11 +64,12 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
             workload: options.workload(),
             warm_up: options.warm_up(schedule),
             measured: options.measured,
+            seed: repeat as u64,
             keep_spans: options.out.is_some(),
         })?;
         runs.push(Run {
             variant: *variant,
-            repeat: 0,
+            repeat,
             seconds: options.measured.as_secs_f64(),
             tokens: outcome.tokens,
             tenths: [0; 10],
