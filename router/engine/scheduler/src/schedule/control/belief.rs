@@ -1,6 +1,6 @@
 //! How modes compare, from all the times that they were looked at.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use crate::schedule::Mode;
 
@@ -11,8 +11,8 @@ pub(super) struct Belief {
     variance: f64,
 }
 
-/// By so much a comparison may change in a second, as a share: a standard deviation. Loads change.
-const DRIFT: f64 = 0.008;
+/// By so much a comparison may change in a window, as a share: a standard deviation. Loads change.
+const DRIFT: f64 = 0.004;
 /// Standard deviations by which a look is off what was believed when something has changed: it alone counts then.
 const CHANGED: f64 = 3.0;
 /// Ratios below it are all the same.
@@ -28,8 +28,9 @@ impl Belief {
         self.variance.sqrt()
     }
 
-    fn later(self, seconds: f64) -> Self {
-        Self { variance: self.variance + DRIFT * DRIFT * seconds, ..self }
+    /// So many windows later.
+    fn later(self, windows: u64) -> Self {
+        Self { variance: self.variance + DRIFT * DRIFT * windows as f64, ..self }
     }
 
     /// What was seen now may have come of the same.
@@ -48,12 +49,8 @@ impl Belief {
 }
 
 /// Of all modes that were looked at.
-#[derive(Debug, Clone)]
-pub(super) struct Beliefs {
-    known: BTreeMap<Mode, Known>,
-    /// Of a window.
-    seconds: f64,
-}
+#[derive(Debug, Clone, Default)]
+pub(super) struct Beliefs(BTreeMap<Mode, Known>);
 
 #[derive(Debug, Clone, Copy)]
 struct Known {
@@ -71,8 +68,8 @@ impl Known {
         Self { belief, window, looks: 1, suspect: None }
     }
 
-    fn later(&self, window: u64, seconds: f64) -> Belief {
-        self.belief.later(seconds * window.saturating_sub(self.window) as f64)
+    fn later(&self, window: u64) -> Belief {
+        self.belief.later(window.saturating_sub(self.window))
     }
 }
 
@@ -85,42 +82,38 @@ pub(super) struct Lesson {
 }
 
 impl Beliefs {
-    pub(super) const fn new(window: Duration) -> Self {
-        Self { known: BTreeMap::new(), seconds: window.as_secs_f64() }
-    }
-
     /// Of all looks at a mode, one of them now.
     pub(super) fn with(&self, mode: Mode, seen: Belief, window: u64) -> Belief {
-        self.known.get(&mode).map_or(seen, |known| known.later(window, self.seconds).with(seen))
+        self.0.get(&mode).map_or(seen, |known| known.later(window).with(seen))
     }
 
     /// A look is over. `pauses`: the machine does, which makes a look tell less than there is, never more.
     pub(super) fn learn(&mut self, mode: Mode, seen: Belief, window: u64, pauses: bool) -> Lesson {
         let first = Known::first(seen, window);
-        let known = match self.known.get(&mode) {
+        let known = match self.0.get(&mode) {
             None => first,
             Some(known) => {
-                let before = known.later(window, self.seconds);
+                let before = known.later(window);
                 if before.agrees(seen) {
                     Known { looks: known.looks + 1, ..Known::first(before.with(seen), window) }
                 } else if let Some(suspect) = known.suspect.filter(|suspect| suspect.agrees(seen)) {
                     Known { looks: 2, ..Known::first(suspect.with(seen), window) }
                 } else if pauses && seen.mean < before.mean {
-                    self.known.insert(mode, Known { suspect: Some(seen), ..*known });
+                    self.0.insert(mode, Known { suspect: Some(seen), ..*known });
                     return Lesson { belief: before, looks: 0 };
                 } else {
                     first
                 }
             }
         };
-        self.known.insert(mode, known);
+        self.0.insert(mode, known);
         Lesson { belief: known.belief, looks: known.looks }
     }
 
     /// Of a mode that was behind, now that the kept one does so much more or less than it did then; what was seen of it is doubted from now on.
     pub(super) fn may_be_ahead(&mut self, mode: Mode, ratio: f64, wanted: f64) -> bool {
         let shift = ratio.max(LEAST).ln().abs();
-        let Some(known) = self.known.get_mut(&mode).filter(|known| known.belief.mean + shift > wanted) else {
+        let Some(known) = self.0.get_mut(&mode).filter(|known| known.belief.mean + shift > wanted) else {
             return false;
         };
         known.belief.variance += shift * shift;
@@ -129,13 +122,13 @@ impl Beliefs {
 
     /// The kept mode changes to one that compares so with it: all others do otherwise now.
     pub(super) fn change(&mut self, from: Mode, to: Mode, belief: Belief, window: u64) {
-        self.known.remove(&to);
-        for known in self.known.values_mut() {
-            let now = known.later(window, self.seconds);
+        self.0.remove(&to);
+        for known in self.0.values_mut() {
+            let now = known.later(window);
             known.belief = Belief { mean: now.mean - belief.mean, variance: now.variance + belief.variance };
             (known.window, known.suspect) = (window, None);
         }
-        self.known.insert(from, Known::first(Belief { mean: -belief.mean, ..belief }, window));
+        self.0.insert(from, Known::first(Belief { mean: -belief.mean, ..belief }, window));
     }
 }
 
@@ -186,7 +179,7 @@ mod tests {
 
     #[test]
     fn looks_add_up_until_something_changes() {
-        let (mut beliefs, mode) = (Beliefs::new(Duration::from_millis(250)), Mode::of(Pace::PingPong));
+        let (mut beliefs, mode) = (Beliefs::default(), Mode::of(Pace::PingPong));
         for window in 0..8 {
             let seen = Belief::of(1.05, 0.04);
             let lesson = beliefs.learn(mode, seen, window, true);
@@ -201,7 +194,7 @@ mod tests {
     /// What a pause can have made is not believed until it is seen again; what it cannot, at once.
     #[test]
     fn less_than_what_was_believed_must_be_seen_twice() {
-        let (mut beliefs, mode) = (Beliefs::new(Duration::from_millis(250)), Mode::of(Pace::PingPong));
+        let (mut beliefs, mode) = (Beliefs::default(), Mode::of(Pace::PingPong));
         let mut look = |ratio: f64, pauses| {
             let Lesson { belief, looks } = beliefs.learn(mode, Belief::of(ratio, 0.02), 1, pauses);
             ((belief.mean.exp() * 100.0).round(), looks)
@@ -218,10 +211,10 @@ mod tests {
     #[test]
     fn modes_compare_with_whoever_is_kept() {
         let [lockstep, free, ping_pong] = [Pace::Lockstep, Pace::Free, Pace::PingPong].map(Mode::of);
-        let mut beliefs = Beliefs::new(Duration::from_millis(250));
+        let mut beliefs = Beliefs::default();
         beliefs.learn(free, Belief::of(0.5, 0.01), 0, false);
         beliefs.change(lockstep, ping_pong, Belief::of(1.25, 0.01), 0);
-        let mean = |mode| beliefs.known[&mode].belief.mean.exp();
+        let mean = |mode| beliefs.0[&mode].belief.mean.exp();
         assert!((mean(lockstep) - 0.8).abs() < 1e-9 && (mean(free) - 0.4).abs() < 1e-9);
     }
 }

@@ -177,7 +177,7 @@ impl Control {
             trial: Worth::default(),
             rows: Worth::default(),
             look: None,
-            beliefs: Beliefs::new(config.window),
+            beliefs: Beliefs::default(),
             noise: Noise::default(),
             changes,
             windows: 0,
