@@ -1,0 +1,70 @@
+"""What `turns_report` tells of turns whose speeds are known."""
+
+import argparse
+import math
+import random
+
+import pytest
+from slices import Part
+from turns_report import estimate
+
+# Turns of a sweep, adaptive's before each of another, and of a turn's logarithm the standard deviation.
+TURNS = 22
+NOISE = 0.04
+GAIN = math.log(1.05)
+
+
+def turn(scheduler, sweep, at, log, pingpong):
+    shares = {"pingpong_share": pingpong, "free_share": 0, "defrag_share": 0, "copies_share": 1}
+    return {"scheduler": scheduler, "sweep": sweep, "at_s": at, "seconds": 0.25, "tokens": 0.25 * math.exp(log), "prompt_rows": 0, **shares}
+
+
+def cell(seed, pingpong, mixed):
+    """Turns, and what adaptive was worth of ping-pong, which is the best. `pingpong`: of adaptive's turns so many were in it, and `mixed` tried both."""
+    chance = random.Random(seed)
+    turns, did = [], []
+    for sweep in range(2):
+        level, trend = chance.gauss(9, 0.05), chance.gauss(0, 0.05)
+        for index in range(TURNS):
+            if index % 2 == 0:
+                name, share = "adaptive", 0.4 if chance.random() < mixed else float(chance.random() < pingpong)
+                did.append(GAIN * share)
+            else:
+                name = ["lockstep", "pingpong"][index // 2 % 2]
+                share = float(name == "pingpong")
+            log = level + trend * index / TURNS + GAIN * share + chance.gauss(0, NOISE)
+            turns.append(turn(name, sweep, 0.35 * index, log, share))
+    return turns, math.exp(sum(did) / len(did) - GAIN)
+
+
+@pytest.mark.parametrize("pingpong", [0, 0.5, 0.9])
+def test_the_interval_holds_what_adaptive_was_worth(pingpong):
+    held, ratios = 0, []
+    for seed in range(200):
+        turns, true = cell(seed, pingpong, mixed=0.1)
+        found = estimate(turns)
+        held += abs(found.ratio - true) <= found.doubt
+        ratios.append(found.ratio / true)
+    assert held >= 184
+    assert abs(sum(ratios) / len(ratios) - 1) < 0.005
+
+
+def test_who_did_just_what_the_best_does_is_as_fast():
+    turns, _ = cell(seed=3, pingpong=1, mixed=0)
+    found = estimate(turns)
+    assert (found.best, found.ratio, found.doubt) == ("pingpong", 1, 0)
+
+
+def test_what_too_few_turns_tell_is_nothing():
+    turns, _ = cell(seed=3, pingpong=1, mixed=0)
+    assert estimate([]) is None
+    assert estimate(turns[:2]) is None
+    assert estimate([one for one in turns if one["scheduler"] != "adaptive"]) is None
+
+
+def test_parts_are_all_cells_once():
+    cells = list(range(7))
+    assert sorted(Part.parse("0/2").of(cells) + Part.parse("1/2").of(cells)) == cells
+    for wrong in ["2/2", "x/2", "1", "-1/2", ""]:
+        with pytest.raises(argparse.ArgumentTypeError):
+            Part.parse(wrong)
