@@ -5,7 +5,7 @@ use reprise_scheduler::{
 
 use super::*;
 use crate::{
-    profile::{InTurn, Link, StageTime},
+    profile::{InTurn, Link, Reuse, StageTime},
     record::balance,
     workload::Lengths,
 };
@@ -227,6 +227,20 @@ fn what_is_not_computing_takes_time_too() {
     };
     let as_predicted = tokens(0.0, 0.0);
     assert!(tokens(50.0, 0.0) < as_predicted && tokens(0.0, 50.0) < as_predicted);
+}
+
+/// Whose weights are in a cache still: that helps who comes back to the same experts soon, and not where all have their turn before.
+#[test]
+fn experts_that_were_used_just_before_take_less() {
+    let tokens = |skew, most: f64, saved| {
+        let mut config = config(ScheduleKind::MostTokensFirst, skew, 64);
+        let reuse = |parts| Reuse { parts, points: vec![[1.0, saved], [most, saved], [most + 1.0, 0.0]] };
+        config.profile.reuse = vec![reuse(1), reuse(64)];
+        simulate(config).expect("valid").tokens as f64
+    };
+    let gain = |skew, most| tokens(skew, most, 15.0) / tokens(skew, most, 0.0);
+    let (few, all, skewed) = (gain(0.0, 1.0), gain(0.0, 32.0), gain(3.0, 1.0));
+    assert!(all > 1.1 && few < all && skewed > few, "{few}, {all}, {skewed}");
 }
 
 #[test]
