@@ -25,7 +25,7 @@ pub mod workload;
 pub use cluster::{
     Alone, Cluster, ClusterConfig, ClusterError, Command, Event, Lost, Replan, RequestError, RequestId, Start,
 };
-pub use measure::{measure, measure_up_to, with_latency};
+pub use measure::{measure, measure_reuse, measure_up_to, with_latency};
 pub use steer::Steered;
 pub use timeline::{svg, trace_events};
 pub use view::{DeviceView, GroupLoad, Watch};

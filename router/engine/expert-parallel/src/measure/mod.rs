@@ -65,7 +65,7 @@ pub fn measure_up_to<D: Exchange>(
     let attention = all(|kind| *kind == SubLayerKind::Attention);
     let dense = all(|kind| *kind == SubLayerKind::DenseFeedForward);
     let gated = all(|kind| matches!(kind, SubLayerKind::Experts { .. }));
-    let mut bench = Bench { device, many, points: BTreeMap::new(), reuse: Vec::new() };
+    let mut bench = Bench { device, many, points: BTreeMap::new() };
     let embed = bench.line("embed", |bench, rows, _| bench.device.embed(rows, &vec![1; rows.len()]))?;
     let (expert, gate, join, link) =
         if gated.is_empty() { Default::default() } else { bench.gated(&gated, &kinds)? };
@@ -103,7 +103,7 @@ pub fn measure_up_to<D: Exchange>(
         });
         Ok(())
     })?;
-    let Bench { points, reuse, .. } = bench;
+    let Bench { points, .. } = bench;
     let profile = Profile {
         name,
         provenance,
@@ -121,7 +121,7 @@ pub fn measure_up_to<D: Exchange>(
         link,
         points,
         in_turn: BTreeMap::new(),
-        reuse,
+        reuse: Vec::new(),
     };
     let worker = host::measure(device, many)?;
     Ok(Profile { worker, ..profile })
@@ -132,7 +132,6 @@ struct Bench<'a, D> {
     many: usize,
     /// Entries and microseconds, by stage.
     points: BTreeMap<String, Vec<[f64; 2]>>,
-    reuse: Vec<Reuse>,
 }
 
 type Outcome<T> = Result<T, BackendError>;
@@ -320,37 +319,9 @@ impl<D: Exchange> Bench<'_, D> {
             beside.push([each as f64, fixed_us + (us - fixed_us).max(0.0) / spread as f64]);
         }
         self.points.insert("beside".to_owned(), beside);
-        self.reuse = self.reuse(gated, experts)?;
         let join = self.line("join", |bench, rows, round| bench.device.join(of(round), rows))?;
         let link = self.link(gated[0])?;
         Ok((line.with_fixed(fixed_us), gate, join, link))
-    }
-
-    /// Of one expert's, some of which take turns: weights of few may stay in a cache.
-    fn reuse(&mut self, gated: &[SubLayerId], experts: ExpertId) -> Outcome<Vec<Reuse>> {
-        let all = gated.len() * usize::from(experts);
-        let mut reuse = Vec::new();
-        for parts in REUSED_PARTS {
-            let rows = self.rows(parts);
-            let mut points = Vec::new();
-            for taking_turns in (0..).map(|power| 1usize << power).take_while(|many| *many <= all.min(REUSED))
-            {
-                let mut turn = 0;
-                let mut call = |bench: &mut Self| {
-                    turn += 1;
-                    let (at, expert) = (turn % taking_turns % gated.len(), turn % taking_turns / gated.len());
-                    let expert = ExpertId::try_from(expert).unwrap_or(0);
-                    let parts: Vec<_> =
-                        rows.iter().map(|row| PartWork { row: *row, slot: 0, expert }).collect();
-                    bench.device.experts(gated[at], &parts)
-                };
-                (0..taking_turns).try_for_each(|_| call(self))?;
-                points.push([taking_turns as f64, self.median(|bench, _| call(bench))?]);
-            }
-            reuse.push(Reuse::of(rows.len(), &points));
-        }
-        reuse.dedup_by_key(|of| of.parts);
-        Ok(reuse)
     }
 
     /// A call for as many experts, so many parts each, as there are rows for, up to [`SPREAD`]: their number, and microseconds.
@@ -422,6 +393,41 @@ impl StageTime {
         let fixed_us = fixed_us.min(self.floor_us);
         Self { fixed_us, floor_us: self.floor_us - fixed_us, ..self }
     }
+}
+
+/// What simulations need besides, and no schedule: what calls of one expert take less where only some take turns, as weights of few may stay in a cache.
+///
+/// # Errors
+/// The device's.
+pub fn measure_reuse<D: Exchange>(device: &mut D) -> Result<Vec<Reuse>, BackendError> {
+    let kinds = device.layout().sub_layers.clone();
+    let experts_of = |kind: &SubLayerKind| match kind {
+        SubLayerKind::Experts { experts, .. } => Some(usize::from(*experts)),
+        SubLayerKind::Attention | SubLayerKind::DenseFeedForward => None,
+    };
+    let gated: Vec<_> = (0..kinds.len()).filter(|at| experts_of(&kinds[*at]).is_some()).collect();
+    let all: usize = kinds.iter().filter_map(experts_of).sum();
+    let mut bench = Bench { device, many: MANY, points: BTreeMap::new() };
+    let mut reuse = Vec::new();
+    for parts in REUSED_PARTS {
+        let rows = bench.rows(parts);
+        let mut points = Vec::new();
+        for taking_turns in (0..).map(|power| 1usize << power).take_while(|many| *many <= all.min(REUSED)) {
+            let mut turn = 0;
+            let mut call = |bench: &mut Bench<'_, D>| {
+                turn += 1;
+                let (at, expert) = (turn % taking_turns % gated.len(), turn % taking_turns / gated.len());
+                let expert = ExpertId::try_from(expert).unwrap_or(0);
+                let parts: Vec<_> = rows.iter().map(|row| PartWork { row: *row, slot: 0, expert }).collect();
+                bench.device.experts(gated[at], &parts)
+            };
+            (0..taking_turns).try_for_each(|_| call(&mut bench))?;
+            points.push([taking_turns as f64, bench.median(|bench, _| call(bench))?]);
+        }
+        reuse.push(Reuse::of(rows.len(), &points));
+    }
+    reuse.dedup_by_key(|of| of.parts);
+    Ok(reuse)
 }
 
 /// What simulations need besides, and no schedule: with what a message takes on its way between two threads that have a core each, one of which looks for it for as long as `spin` before it parks.

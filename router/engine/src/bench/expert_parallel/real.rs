@@ -1,7 +1,7 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use reprise_expert_parallel::{
-    Alone, Cluster, ClusterConfig, Steered, measure_up_to,
+    Alone, Cluster, ClusterConfig, Steered, measure_reuse, measure_up_to,
     profile::Profile,
     record::{self, Record},
     simulate::Gates,
@@ -127,7 +127,10 @@ pub(super) fn measured<M: Machine>(
         let measure_one = |device: M::Device| {
             let mut device = steered(options, device);
             let (name, provenance) = (format!("{} on {name}", options.model), provenance.clone());
-            scope.spawn(move || measure_up_to(&mut device, many, name, provenance))
+            scope.spawn(move || {
+                let profile = measure_up_to(&mut device, many, name, provenance)?;
+                Ok::<_, BackendError>(Profile { reuse: measure_reuse(&mut device)?, ..profile })
+            })
         };
         let threads: Vec<_> = devices.into_iter().map(measure_one).collect();
         threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
