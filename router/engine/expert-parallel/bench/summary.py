@@ -7,6 +7,8 @@ import pathlib
 import statistics
 import sys
 
+from predict import WITHIN
+
 ORDER = ["lockstep", "pingpong", "mtfs", "flfs", "defrag", "roofline", "adaptive"]
 # Throughputs nearer than this are taken for equal when orders are compared.
 TIE = 0.03
@@ -81,10 +83,6 @@ def shapes(cells):
                            f"{100 * mean(runs[name], 'idle_share_mean'):.0f} %")
         print(f"| {cell} | " + " | ".join(of(name) if name in runs else "" for name in ORDER) + " |")
     print("\nMean parts in a call of experts (in lock-step, of all experts of a device together), mean idle share of the devices.\n")
-
-
-# Shares by which a prediction may be off.
-WITHIN = 0.15
 
 
 def doubt(rows):

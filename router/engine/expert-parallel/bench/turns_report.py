@@ -101,32 +101,31 @@ def dot(one, other):
     return sum(a * b for a, b in zip(one, other))
 
 
-def least_squares(design, values):
+def least_squares(rows, values):
     """Coefficients, the inverse of the normal equations' matrix, and the residuals' standard deviation with its degrees of freedom. What turns do not tell, as
     the trend of a sweep of one turn, is 0."""
-    columns = list(zip(*design))
+    columns = list(zip(*rows))
     inverted = inverse([[dot(one, other) + TINY * (i == j) for j, other in enumerate(columns)] for i, one in enumerate(columns)])
     right = [dot(column, values) for column in columns]
     found = [dot(row, right) for row in inverted]
     freedom = len(values) - len(columns)
-    squares = sum((value - dot(row, found)) ** 2 for row, value in zip(design, values))
+    squares = sum((value - dot(row, found)) ** 2 for row, value in zip(rows, values))
     return found, inverted, (squares / freedom) ** 0.5, freedom
 
 
-def design(turns, names, has_copies):
-    """Of each turn what it did, and of its sweep a level and a trend: what the machine does for longer than a turn is in these."""
+def design(turns, doing, names):
+    """Of each turn what it did, but for the first of the names, whose is in the levels; and of its sweep a level and a trend: what the machine does for longer than
+    a turn is in these."""
     sweeps = {}
     for turn in turns:
         sweeps.setdefault(turn["sweep"], []).append(float(turn["at_s"]))
     centre = {sweep: (statistics.fmean(at), max(at) - min(at) or 1) for sweep, at in sweeps.items()}
     rows = []
-    for turn in turns:
+    for turn, one in zip(turns, doing):
         middle, long = centre[turn["sweep"]]
         own = [float(turn["sweep"] == sweep) for sweep in sweeps]
         trend = [is_own * (float(turn["at_s"]) - middle) / long for is_own in own]
-        # The first one's is in the levels.
-        doing = did(turn, has_copies)
-        rows.append([float(doing == name) for name in names[1:]] + own + trend)
+        rows.append([float(one == name) for name in names[1:]] + own + trend)
     return rows
 
 
@@ -144,7 +143,7 @@ def estimate(turns):
     if not others or len(others) == len(by_schedule):
         return None
     names = sorted({*doing}, key=lambda name: (name not in others, name))
-    rows = design(turns, names, has_copies)
+    rows = design(turns, doing, names)
     if len(rows) <= len(rows[0]):
         return None
     found, inverted, spread, freedom = least_squares(rows, values)

@@ -23,7 +23,7 @@ pub mod worker;
 pub mod workload;
 
 pub use cluster::{
-    Alone, Cluster, ClusterConfig, ClusterError, Command, Event, Lost, Replan, RequestError, RequestId, Start,
+    Cluster, ClusterConfig, ClusterError, Command, Event, Lost, Replan, RequestError, RequestId, Start,
 };
 pub use measure::{measure, measure_reuse, measure_up_to, with_latency};
 pub use steer::Steered;

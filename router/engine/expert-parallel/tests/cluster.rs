@@ -9,10 +9,10 @@ use std::{
 
 use proptest::prelude::*;
 use reprise_expert_parallel::{
-    Alone, Cluster, ClusterConfig, Event, RequestError, RequestId,
+    Cluster, ClusterConfig, Event, RequestError, RequestId,
     profile::{InTurn, Link},
     record,
-    worker::greedy,
+    worker::{Compare, greedy},
 };
 use reprise_scheduler::{
     Backend, BackendError, Before, CoreConfig, DeviceId, Faulty, Mode, Pace, Placement, Priority,
@@ -133,7 +133,7 @@ impl Setting {
             stall: Duration::from_secs(2),
             spin: reprise_expert_parallel::transport::SPIN,
             greedy: self.greedy,
-            compare: Some(Alone { link: Link { parcel_us: 1.0, ..Link::default() }, reuse: Vec::new() }),
+            compare: Some(Compare::new(Link { parcel_us: 1.0, ..Link::default() }, &[])),
             keep_spans: false,
         };
         Cluster::start(ids.iter().map(device).collect(), config, greedy).expect("starts")

@@ -22,7 +22,6 @@ use reprise_scheduler::{
 use thiserror::Error;
 
 use crate::{
-    profile::{Link, Reuse},
     record::Record,
     transport::{Message, threads},
     view::Watch,
@@ -52,16 +51,9 @@ pub struct ClusterConfig {
     /// Tokens are the largest logits. Devices that can choose them do, and the others leave it to `choose`, which must agree.
     pub greedy: bool,
     /// Calls are compared with what the costs predict, and parcels with what this way does ([`Record::compared`](crate::record::Record::compared)).
-    pub compare: Option<Alone>,
+    pub compare: Option<Compare>,
     /// Calls are kept for a timeline.
     pub keep_spans: bool,
-}
-
-/// What was measured of one device alone, beside its costs.
-#[derive(Debug, Clone, Default)]
-pub struct Alone {
-    pub link: Link,
-    pub reuse: Vec<Reuse>,
 }
 
 impl std::fmt::Debug for ClusterConfig {
@@ -167,8 +159,7 @@ impl<P: Send + 'static> Cluster<P> {
         D: Exchange<Payload = P> + Send + 'static,
     {
         let ClusterConfig { ticks, schedule, costs, control, placement, replan, stall, .. } = config;
-        let ClusterConfig { spin, greedy, keep_spans, .. } = config;
-        let compare = config.compare.as_ref();
+        let ClusterConfig { spin, greedy, compare, keep_spans, .. } = config;
         let (found, expected) = (devices.len(), placement.devices());
         if found < usize::from(expected) || found == 0 {
             return Err(ClusterError::Devices { found, expected });
@@ -207,7 +198,7 @@ impl<P: Send + 'static> Cluster<P> {
                 events: sender.clone(),
                 begun,
                 greedy,
-                compare: compare.map(Compare::of),
+                compare: compare.clone(),
                 keep_spans,
             };
             let worker = Worker::new(setup, backend, transport)?;

@@ -21,8 +21,8 @@ use reprise_scheduler::{
 pub use pulse::{Pulse, State};
 
 use crate::{
-    cluster::{Alone, Command, Report, RequestId},
-    profile::{Link, PARCEL, stage_name},
+    cluster::{Command, Report, RequestId},
+    profile::{Link, PARCEL, Reuse, stage_name},
     record::{Record, Span},
     reuse::Recent,
     transport::{Closed, Message, Transport},
@@ -70,15 +70,17 @@ pub(crate) struct Setup {
     pub(crate) keep_spans: bool,
 }
 
-/// What its calls and parcels are compared with, beside its costs.
-pub(crate) struct Compare {
+/// What a device's calls and parcels are compared with, beside its costs.
+#[derive(Debug, Clone)]
+pub struct Compare {
     link: Link,
     recent: Recent,
 }
 
 impl Compare {
-    pub(crate) fn of(alone: &Alone) -> Self {
-        Self { link: alone.link, recent: Recent::new(&alone.reuse) }
+    #[must_use]
+    pub fn new(link: Link, reuse: &[Reuse]) -> Self {
+        Self { link, recent: Recent::new(reuse) }
     }
 }
 

@@ -1,12 +1,12 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use reprise_expert_parallel::{
-    Alone, Cluster, ClusterConfig, Steered, measure_reuse, measure_up_to,
+    Cluster, ClusterConfig, Steered, measure_reuse, measure_up_to,
     profile::Profile,
     record::{self, Record},
     simulate::Gates,
     with_latency,
-    worker::greedy,
+    worker::{Compare, greedy},
     workload::LENGTHS,
 };
 use reprise_scheduler::{BackendError, Exchange, Mode, Pace, Placement, ScheduleKind, placement::Loads};
@@ -163,7 +163,7 @@ fn compared<M: Machine>(
         return Ok(Vec::new());
     }
     let placement = options.place(machine.layout(), loads, options.replicas)?;
-    let alone = Some(Alone { link: profile.link, reuse: profile.reuse.clone() });
+    let alone = Some(Compare::new(profile.link, &profile.reuse));
     let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, profile, alone)?;
     let mut driver = Driver::start(options, cluster, machine.layout().vocabulary)?;
     driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)?;
@@ -187,7 +187,7 @@ fn start<M: Machine>(
     machine: &M,
     placement: &Placement,
     profile: &Profile,
-    compare: Option<Alone>,
+    compare: Option<Compare>,
 ) -> Result<Cluster<<M::Device as Exchange>::Payload>, ExpertParallelError> {
     let devices = machine.devices(options, schedule)?;
     let devices = devices.into_iter().map(|device| steered(options, device)).collect();

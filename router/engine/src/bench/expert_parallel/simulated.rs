@@ -45,9 +45,8 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
     };
     let loads = options.skewed(&layout).unwrap_or(natural);
     let mut runs = Vec::new();
-    let repeats = 0..options.repeats.get();
-    for (repeat, variant) in repeats.flat_map(|repeat| options.variants.iter().map(move |one| (repeat, one)))
-    {
+    let of = |repeat| options.variants.iter().map(move |variant| (repeat, variant));
+    for (repeat, variant) in (0..options.repeats.get()).flat_map(of) {
         let schedule = variant.schedule;
         let replicas = variant.replicas.unwrap_or(options.replicas);
         let placement = options.place(&layout, &loads, replicas)?;
