@@ -36,7 +36,7 @@ NEARER = 0.95
 GPU = {"warm_up": 8.0, "turn": 0.35, "all": 7.7, "again": 23.1}
 CPU = {"warm_up": 12.0, "turn": 0.8, "all": 48.0, "again": 48.0}
 CPU_WINDOW = "--control-window-seconds 0.1"
-BESIDE = 2.5
+BESIDE = 4.5
 # That a cell may take.
 PATIENCE = 120
 

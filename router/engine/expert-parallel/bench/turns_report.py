@@ -210,32 +210,48 @@ def throughput(cells):
           f"median {statistics.median(of.ratio for of in told):.3f}, geometric mean {math.exp(statistics.fmean(logs)):.3f} ± {mean:.3f}.\n")
 
 
+def add(sums, name, tokens, seconds):
+    of = sums.setdefault(name, [0, 0])
+    of[0] += tokens
+    of[1] += seconds
+
+
+def means(sums):
+    """Tokens per second by cell and schedule."""
+    return {cell: {name: tokens / seconds for name, (tokens, seconds) in of.items() if seconds} for cell, of in sums.items()}
+
+
 def measured(cells):
     """Tokens per second by cell and schedule, of all turns together."""
-    found = {}
+    sums = {}
     for cell, turns in cells.items():
-        sums = {}
+        of = sums.setdefault(cell, {})
         for turn in turns:
-            of = sums.setdefault(general(turn["scheduler"]), [0, 0])
-            of[0] += float(turn["tokens"])
-            of[1] += float(turn["seconds"])
-        found[cell] = {name: tokens / seconds for name, (tokens, seconds) in sums.items() if seconds}
-    return found
+            add(of, general(turn["scheduler"]), float(turn["tokens"]), float(turn["seconds"]))
+    return means(sums)
 
 
 def predictions(binary, dense, folders, cells):
-    reports = {}
+    """Of each sweep over the times of calls that it measured itself; a cell's is the mean of its sweeps', as what was measured is."""
+    reports = []
     for folder in folders:
         for line in (folder / "cells.jsonl").open():
             report = json.loads(line)
             if "error" not in report:
-                reports.setdefault(report["cell"], report)
+                reports.append(report)
     with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         scratch = pathlib.Path(scratch)
         made = {path.name: path for path in upcycle(binary, dense, scratch).values()} if dense else {}
-        work = [(binary, report, scratch, at, made) for at, report in enumerate(reports.values())]
-        predicted = dict(zip(reports, pool.map(lambda one: simulate(*one), work)))
-    compare(folders[0] / "predictions.csv", predicted, measured(cells), [*ORDER, "adaptive"])
+        simulated = list(pool.map(lambda one: simulate(binary, one[1], scratch, one[0], made), enumerate(reports)))
+    # By cell and schedule: tokens, and seconds of its turns.
+    sums = {}
+    for report, speeds in zip(reports, simulated):
+        of = sums.setdefault(report["cell"], {})
+        for turn in report["turns"]:
+            name = general(turn["scheduler"])
+            if name in speeds:
+                add(of, name, speeds[name] * turn["seconds"], turn["seconds"])
+    compare(folders[0] / "predictions.csv", means(sums), measured(cells), [*ORDER, "adaptive"])
 
 
 def main():

@@ -66,10 +66,12 @@ pub(super) fn run_on<M: Machine>(
     if let Some(each) = options.turn {
         let contenders = Contenders::of(&options.variants, options.replicas)?;
         let placement = options.place(layout, &loads, contenders.replicas)?;
+        // What else the machine does changes from second to second: before and after.
+        let mut records = compared(options, machine, &loads, &profile)?;
         let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, None)?;
         let driver = Driver::start(options, cluster, layout.vocabulary)?;
         let (turns, gaps) = turns::take(options, &contenders, driver, each)?;
-        let records = compared(options, machine, &loads, &profile)?;
+        records.extend(compared(options, machine, &loads, &profile)?);
         let profile = in_turn(profile, &records);
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
         (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
@@ -148,8 +150,8 @@ fn in_turn(profile: Profile, records: &[Record]) -> Profile {
     if records.is_empty() { profile } else { Profile { in_turn: record::in_turn(records), ..profile } }
 }
 
-/// What calls take among all others, with another device beside, by some ticks in lock-step and some under defrag, each beside what the profile has.
-/// After all that is measured, as the first to use memory waits for the machine to find it. Nothing where that is known or simulated.
+/// What calls take among all others, with another device beside, by some ticks in lock-step and some under defrag, each beside what the profile has. The first
+/// ticks are left out: who is the first to use memory waits for the machine to find it. Nothing where that is known or simulated.
 fn compared<M: Machine>(
     options: &ExpertParallel,
     machine: &M,

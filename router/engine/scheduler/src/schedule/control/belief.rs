@@ -15,6 +15,8 @@ pub(super) struct Belief {
 const DRIFT: f64 = 0.004;
 /// Standard deviations by which a look is off what was believed when something has changed: it alone counts then.
 const CHANGED: f64 = 3.0;
+/// By so much a pace may compare otherwise once there are copies: a standard deviation.
+const ALIKE: f64 = 0.1;
 /// Ratios below it are all the same.
 const LEAST: f64 = 1e-3;
 
@@ -30,7 +32,17 @@ impl Belief {
 
     /// So many windows later.
     fn later(self, windows: u64) -> Self {
-        Self { variance: self.variance + DRIFT * DRIFT * windows as f64, ..self }
+        self.doubted(DRIFT * (windows as f64).sqrt())
+    }
+
+    /// It may be off by another so much: a standard deviation.
+    fn doubted(self, by: f64) -> Self {
+        Self { variance: self.variance + by * by, ..self }
+    }
+
+    /// How what this is of compares with what that is of.
+    fn over(self, that: Self) -> Self {
+        Self { mean: self.mean - that.mean, variance: self.variance + that.variance }
     }
 
     /// What was seen now may have come of the same.
@@ -87,6 +99,13 @@ impl Beliefs {
         self.0.get(&mode).map_or(seen, |known| known.later(window).with(seen))
     }
 
+    /// Of a mode. Of one that was not looked at yet: with copies its pace is supposed to compare with the kept one's as without, or the other way round.
+    pub(super) fn supposed(&self, mode: Mode, kept: Mode, window: u64) -> Option<Belief> {
+        let of = |mode: Mode| self.0.get(&mode).map(|known| known.later(window));
+        let otherwise = |mode: Mode| of(Mode { copies: !mode.copies, ..mode });
+        of(mode).or_else(|| Some(otherwise(mode)?.over(otherwise(kept)?).doubted(ALIKE)))
+    }
+
     /// A look is over. `pauses`: the machine does, which makes a look tell less than there is, never more.
     pub(super) fn learn(&mut self, mode: Mode, seen: Belief, window: u64, pauses: bool) -> Lesson {
         let first = Known::first(seen, window);
@@ -116,7 +135,7 @@ impl Beliefs {
         let Some(known) = self.0.get_mut(&mode).filter(|known| known.belief.mean + shift > wanted) else {
             return false;
         };
-        known.belief.variance += shift * shift;
+        known.belief = known.belief.doubted(shift);
         true
     }
 
@@ -124,8 +143,7 @@ impl Beliefs {
     pub(super) fn change(&mut self, from: Mode, to: Mode, belief: Belief, window: u64) {
         self.0.remove(&to);
         for known in self.0.values_mut() {
-            let now = known.later(window);
-            known.belief = Belief { mean: now.mean - belief.mean, variance: now.variance + belief.variance };
+            known.belief = known.later(window).over(belief);
             (known.window, known.suspect) = (window, None);
         }
         self.0.insert(from, Known::first(Belief { mean: -belief.mean, ..belief }, window));
@@ -206,6 +224,20 @@ mod tests {
         assert_eq!(look(0.6, true), (60.0, 2));
         assert_eq!(look(1.1, true), (110.0, 1));
         assert_eq!(look(0.6, false), (60.0, 1));
+    }
+
+    /// Copies bring lock-step 1.4 times as much: the free pace, at half of it without them, is supposed to be at half of it with them.
+    #[test]
+    fn a_pace_is_supposed_to_compare_with_copies_as_without() {
+        let [lockstep, free] = [Pace::Lockstep, Pace::Free].map(Mode::of);
+        let [with, free_with] = [lockstep, free].map(|mode| Mode { copies: !mode.copies, ..mode });
+        let mut beliefs = Beliefs::default();
+        beliefs.learn(free, Belief::of(0.5, 0.01), 0, false);
+        assert_eq!(beliefs.supposed(free, lockstep, 0).map(|belief| belief.mean.exp()), Some(0.5));
+        assert_eq!(beliefs.supposed(with, lockstep, 0), None);
+        beliefs.change(lockstep, with, Belief::of(1.4, 0.01), 0);
+        let supposed = beliefs.supposed(free_with, with, 0).expect("of what it is without");
+        assert!((supposed.mean.exp() - 0.5).abs() < 1e-9 && supposed.deviation() >= ALIKE, "{supposed:?}");
     }
 
     #[test]

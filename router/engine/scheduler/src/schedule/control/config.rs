@@ -51,7 +51,7 @@ impl Default for ControlConfig {
             window: Duration::from_millis(250),
             rows: 512,
             settle: Duration::from_millis(150),
-            margin: 0.02,
+            margin: 0.01,
             clear: 2.0,
             longest_trial: 6,
             hopeless: 0.8,

@@ -3,6 +3,8 @@
 mod belief;
 mod config;
 mod pays;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::time::Duration;
@@ -282,19 +284,7 @@ impl Control {
         let better = self.is_better(worth)?;
         self.rested = 0;
         if better {
-            let belief = self.beliefs.with(self.mode, self.seen(), self.windows);
-            self.beliefs.change(self.kept, self.mode, belief, self.windows);
-            let left = std::mem::replace(&mut self.kept, self.mode);
-            (self.costs, self.worth, self.look) = (self.trial_costs, self.trial.as_unit(), None);
-            self.rows = Worth::default();
-            // What was behind the former may not be behind this one; the former itself was seen last.
-            let first = self.config.first_hold;
-            let soon = self.windows + 2 * u64::from(first);
-            for change in &mut self.changes {
-                let back = change.to.of(self.kept) == Some(left);
-                (change.hold, change.due) = (first.max(1), if back { soon } else { change.due.min(soon) });
-                (change.looks, change.level) = (0.0, None);
-            }
+            self.adopt();
             return None;
         }
         let doubt = self.doubt();
@@ -302,6 +292,35 @@ impl Control {
             (look.trial, look.doubt) = (self.trial, doubt);
         }
         Some(self.turn(self.kept, now))
+    }
+
+    /// A trial has won: its mode is kept from now on.
+    fn adopt(&mut self) {
+        let belief = self.beliefs.with(self.mode, self.seen(), self.windows);
+        self.beliefs.change(self.kept, self.mode, belief, self.windows);
+        let left = std::mem::replace(&mut self.kept, self.mode);
+        (self.costs, self.worth, self.look) = (self.trial_costs, self.trial.as_unit(), None);
+        self.rows = Worth::default();
+        let Self { config, kept, beliefs, changes, windows, .. } = self;
+        let first = config.first_hold.max(1);
+        let soon = *windows + 2 * u64::from(config.first_hold);
+        for change in changes {
+            // Rows that came in the mode that was left.
+            change.level = None;
+            let mode = change.to.of(*kept);
+            let is_behind = |mode| {
+                let believed = beliefs.supposed(mode, *kept, *windows);
+                believed.is_some_and(|belief| {
+                    belief.mean + config.clear * belief.deviation() < wanted(config, *kept, mode)
+                })
+            };
+            // What is surely behind this one too may wait as long as it would have; what was behind the former only may be ahead of this one.
+            if !mode.is_some_and(is_behind) {
+                // The former itself was seen last.
+                let due = if mode == Some(left) { soon } else { change.due.min(soon) };
+                (change.hold, change.due, change.looks) = (first, due, 0.0);
+            }
+        }
     }
 
     /// A trial has lost, and the kept mode has come to its pace again: when the other is looked at next. What was lost must be earned before.
