@@ -106,18 +106,22 @@ impl Beliefs {
         of(mode).or_else(|| Some(otherwise(mode)?.over(otherwise(kept)?).doubted(ALIKE)))
     }
 
-    /// A look is over. `pauses`: the machine does, which makes a look tell less than there is, never more.
-    pub(super) fn learn(&mut self, mode: Mode, seen: Belief, window: u64, pauses: bool) -> Lesson {
+    /// A look is over. A machine that pauses makes it tell less than there is, never more.
+    pub(super) fn learn(&mut self, mode: Mode, kept: Mode, seen: Belief, window: u64) -> Lesson {
         let first = Known::first(seen, window);
         let known = match self.0.get(&mode) {
-            None => first,
+            None => {
+                let told_before =
+                    self.supposed(mode, kept, window).is_some_and(|supposed| supposed.agrees(seen));
+                Known { looks: 1 + u32::from(told_before), ..first }
+            }
             Some(known) => {
                 let before = known.later(window);
                 if before.agrees(seen) {
                     Known { looks: known.looks + 1, ..Known::first(before.with(seen), window) }
                 } else if let Some(suspect) = known.suspect.filter(|suspect| suspect.agrees(seen)) {
                     Known { looks: 2, ..Known::first(suspect.with(seen), window) }
-                } else if pauses && seen.mean < before.mean {
+                } else if seen.mean < before.mean {
                     self.0.insert(mode, Known { suspect: Some(seen), ..*known });
                     return Lesson { belief: before, looks: 0 };
                 } else {
@@ -200,7 +204,7 @@ mod tests {
         let (mut beliefs, mode) = (Beliefs::default(), Mode::of(Pace::PingPong));
         for window in 0..8 {
             let seen = Belief::of(1.05, 0.04);
-            let lesson = beliefs.learn(mode, seen, window, true);
+            let lesson = beliefs.learn(mode, mode, seen, window);
             assert_eq!(u64::from(lesson.looks), window + 1);
         }
         let belief = beliefs.with(mode, Belief::of(1.05, 0.04), 8);
@@ -213,17 +217,17 @@ mod tests {
     #[test]
     fn less_than_what_was_believed_must_be_seen_twice() {
         let (mut beliefs, mode) = (Beliefs::default(), Mode::of(Pace::PingPong));
-        let mut look = |ratio: f64, pauses| {
-            let Lesson { belief, looks } = beliefs.learn(mode, Belief::of(ratio, 0.02), 1, pauses);
+        let mut look = |ratio: f64| {
+            let Lesson { belief, looks } = beliefs.learn(mode, mode, Belief::of(ratio, 0.02), 1);
             ((belief.mean.exp() * 100.0).round(), looks)
         };
-        assert_eq!(look(1.1, true), (110.0, 1));
-        assert_eq!(look(0.6, true), (110.0, 0));
-        assert_eq!(look(1.1, true), (110.0, 2));
-        assert_eq!(look(0.6, true), (110.0, 0));
-        assert_eq!(look(0.6, true), (60.0, 2));
-        assert_eq!(look(1.1, true), (110.0, 1));
-        assert_eq!(look(0.6, false), (60.0, 1));
+        assert_eq!(look(1.1), (110.0, 1));
+        assert_eq!(look(0.6), (110.0, 0));
+        assert_eq!(look(1.1), (110.0, 2));
+        assert_eq!(look(0.6), (110.0, 0));
+        assert_eq!(look(0.6), (60.0, 2));
+        assert_eq!(look(1.1), (110.0, 1));
+        assert_eq!(look(1.2), (120.0, 1));
     }
 
     /// Copies bring lock-step 1.4 times as much: the free pace, at half of it without them, is supposed to be at half of it with them.
@@ -232,19 +236,21 @@ mod tests {
         let [lockstep, free] = [Pace::Lockstep, Pace::Free].map(Mode::of);
         let [with, free_with] = [lockstep, free].map(|mode| Mode { copies: !mode.copies, ..mode });
         let mut beliefs = Beliefs::default();
-        beliefs.learn(free, Belief::of(0.5, 0.01), 0, false);
+        beliefs.learn(free, lockstep, Belief::of(0.5, 0.01), 0);
         assert_eq!(beliefs.supposed(free, lockstep, 0).map(|belief| belief.mean.exp()), Some(0.5));
         assert_eq!(beliefs.supposed(with, lockstep, 0), None);
         beliefs.change(lockstep, with, Belief::of(1.4, 0.01), 0);
         let supposed = beliefs.supposed(free_with, with, 0).expect("of what it is without");
         assert!((supposed.mean.exp() - 0.5).abs() < 1e-9 && supposed.deviation() >= ALIKE, "{supposed:?}");
+        // Which a first look at it only confirms.
+        assert_eq!(beliefs.learn(free_with, with, Belief::of(0.45, 0.01), 0).looks, 2);
     }
 
     #[test]
     fn modes_compare_with_whoever_is_kept() {
         let [lockstep, free, ping_pong] = [Pace::Lockstep, Pace::Free, Pace::PingPong].map(Mode::of);
         let mut beliefs = Beliefs::default();
-        beliefs.learn(free, Belief::of(0.5, 0.01), 0, false);
+        beliefs.learn(free, lockstep, Belief::of(0.5, 0.01), 0);
         beliefs.change(lockstep, ping_pong, Belief::of(1.25, 0.01), 0);
         let mean = |mode| beliefs.0[&mode].belief.mean.exp();
         assert!((mean(lockstep) - 0.8).abs() < 1e-9 && (mean(free) - 0.4).abs() < 1e-9);

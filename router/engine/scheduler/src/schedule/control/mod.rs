@@ -51,7 +51,7 @@ impl std::iter::Sum for RowsOut {
 ///
 /// Windows differ among themselves, and a machine pauses now and then: so medians of windows are compared, a trial goes on until it is clear or until
 /// more windows would tell little, and all looks at a mode add up to what is believed of it (a Kalman filter of one number: how it compares with
-/// the kept one). What a look says against all before it, or as the first, on a machine that pauses, is soon asked again. A look with another speed of the
+/// the kept one). What a look says against all before it, or as the first, is soon asked again: it may have met a pause. A look with another speed of the
 /// kept mode before it than after it tells nothing.
 ///
 /// What is far behind is cheap to tell and dear to look at again: each change has a hold of its own, which grows each time that nothing came of
@@ -342,8 +342,7 @@ impl Control {
         let ratio = before.ratio(trial) / f64::midpoint(1.0, again).max(f64::MIN_POSITIVE);
         let error = before.error([before.count() + after.count(), trial.count()]);
         let seen = Belief::of(ratio, error.max(self.noise.deviation()));
-        let pauses = !before.is_calm();
-        let Lesson { belief, looks } = self.beliefs.learn(mode, seen, self.windows, pauses);
+        let Lesson { belief, looks } = self.beliefs.learn(mode, self.kept, seen, self.windows);
         let earned = self.earned(look, belief);
         let wanted = wanted(&self.config, self.kept, mode);
         let mix = self.config.clear * doubt;
@@ -360,7 +359,7 @@ impl Control {
         } else if belief.mean - mix > wanted {
             // It seems to be ahead: some more looks cost nothing.
             (first, u64::from(first))
-        } else if pauses && looks <= 1 {
+        } else if looks <= 1 {
             // No pause is as long as that, and if it was one the other may be ahead.
             let hold = first.saturating_mul(4).min(most);
             (hold, u64::from(hold))
