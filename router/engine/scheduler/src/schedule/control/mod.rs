@@ -310,9 +310,7 @@ impl Control {
             let mode = change.to.of(*kept);
             let is_behind = |mode| {
                 let believed = beliefs.supposed(mode, *kept, *windows);
-                believed.is_some_and(|belief| {
-                    belief.mean + config.clear * belief.deviation() < wanted(config, *kept, mode)
-                })
+                believed.is_some_and(|belief| belief.is_below(wanted(config, *kept, mode), config.clear))
             };
             // What is surely behind this one too may wait as long as it would have; what was behind the former only may be ahead of this one.
             if !mode.is_some_and(is_behind) {
@@ -342,9 +340,12 @@ impl Control {
         let ratio = before.ratio(trial) / f64::midpoint(1.0, again).max(f64::MIN_POSITIVE);
         let error = before.error([before.count() + after.count(), trial.count()]);
         let seen = Belief::of(ratio, error.max(self.noise.deviation()));
-        let Lesson { belief, looks } = self.beliefs.learn(mode, self.kept, seen, self.windows);
-        let earned = self.earned(look, belief);
         let wanted = wanted(&self.config, self.kept, mode);
+        let is_behind = |belief: Belief| belief.is_below(wanted, self.config.clear);
+        let told_before =
+            self.beliefs.supposed(mode, self.kept, self.windows).is_some_and(is_behind) && is_behind(seen);
+        let Lesson { belief, looks } = self.beliefs.learn(mode, seen, self.windows);
+        let earned = self.earned(look, belief);
         let mix = self.config.clear * doubt;
         let sure = (self.config.clear * belief.deviation()).hypot(mix);
         let is_no_use = self.is_no_use(belief, mix, wanted);
@@ -359,7 +360,7 @@ impl Control {
         } else if belief.mean - mix > wanted {
             // It seems to be ahead: some more looks cost nothing.
             (first, u64::from(first))
-        } else if looks <= 1 {
+        } else if looks <= 1 && !told_before {
             // No pause is as long as that, and if it was one the other may be ahead.
             let hold = first.saturating_mul(4).min(most);
             (hold, u64::from(hold))
