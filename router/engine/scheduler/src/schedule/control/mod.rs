@@ -312,9 +312,9 @@ impl Control {
                 let believed = beliefs.supposed(mode, *kept, *windows);
                 believed.is_some_and(|belief| belief.is_below(wanted(config, *kept, mode), config.clear))
             };
-            // What is surely behind this one too may wait as long as it would have; what was behind the former only may be ahead of this one.
+            // What is surely behind this one too is due when it would have been (the former itself at once, so that who was left by mistake is soon found
+            // again); what was behind the former only may be ahead of this one.
             if !mode.is_some_and(is_behind) {
-                // The former itself was seen last.
                 let due = if mode == Some(left) { soon } else { change.due.min(soon) };
                 (change.hold, change.due, change.looks) = (first, due, 0.0);
             }
@@ -342,6 +342,7 @@ impl Control {
         let seen = Belief::of(ratio, error.max(self.noise.deviation()));
         let wanted = wanted(&self.config, self.kept, mode);
         let is_behind = |belief: Belief| belief.is_below(wanted, self.config.clear);
+        // Whatever the numbers: those of what is far behind differ from look to look.
         let told_before =
             self.beliefs.supposed(mode, self.kept, self.windows).is_some_and(is_behind) && is_behind(seen);
         let Lesson { belief, looks } = self.beliefs.learn(mode, seen, self.windows);
@@ -361,7 +362,7 @@ impl Control {
             // It seems to be ahead: some more looks cost nothing.
             (first, u64::from(first))
         } else if looks <= 1 && !told_before {
-            // No pause is as long as that, and if it was one the other may be ahead.
+            // It may have met a pause, and be ahead; none is as long as that.
             let hold = first.saturating_mul(4).min(most);
             (hold, u64::from(hold))
         } else {
