@@ -111,8 +111,13 @@ impl Beliefs {
         of(mode).or_else(|| Some(otherwise(mode)?.over(otherwise(kept)?).doubted(ALIKE)))
     }
 
-    /// A look is over. A machine that pauses makes it tell less than there is, never more.
-    pub(super) fn learn(&mut self, mode: Mode, seen: Belief, window: u64) -> Lesson {
+    /// What is believed of it comes of one look, if of any.
+    pub(super) fn is_seen_once(&self, mode: Mode) -> bool {
+        self.0.get(&mode).is_none_or(|known| known.looks <= 1)
+    }
+
+    /// A look is over. `pauses`: the machine does, which makes a look tell less than there is, never more.
+    pub(super) fn learn(&mut self, mode: Mode, seen: Belief, window: u64, pauses: bool) -> Lesson {
         let first = Known::first(seen, window);
         let known = match self.0.get(&mode) {
             None => first,
@@ -122,7 +127,7 @@ impl Beliefs {
                     Known { looks: known.looks + 1, ..Known::first(before.with(seen), window) }
                 } else if let Some(suspect) = known.suspect.filter(|suspect| suspect.agrees(seen)) {
                     Known { looks: 2, ..Known::first(suspect.with(seen), window) }
-                } else if seen.mean < before.mean {
+                } else if pauses && seen.mean < before.mean {
                     self.0.insert(mode, Known { suspect: Some(seen), ..*known });
                     return Lesson { belief: before, looks: 0 };
                 } else {
@@ -205,7 +210,7 @@ mod tests {
         let (mut beliefs, mode) = (Beliefs::default(), Mode::of(Pace::PingPong));
         for window in 0..8 {
             let seen = Belief::of(1.05, 0.04);
-            let lesson = beliefs.learn(mode, seen, window);
+            let lesson = beliefs.learn(mode, seen, window, true);
             assert_eq!(u64::from(lesson.looks), window + 1);
         }
         let belief = beliefs.with(mode, Belief::of(1.05, 0.04), 8);
@@ -218,17 +223,17 @@ mod tests {
     #[test]
     fn less_than_what_was_believed_must_be_seen_twice() {
         let (mut beliefs, mode) = (Beliefs::default(), Mode::of(Pace::PingPong));
-        let mut look = |ratio: f64| {
-            let Lesson { belief, looks } = beliefs.learn(mode, Belief::of(ratio, 0.02), 1);
+        let mut look = |ratio: f64, pauses| {
+            let Lesson { belief, looks } = beliefs.learn(mode, Belief::of(ratio, 0.02), 1, pauses);
             ((belief.mean.exp() * 100.0).round(), looks)
         };
-        assert_eq!(look(1.1), (110.0, 1));
-        assert_eq!(look(0.6), (110.0, 0));
-        assert_eq!(look(1.1), (110.0, 2));
-        assert_eq!(look(0.6), (110.0, 0));
-        assert_eq!(look(0.6), (60.0, 2));
-        assert_eq!(look(1.1), (110.0, 1));
-        assert_eq!(look(1.2), (120.0, 1));
+        assert_eq!(look(1.1, true), (110.0, 1));
+        assert_eq!(look(0.6, true), (110.0, 0));
+        assert_eq!(look(1.1, true), (110.0, 2));
+        assert_eq!(look(0.6, true), (110.0, 0));
+        assert_eq!(look(0.6, true), (60.0, 2));
+        assert_eq!(look(1.1, true), (110.0, 1));
+        assert_eq!(look(0.6, false), (60.0, 1));
     }
 
     /// Copies bring lock-step 1.4 times as much: the free pace, at half of it without them, is supposed to be at half of it with them.
@@ -237,7 +242,7 @@ mod tests {
         let [lockstep, free] = [Pace::Lockstep, Pace::Free].map(Mode::of);
         let [with, free_with] = [lockstep, free].map(|mode| Mode { copies: !mode.copies, ..mode });
         let mut beliefs = Beliefs::default();
-        beliefs.learn(free, Belief::of(0.5, 0.01), 0);
+        beliefs.learn(free, Belief::of(0.5, 0.01), 0, false);
         assert_eq!(beliefs.supposed(free, lockstep, 0).map(|belief| belief.mean.exp()), Some(0.5));
         assert_eq!(beliefs.supposed(with, lockstep, 0), None);
         beliefs.change(lockstep, with, Belief::of(1.4, 0.01), 0);
@@ -249,7 +254,7 @@ mod tests {
     fn modes_compare_with_whoever_is_kept() {
         let [lockstep, free, ping_pong] = [Pace::Lockstep, Pace::Free, Pace::PingPong].map(Mode::of);
         let mut beliefs = Beliefs::default();
-        beliefs.learn(free, Belief::of(0.5, 0.01), 0);
+        beliefs.learn(free, Belief::of(0.5, 0.01), 0, false);
         beliefs.change(lockstep, ping_pong, Belief::of(1.25, 0.01), 0);
         let mean = |mode| beliefs.0[&mode].belief.mean.exp();
         assert!((mean(lockstep) - 0.8).abs() < 1e-9 && (mean(free) - 0.4).abs() < 1e-9);

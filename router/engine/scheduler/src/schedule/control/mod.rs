@@ -51,7 +51,7 @@ impl std::iter::Sum for RowsOut {
 ///
 /// Windows differ among themselves, and a machine pauses now and then: so medians of windows are compared, a trial goes on until it is clear or until
 /// more windows would tell little, and all looks at a mode add up to what is believed of it (a Kalman filter of one number: how it compares with
-/// the kept one). What a look says against all before it, or as the first, is soon asked again: it may have met a pause. A look with another speed of the
+/// the kept one). On a machine that pauses, what a look says against all before it, or as the first, is soon asked again. A look with another speed of the
 /// kept mode before it than after it tells nothing.
 ///
 /// What is far behind is cheap to tell and dear to look at again: each change has a hold of its own, which grows each time that nothing came of
@@ -74,6 +74,8 @@ pub struct Control {
     /// Of all looks so far.
     beliefs: Beliefs,
     noise: Noise,
+    /// The last window of a kept mode that a pause has disturbed.
+    disturbed: Option<u64>,
     changes: Vec<Change>,
     /// Windows of kept modes so far, and since the last trial; how long the last took.
     windows: u64,
@@ -125,6 +127,8 @@ struct Change {
 
 /// Of so many windows the median is one that was not disturbed.
 const TOLD: u32 = 3;
+/// So many windows after a pause there may be another.
+const QUIET: u64 = 512;
 /// Windows that a hold has at most, whatever a look has cost.
 const MOST_HELD: f64 = 4096.0;
 /// Looks that their cost is told from, at most.
@@ -181,6 +185,7 @@ impl Control {
             look: None,
             beliefs: Beliefs::default(),
             noise: Noise::default(),
+            disturbed: None,
             changes,
             windows: 0,
             rested: 0,
@@ -252,6 +257,9 @@ impl Control {
         self.worth.add(worth);
         self.rows.add(window.speed().rows());
         self.windows += 1;
+        if self.worth.is_disturbed(worth) {
+            self.notice_a_pause();
+        }
         self.rested += 1;
         self.window_seconds = window.seconds();
         if let Some(look) = &mut self.look {
@@ -345,7 +353,8 @@ impl Control {
         // Whatever the numbers: those of what is far behind differ from look to look.
         let told_before =
             self.beliefs.supposed(mode, self.kept, self.windows).is_some_and(is_behind) && is_behind(seen);
-        let Lesson { belief, looks } = self.beliefs.learn(mode, seen, self.windows);
+        let pauses = self.pauses() || !before.is_calm();
+        let Lesson { belief, looks } = self.beliefs.learn(mode, seen, self.windows, pauses);
         let earned = self.earned(look, belief);
         let mix = self.config.clear * doubt;
         let sure = (self.config.clear * belief.deviation()).hypot(mix);
@@ -361,7 +370,7 @@ impl Control {
         } else if belief.mean - mix > wanted {
             // It seems to be ahead: some more looks cost nothing.
             (first, u64::from(first))
-        } else if looks <= 1 && !told_before {
+        } else if pauses && looks <= 1 && !told_before {
             // It may have met a pause, and be ahead; none is as long as that.
             let hold = first.saturating_mul(4).min(most);
             (hold, u64::from(hold))
@@ -373,6 +382,24 @@ impl Control {
         };
         change.due = *windows + wait;
         (change.earned, change.level) = (*windows + earned, Some(rows.median()));
+    }
+
+    /// The machine pauses. What was seen once as long as it seemed not to may have been a pause: it is looked at again.
+    fn notice_a_pause(&mut self) {
+        let surprise = !self.pauses();
+        let Self { config, kept, beliefs, changes, windows, .. } = self;
+        let soon = *windows + u64::from(config.first_hold);
+        for change in changes.iter_mut().filter(|_| surprise) {
+            if change.to.of(*kept).is_some_and(|mode| beliefs.is_seen_once(mode)) {
+                change.due = change.due.min(soon);
+            }
+        }
+        self.disturbed = Some(*windows);
+    }
+
+    /// It did, not long ago.
+    fn pauses(&self) -> bool {
+        self.disturbed.is_some_and(|window| self.windows - window < QUIET)
     }
 
     /// The kept mode does not do what it did when others were looked at, by so much that one of them may be ahead now: it is looked at again, as

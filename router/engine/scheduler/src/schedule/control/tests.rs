@@ -108,7 +108,7 @@ fn copies_are_used_where_they_pay() {
                 64,
             );
         }
-        assert!(best > 10_780, "{best} of 12000");
+        assert!(best > 10_800, "{best} of 12000");
     }
 }
 
@@ -349,11 +349,11 @@ fn what_is_a_little_ahead_is_found() {
     // As above, of machines that change, and that pause rarely: from 8 s on.
     for (rates, copies, most) in [
         ([1.0, 1.05, 0.25, 0.2], 1.0, [4, 2]),
-        ([1.0, 1.024, 0.25, 0.2], 1.0, [4, 2]),
+        ([1.0, 1.024, 0.25, 0.2], 1.0, [7, 3]),
         ([1.0, 0.9, 0.3, 0.1], 1.026, [14, 2]),
         ([1.0, 0.9, 0.3, 0.1], 1.014, [3, 2]),
         ([0.95, 0.9, 1.0, 0.97], 0.97, [11, 3]),
-        ([0.95, 1.0, 0.6, 0.5], 1.03, [16, 2]),
+        ([0.95, 1.0, 0.6, 0.5], 1.03, [16, 5]),
     ] {
         for (devices, most) in [drifting as fn(u64) -> _, pausing_rarely].into_iter().zip(most) {
             let (below, mean, far) = shares(devices, copies, |_| rates, 8_001..31_001);
