@@ -38,7 +38,7 @@ fn the_better_pace_is_kept_and_noise_changes_nothing() {
     let (free, _) = control(|_| [100.0, 60.0, 80.0], 300);
     assert!(free < 0.03, "{free}");
     // Better by less than the margin: not worth a change.
-    let (free, changes) = control(|_| [100.0, 100.5, 99.0], 300);
+    let (free, changes) = control(|_| [100.0, 101.0, 99.0], 300);
     // Two others are looked at, there and back, in eight rounds.
     assert!(free < 0.06 && changes <= 32, "{free}, {changes} changes");
 }
@@ -207,12 +207,9 @@ trait Disturbed {
     fn level(&mut self, step: u64) -> f64;
 }
 
-/// Pauses now and then, and seconds are slow.
+/// Pauses now and then, as those of a virtual machine: of 15 ms on average, and slow seconds.
 struct Pausing {
     chance: Chance,
-    /// Seconds, on average, from one pause to the next, and of a pause.
-    apart: f64,
-    long: f64,
     /// Until the next pause, or of the one there is.
     left: f64,
     pauses: bool,
@@ -224,7 +221,7 @@ impl Disturbed for Pausing {
         self.left -= 1e-3;
         if self.left <= 0.0 {
             self.pauses = !self.pauses;
-            let mean = if self.pauses { self.long } else { self.apart };
+            let mean = if self.pauses { 0.015 } else { 0.25 };
             self.left = -mean * (1.0 - self.chance.unit()).ln();
         }
         if step.is_multiple_of(1000) {
@@ -252,17 +249,8 @@ impl Disturbed for Drifting {
     }
 }
 
-/// As CPUs of a virtual machine do.
 fn pausing(seed: u64) -> Box<dyn Disturbed> {
-    let chance = Chance(seed);
-    Box::new(Pausing { chance, apart: 0.25, long: 0.015, left: 0.1, pauses: false, slow: 1.0 })
-}
-
-/// As two GPUs of another host were measured to: every sixth turn met a pause of about a fifth of it.
-fn pausing_rarely(seed: u64) -> Box<dyn Disturbed> {
-    let mut chance = Chance(2_000_000 + seed);
-    let left = 1.7 * chance.unit();
-    Box::new(Pausing { chance, apart: 1.7, long: 0.05, left, pauses: false, slow: 1.0 })
+    Box::new(Pausing { chance: Chance(seed), left: 0.1, pauses: false, slow: 1.0 })
 }
 
 fn drifting(seed: u64) -> Box<dyn Disturbed> {
@@ -345,23 +333,19 @@ fn pauses_do_not_decide() {
 
 /// What is ahead by less than what turns differ by is found in most, and going back and forth between the two costs no looks at what is far behind both.
 #[test]
-fn what_is_a_little_ahead_is_found() {
-    // As above, of machines that change, and that pause rarely: from 8 s on.
+fn what_is_a_little_ahead_is_found_among_more_noise() {
     for (rates, copies, most) in [
-        ([1.0, 1.05, 0.25, 0.2], 1.0, [4, 2]),
-        ([1.0, 1.024, 0.25, 0.2], 1.0, [7, 3]),
-        ([1.0, 0.9, 0.3, 0.1], 1.026, [14, 2]),
-        ([1.0, 0.9, 0.3, 0.1], 1.014, [3, 2]),
-        ([0.95, 0.9, 1.0, 0.97], 0.97, [11, 3]),
-        ([0.95, 1.0, 0.6, 0.5], 1.03, [16, 5]),
+        ([1.0, 1.05, 0.25, 0.2], 1.0, 5),
+        ([1.0, 1.024, 0.25, 0.2], 1.0, 6),
+        ([1.0, 0.9, 0.3, 0.1], 1.026, 8),
+        ([1.0, 0.9, 0.3, 0.1], 1.014, 3),
+        ([0.95, 0.9, 1.0, 0.97], 0.97, 14),
     ] {
-        for (devices, most) in [drifting as fn(u64) -> _, pausing_rarely].into_iter().zip(most) {
-            let (below, mean, far) = shares(devices, copies, |_| rates, 8_001..31_001);
-            assert!(
-                below <= most && far < 0.003,
-                "{rates:?}, {copies}: {below} below, {mean} on average, {far} of the time"
-            );
-        }
+        let (below, mean, far) = shares(drifting, copies, |_| rates, 8_001..31_001);
+        assert!(
+            below <= most && far < 0.001,
+            "{rates:?}, {copies}: {below} below, {mean} on average, {far} of the time"
+        );
     }
 }
 
