@@ -1,5 +1,6 @@
 """Overview, tiers, cache browser, replay runs, and the chat box on two tiers."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -32,14 +33,25 @@ def test_a_spread_tier_shows_its_devices_and_experts(page, gateway):
     card = page.locator("#tiers-list .card", has_text="Spread over 2 devices")
     for name in ("batch", "queue", "KV blocks", "device 0", "device 1", "balance"):
         assert card.locator(".meter", has_text=name).count() == 1, name
-    tellers = [threading.Thread(target=gateway.chat, args=(f"Count from {n} to thirty.", "large"), kwargs={"max_tokens": 160})
-               for n in range(4)]
+    shown = threading.Event()
+
+    def tell(first):
+        # However soon an answer ends: one after the other, none of which can come from the cache.
+        for n in itertools.count(first, 4):
+            if shown.is_set():
+                return
+            gateway.chat(f"Count from {n} to {n + 30}.", "large", max_tokens=160)
+
+    tellers = [threading.Thread(target=tell, args=(first,)) for first in range(4)]
     for teller in tellers:
         teller.start()
-    page.locator("#tiers-list .card", has_text="Spread over").locator(".meter", has_text="batch").locator(
-        "output", has_text=re.compile(r"^[1-4] of 4")).wait_for()
-    for teller in tellers:
-        teller.join()
+    try:
+        page.locator("#tiers-list .card", has_text="Spread over").locator(".meter", has_text="batch").locator(
+            "output", has_text=re.compile(r"^[1-4] of 4")).wait_for()
+    finally:
+        shown.set()
+        for teller in tellers:
+            teller.join()
     maps = card.locator(".heat-map")
     assert maps.count() == 2
     eventually("experts have computed", lambda: "sub-layer" in maps.nth(1).locator("figcaption").inner_text())

@@ -314,7 +314,8 @@ impl Control {
                     belief.mean + config.clear * belief.deviation() < wanted(config, *kept, mode)
                 })
             };
-            // What is surely behind this one too may wait as long as it would have; what was behind the former only may be ahead of this one.
+            // What is surely behind this one too is due when it would have been (the former itself at once, so that who was left by mistake is found again); what
+            // was behind the former only may be ahead of this one.
             if !mode.is_some_and(is_behind) {
                 // The former itself was seen last.
                 let due = if mode == Some(left) { soon } else { change.due.min(soon) };
