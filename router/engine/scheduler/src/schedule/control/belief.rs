@@ -30,6 +30,11 @@ impl Belief {
         self.variance.sqrt()
     }
 
+    /// By so many standard deviations.
+    pub(super) fn is_below(self, wanted: f64, clear: f64) -> bool {
+        self.mean + clear * self.deviation() < wanted
+    }
+
     /// So many windows later.
     fn later(self, windows: u64) -> Self {
         self.doubted(DRIFT * (windows as f64).sqrt())
@@ -104,6 +109,11 @@ impl Beliefs {
         let of = |mode: Mode| self.0.get(&mode).map(|known| known.later(window));
         let otherwise = |mode: Mode| of(Mode { copies: !mode.copies, ..mode });
         of(mode).or_else(|| Some(otherwise(mode)?.over(otherwise(kept)?).doubted(ALIKE)))
+    }
+
+    /// What is believed of it comes of one look, if of any.
+    pub(super) fn is_seen_once(&self, mode: Mode) -> bool {
+        self.0.get(&mode).is_none_or(|known| known.looks <= 1)
     }
 
     /// A look is over. `pauses`: the machine does, which makes a look tell less than there is, never more.

@@ -51,7 +51,7 @@ impl std::iter::Sum for RowsOut {
 ///
 /// Windows differ among themselves, and a machine pauses now and then: so medians of windows are compared, a trial goes on until it is clear or until
 /// more windows would tell little, and all looks at a mode add up to what is believed of it (a Kalman filter of one number: how it compares with
-/// the kept one). What a look says against all before it, or as the first, on a machine that pauses, is soon asked again. A look with another speed of the
+/// the kept one). On a machine that pauses, what a look says against all before it, or as the first, is soon asked again. A look with another speed of the
 /// kept mode before it than after it tells nothing.
 ///
 /// What is far behind is cheap to tell and dear to look at again: each change has a hold of its own, which grows each time that nothing came of
@@ -74,6 +74,8 @@ pub struct Control {
     /// Of all looks so far.
     beliefs: Beliefs,
     noise: Noise,
+    /// The last window of a kept mode that a pause has disturbed.
+    disturbed: Option<u64>,
     changes: Vec<Change>,
     /// Windows of kept modes so far, and since the last trial; how long the last took.
     windows: u64,
@@ -82,6 +84,8 @@ pub struct Control {
     /// From when on windows count after a change; none before the first rows then.
     settled: Moment,
     window: Option<Window>,
+    /// What is changed to once all rows have come together in lock-step.
+    gathers_for: Option<Mode>,
 }
 
 /// One thing that another mode does otherwise.
@@ -125,6 +129,8 @@ struct Change {
 
 /// Of so many windows the median is one that was not disturbed.
 const TOLD: u32 = 3;
+/// So many windows after a pause there may be another.
+const QUIET: u64 = 512;
 /// Windows that a hold has at most, whatever a look has cost.
 const MOST_HELD: f64 = 4096.0;
 /// Looks that their cost is told from, at most.
@@ -181,12 +187,14 @@ impl Control {
             look: None,
             beliefs: Beliefs::default(),
             noise: Noise::default(),
+            disturbed: None,
             changes,
             windows: 0,
             rested: 0,
             window_seconds: config.window.as_secs_f64(),
             settled: Moment::default(),
             window: None,
+            gathers_for: None,
         }
     }
 
@@ -202,6 +210,11 @@ impl Control {
             look.away.add(now, out, sequences);
         }
         let Some(window) = &mut self.window else {
+            if self.gathers_for.is_some() {
+                self.mode = self.gathers_for.take_if(|_| came && now >= self.settled)?;
+                self.settle(now);
+                return Some(self.mode);
+            }
             if came && now >= self.settled {
                 self.window = Some(Window::begun_at(now));
                 if let Some(look) = self.look.as_mut().filter(|_| self.mode == self.kept) {
@@ -252,6 +265,9 @@ impl Control {
         self.worth.add(worth);
         self.rows.add(window.speed().rows());
         self.windows += 1;
+        if self.worth.is_disturbed(worth) {
+            self.notice_a_pause();
+        }
         self.rested += 1;
         self.window_seconds = window.seconds();
         if let Some(look) = &mut self.look {
@@ -310,14 +326,11 @@ impl Control {
             let mode = change.to.of(*kept);
             let is_behind = |mode| {
                 let believed = beliefs.supposed(mode, *kept, *windows);
-                believed.is_some_and(|belief| {
-                    belief.mean + config.clear * belief.deviation() < wanted(config, *kept, mode)
-                })
+                believed.is_some_and(|belief| belief.is_below(wanted(config, *kept, mode), config.clear))
             };
-            // What is surely behind this one too is due when it would have been (the former itself at once, so that who was left by mistake is found again); what
-            // was behind the former only may be ahead of this one.
+            // What is surely behind this one too is due when it would have been (the former itself at once, so that who was left by mistake is soon found
+            // again); what was behind the former only may be ahead of this one.
             if !mode.is_some_and(is_behind) {
-                // The former itself was seen last.
                 let due = if mode == Some(left) { soon } else { change.due.min(soon) };
                 (change.hold, change.due, change.looks) = (first, due, 0.0);
             }
@@ -343,10 +356,14 @@ impl Control {
         let ratio = before.ratio(trial) / f64::midpoint(1.0, again).max(f64::MIN_POSITIVE);
         let error = before.error([before.count() + after.count(), trial.count()]);
         let seen = Belief::of(ratio, error.max(self.noise.deviation()));
-        let pauses = !before.is_calm();
+        let wanted = wanted(&self.config, self.kept, mode);
+        let is_behind = |belief: Belief| belief.is_below(wanted, self.config.clear);
+        // Whatever the numbers: those of what is far behind differ from look to look.
+        let told_before =
+            self.beliefs.supposed(mode, self.kept, self.windows).is_some_and(is_behind) && is_behind(seen);
+        let pauses = self.pauses() || !before.is_calm();
         let Lesson { belief, looks } = self.beliefs.learn(mode, seen, self.windows, pauses);
         let earned = self.earned(look, belief);
-        let wanted = wanted(&self.config, self.kept, mode);
         let mix = self.config.clear * doubt;
         let sure = (self.config.clear * belief.deviation()).hypot(mix);
         let is_no_use = self.is_no_use(belief, mix, wanted);
@@ -361,8 +378,8 @@ impl Control {
         } else if belief.mean - mix > wanted {
             // It seems to be ahead: some more looks cost nothing.
             (first, u64::from(first))
-        } else if pauses && looks <= 1 {
-            // No pause is as long as that, and if it was one the other may be ahead.
+        } else if pauses && looks <= 1 && !told_before {
+            // It may have met a pause, and be ahead; none is as long as that.
             let hold = first.saturating_mul(4).min(most);
             (hold, u64::from(hold))
         } else {
@@ -373,6 +390,24 @@ impl Control {
         };
         change.due = *windows + wait;
         (change.earned, change.level) = (*windows + earned, Some(rows.median()));
+    }
+
+    /// The machine pauses. What was seen once as long as it seemed not to may have been a pause: it is looked at again.
+    fn notice_a_pause(&mut self) {
+        let surprise = !self.pauses();
+        let Self { config, kept, beliefs, changes, windows, .. } = self;
+        let soon = *windows + u64::from(config.first_hold);
+        for change in changes.iter_mut().filter(|_| surprise) {
+            if change.to.of(*kept).is_some_and(|mode| beliefs.is_seen_once(mode)) {
+                change.due = change.due.min(soon);
+            }
+        }
+        self.disturbed = Some(*windows);
+    }
+
+    /// It did, not long ago.
+    fn pauses(&self) -> bool {
+        self.disturbed.is_some_and(|window| self.windows - window < QUIET)
     }
 
     /// The kept mode does not do what it did when others were looked at, by so much that one of them may be ahead now: it is looked at again, as
@@ -443,10 +478,14 @@ impl Control {
         (cost / config.budget.max(f64::MIN_POSITIVE) / window_seconds.max(1e-3)).min(MOST_HELD) as u64
     }
 
+    /// From one pace without a barrier to another through lock-step: over all queues the former may have scattered its rows so that the other is
+    /// at a fraction of its speed for seconds, and would not be what it was when it was chosen.
     fn turn(&mut self, to: Mode, now: Moment) -> Mode {
-        (self.mode, self.trial, self.trial_costs) = (to, Worth::default(), Costs::default());
+        self.gathers_for = (self.mode.pace.is_free() && to.pace.is_free()).then_some(to);
+        self.mode = self.gathers_for.map_or(to, |to| Mode { pace: Pace::Lockstep, ..to });
+        (self.trial, self.trial_costs) = (Worth::default(), Costs::default());
         self.settle(now);
-        to
+        self.mode
     }
 
     /// Something other than its mode was done until now: what came of that is not counted.

@@ -44,8 +44,12 @@ impl Worth {
 
     /// There were enough windows, and none that a pause has disturbed: whatever follows is what it seems.
     pub(super) fn is_calm(&self) -> bool {
-        let least = CALM * self.median();
-        self.windows().len() >= ENOUGH && self.windows().iter().all(|worth| *worth >= least)
+        self.windows().len() >= ENOUGH && !self.windows().iter().any(|worth| self.is_disturbed(*worth))
+    }
+
+    /// Such a window was, if there were enough others.
+    pub(super) fn is_disturbed(&self, worth: f64) -> bool {
+        self.windows().len() >= ENOUGH && worth < CALM * self.median()
     }
 
     /// The same windows, told by costs by which their median is 1.

@@ -38,7 +38,7 @@ fn the_better_pace_is_kept_and_noise_changes_nothing() {
     let (free, _) = control(|_| [100.0, 60.0, 80.0], 300);
     assert!(free < 0.03, "{free}");
     // Better by less than the margin: not worth a change.
-    let (free, changes) = control(|_| [100.0, 101.0, 99.0], 300);
+    let (free, changes) = control(|_| [100.0, 100.5, 99.0], 300);
     // Two others are looked at, there and back, in eight rounds.
     assert!(free < 0.06 && changes <= 32, "{free}, {changes} changes");
 }
@@ -207,9 +207,12 @@ trait Disturbed {
     fn level(&mut self, step: u64) -> f64;
 }
 
-/// Pauses now and then, as those of a virtual machine: of 15 ms on average, and slow seconds.
+/// Pauses now and then, and seconds are slow.
 struct Pausing {
     chance: Chance,
+    /// Seconds, on average, from one pause to the next, and of a pause.
+    apart: f64,
+    long: f64,
     /// Until the next pause, or of the one there is.
     left: f64,
     pauses: bool,
@@ -221,7 +224,7 @@ impl Disturbed for Pausing {
         self.left -= 1e-3;
         if self.left <= 0.0 {
             self.pauses = !self.pauses;
-            let mean = if self.pauses { 0.015 } else { 0.25 };
+            let mean = if self.pauses { self.long } else { self.apart };
             self.left = -mean * (1.0 - self.chance.unit()).ln();
         }
         if step.is_multiple_of(1000) {
@@ -249,8 +252,17 @@ impl Disturbed for Drifting {
     }
 }
 
+/// As CPUs of a virtual machine do.
 fn pausing(seed: u64) -> Box<dyn Disturbed> {
-    Box::new(Pausing { chance: Chance(seed), left: 0.1, pauses: false, slow: 1.0 })
+    let chance = Chance(seed);
+    Box::new(Pausing { chance, apart: 0.25, long: 0.015, left: 0.1, pauses: false, slow: 1.0 })
+}
+
+/// As two GPUs of another host were measured to: every sixth turn met a pause of about a fifth of it.
+fn pausing_rarely(seed: u64) -> Box<dyn Disturbed> {
+    let mut chance = Chance(2_000_000 + seed);
+    let left = 1.7 * chance.unit();
+    Box::new(Pausing { chance, apart: 1.7, long: 0.05, left, pauses: false, slow: 1.0 })
 }
 
 fn drifting(seed: u64) -> Box<dyn Disturbed> {
@@ -270,6 +282,16 @@ fn rate(rates: Rates, copies: f64, mode: Mode) -> f64 {
     rates[of] * if mode.copies { copies } else { 1.0 }
 }
 
+/// So that seconds are enough.
+fn quick() -> ControlConfig {
+    ControlConfig {
+        window: Duration::from_millis(50),
+        settle: Duration::from_millis(30),
+        rows: 103,
+        ..ControlConfig::default()
+    }
+}
+
 /// What adaptive does in the milliseconds of `counted`, over the best of all. Speeds are those that there are in a millisecond. And the share of that time in which it
 /// does what is at less than 0.7 of the best.
 fn share(
@@ -278,13 +300,7 @@ fn share(
     rates: impl Fn(u64) -> Rates,
     counted: std::ops::Range<u64>,
 ) -> (f64, f64) {
-    let config = ControlConfig {
-        window: Duration::from_millis(50),
-        settle: Duration::from_millis(30),
-        rows: 103,
-        ..ControlConfig::default()
-    };
-    let mut control = Control::new(config, copies != 1.0);
+    let mut control = Control::new(quick(), copies != 1.0);
     let (mut ticks, mut work, mut best, mut far) = (Ticks::default(), 0.0, 0.0, 0);
     for step in 1..counted.end {
         let rates = rates(step);
@@ -333,20 +349,47 @@ fn pauses_do_not_decide() {
 
 /// What is ahead by less than what turns differ by is found in most, and going back and forth between the two costs no looks at what is far behind both.
 #[test]
-fn what_is_a_little_ahead_is_found_among_more_noise() {
+fn what_is_a_little_ahead_is_found() {
+    // As above, of machines that change, and that pause rarely: from 8 s on.
     for (rates, copies, most) in [
-        ([1.0, 1.05, 0.25, 0.2], 1.0, 5),
-        ([1.0, 1.024, 0.25, 0.2], 1.0, 6),
-        ([1.0, 0.9, 0.3, 0.1], 1.026, 8),
-        ([1.0, 0.9, 0.3, 0.1], 1.014, 3),
-        ([0.95, 0.9, 1.0, 0.97], 0.97, 14),
+        ([1.0, 1.05, 0.25, 0.2], 1.0, [4, 2]),
+        ([1.0, 1.024, 0.25, 0.2], 1.0, [7, 3]),
+        ([1.0, 0.9, 0.3, 0.1], 1.026, [14, 2]),
+        ([1.0, 0.9, 0.3, 0.1], 1.014, [3, 2]),
+        ([0.95, 0.9, 1.0, 0.97], 0.97, [11, 3]),
+        ([0.95, 1.0, 0.6, 0.5], 1.03, [16, 5]),
     ] {
-        let (below, mean, far) = shares(drifting, copies, |_| rates, 8_001..31_001);
-        assert!(
-            below <= most && far < 0.001,
-            "{rates:?}, {copies}: {below} below, {mean} on average, {far} of the time"
-        );
+        for (devices, most) in [drifting as fn(u64) -> _, pausing_rarely].into_iter().zip(most) {
+            let (below, mean, far) = shares(devices, copies, |_| rates, 8_001..31_001);
+            assert!(
+                below <= most && far < 0.003,
+                "{rates:?}, {copies}: {below} below, {mean} on average, {far} of the time"
+            );
+        }
     }
+}
+
+/// Defrag is best; another pace without a barrier just before it, or defrag without copies, leaves it at half of its speed until there was a barrier again.
+#[test]
+fn rows_that_a_look_has_scattered_are_gathered() {
+    let mut control = Control::new(quick(), true);
+    let (mut before, mut is_scattered, mut ticks) = (control.mode(), false, Ticks::default());
+    let (mut work, mut looks) = (0.0, 0);
+    for step in 1..=60_000u64 {
+        let mode = control.mode();
+        if mode != before {
+            is_scattered = mode.pace.is_free() && (before.pace.is_free() || is_scattered);
+            looks += u32::from(step > 10_000 && mode.pace.is_free() && mode != Mode::of(Pace::Defrag));
+            before = mode;
+        }
+        let rates = if is_scattered { [1.0, 0.9, 0.5, 0.6] } else { [1.0, 0.9, 0.9, 1.2] };
+        let rate = rate(rates, 1.1, mode);
+        work += if step > 10_000 { rate / 1.32 } else { 0.0 };
+        let tokens = ticks.add(12.0 * rate);
+        control.observe(Moment(Duration::from_millis(step)), RowsOut { tokens, prompt: 0 }, 128);
+    }
+    let share = work / 50_000.0;
+    assert!(share > 0.98 && looks >= 4, "{share} of the best, {looks} looks");
 }
 
 /// Once lock-step has become slower, and ping-pong has not, the latter is found although it was long in vain to look at it.
