@@ -26,6 +26,8 @@ from process import upcycle
 GOAL = 0.98
 # Beside sums of squares of about 1.
 TINY = 1e-9
+# Turns, as restless as usual, that count beside a sweep's own.
+SUPPOSED = 8
 # Of a turn: so much of it is all of it.
 WHOLE = 0.999
 ORDER = ["lockstep", "lockstep+N", "pingpong", "roofline", "defrag"]
@@ -102,15 +104,23 @@ def dot(one, other):
 
 
 def least_squares(rows, values):
-    """Coefficients, the inverse of the normal equations' matrix, and the residuals' standard deviation with its degrees of freedom. What turns do not tell, as
+    """Coefficients, the inverse of the normal equations' matrix, and the residuals, with their standard deviation before them. What turns do not tell, as
     the trend of a sweep of one turn, is 0."""
     columns = list(zip(*rows))
     inverted = inverse([[dot(one, other) + TINY * (i == j) for j, other in enumerate(columns)] for i, one in enumerate(columns)])
     right = [dot(column, values) for column in columns]
     found = [dot(row, right) for row in inverted]
     freedom = len(values) - len(columns)
-    squares = sum((value - dot(row, found)) ** 2 for row, value in zip(rows, values))
-    return found, inverted, (squares / freedom) ** 0.5, freedom
+    residuals = [value - dot(row, found) for row, value in zip(rows, values)]
+    return found, inverted, (dot(residuals, residuals) / freedom) ** 0.5, residuals
+
+
+def calm(sweeps, residuals):
+    """Of each turn the inverse of its sweep's spread, over that of a usual one: hosts and hours differ in how much turns do."""
+    squares = grouped(sweeps, [residual**2 for residual in residuals])
+    usual = math.exp(statistics.fmean(math.log(max(statistics.fmean(own), TINY**2)) for own in squares.values()))
+    of = {sweep: (sum(own) + SUPPOSED * usual) / (len(own) + SUPPOSED) for sweep, own in squares.items()}
+    return [(usual / of[sweep]) ** 0.5 for sweep in sweeps]
 
 
 def design(turns, doing, names):
@@ -146,7 +156,11 @@ def estimate(turns):
     rows = design(turns, doing, names)
     if len(rows) <= len(rows[0]):
         return None
-    found, inverted, spread, freedom = least_squares(rows, values)
+    *_, spread, residuals = least_squares(rows, values)
+    weights = calm([turn["sweep"] for turn in turns], residuals)
+    weighted = [[weight * value for value in row] for weight, row in zip(weights, rows)]
+    found, inverted, weighted_spread, _ = least_squares(weighted, [weight * value for weight, value in zip(weights, values)])
+    freedom = len(rows) - len(rows[0])
     effects = dict(zip(names, [0.0, *found]))
     best = max(others, key=effects.get)
     # What adaptive did, over the best.
@@ -158,7 +172,7 @@ def estimate(turns):
     # Student's t at 95 %, to a hundredth from five degrees of freedom on.
     student = 1.96 + 2.8 / freedom
     speeds = {name: math.exp(statistics.fmean(of)) for name, of in by_schedule.items()}
-    return Estimate(speeds, {name: len(of) for name, of in by_schedule.items()}, prompt_row, spread, best, ratio, ratio * student * spread * variance**0.5)
+    return Estimate(speeds, {name: len(of) for name, of in by_schedule.items()}, prompt_row, spread, best, ratio, ratio * student * weighted_spread * variance**0.5)
 
 
 def read(folders):
@@ -204,7 +218,7 @@ def throughput(cells):
     logs = [math.log(of.ratio) for of in told]
     mean = 1.96 * statistics.stdev(logs) / len(logs) ** 0.5 if len(logs) > 1 else float("nan")
     print(f"\nColumns between: ratio to lockstep. Turns: of adaptive and of the best. A prompt's row counts as that share of a token. "
-          "By least squares over all turns of a cell, of what each did, with a level and a trend for each sweep; one of adaptive's that kept to one mode counts "
+          "By least squares over all turns of a cell, each by its sweep's spread, of what each did, with a level and a trend for each sweep; one of adaptive's that kept to one mode counts "
           f"as one of the schedule that is this mode. Intervals: 95 %.\n\nAdaptive over the best of the others in {len(told)} cells: at least {GOAL} beyond its interval in "
           f"{len(at_least)}, below it beyond its interval in {len(below)}, by its point estimate in {len(by_point)}; least {min(of.ratio for of in told):.3f}, "
           f"median {statistics.median(of.ratio for of in told):.3f}, geometric mean {math.exp(statistics.fmean(logs)):.3f} ± {mean:.3f}.\n")
