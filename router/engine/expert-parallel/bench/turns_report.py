@@ -104,15 +104,12 @@ def dot(one, other):
 
 
 def least_squares(rows, values):
-    """Coefficients, the inverse of the normal equations' matrix, and the residuals, with their standard deviation before them. What turns do not tell, as
-    the trend of a sweep of one turn, is 0."""
+    """Coefficients, the inverse of the normal equations' matrix, and the residuals. What turns do not tell, as the trend of a sweep of one turn, is 0."""
     columns = list(zip(*rows))
     inverted = inverse([[dot(one, other) + TINY * (i == j) for j, other in enumerate(columns)] for i, one in enumerate(columns)])
     right = [dot(column, values) for column in columns]
     found = [dot(row, right) for row in inverted]
-    freedom = len(values) - len(columns)
-    residuals = [value - dot(row, found) for row, value in zip(rows, values)]
-    return found, inverted, (dot(residuals, residuals) / freedom) ** 0.5, residuals
+    return found, inverted, [value - dot(row, found) for row, value in zip(rows, values)]
 
 
 def calm(sweeps, residuals):
@@ -156,11 +153,12 @@ def estimate(turns):
     rows = design(turns, doing, names)
     if len(rows) <= len(rows[0]):
         return None
-    *_, spread, residuals = least_squares(rows, values)
+    freedom = len(rows) - len(rows[0])
+    spread_of = lambda residuals: (dot(residuals, residuals) / freedom) ** 0.5
+    *_, residuals = least_squares(rows, values)
     weights = calm([turn["sweep"] for turn in turns], residuals)
     weighted = [[weight * value for value in row] for weight, row in zip(weights, rows)]
-    found, inverted, weighted_spread, _ = least_squares(weighted, [weight * value for weight, value in zip(weights, values)])
-    freedom = len(rows) - len(rows[0])
+    found, inverted, weighted_residuals = least_squares(weighted, [weight * value for weight, value in zip(weights, values)])
     effects = dict(zip(names, [0.0, *found]))
     best = max(others, key=effects.get)
     # What adaptive did, over the best.
@@ -172,7 +170,8 @@ def estimate(turns):
     # Student's t at 95 %, to a hundredth from five degrees of freedom on.
     student = 1.96 + 2.8 / freedom
     speeds = {name: math.exp(statistics.fmean(of)) for name, of in by_schedule.items()}
-    return Estimate(speeds, {name: len(of) for name, of in by_schedule.items()}, prompt_row, spread, best, ratio, ratio * student * weighted_spread * variance**0.5)
+    return Estimate(speeds, {name: len(of) for name, of in by_schedule.items()}, prompt_row, spread_of(residuals), best, ratio,
+                    ratio * student * spread_of(weighted_residuals) * variance**0.5)
 
 
 def read(folders):

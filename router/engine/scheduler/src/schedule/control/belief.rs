@@ -233,6 +233,7 @@ mod tests {
         assert_eq!(look(0.6, true), (110.0, 0));
         assert_eq!(look(0.6, true), (60.0, 2));
         assert_eq!(look(1.1, true), (110.0, 1));
+        assert_eq!(look(1.2, true), (120.0, 1));
         assert_eq!(look(0.6, false), (60.0, 1));
     }
 

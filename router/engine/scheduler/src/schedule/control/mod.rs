@@ -394,15 +394,18 @@ impl Control {
 
     /// The machine pauses. What was seen once as long as it seemed not to may have been a pause: it is looked at again.
     fn notice_a_pause(&mut self) {
-        let surprise = !self.pauses();
+        let is_known = self.pauses();
+        self.disturbed = Some(self.windows);
+        if is_known {
+            return;
+        }
         let Self { config, kept, beliefs, changes, windows, .. } = self;
         let soon = *windows + u64::from(config.first_hold);
-        for change in changes.iter_mut().filter(|_| surprise) {
+        for change in changes {
             if change.to.of(*kept).is_some_and(|mode| beliefs.is_seen_once(mode)) {
                 change.due = change.due.min(soon);
             }
         }
-        self.disturbed = Some(*windows);
     }
 
     /// It did, not long ago.

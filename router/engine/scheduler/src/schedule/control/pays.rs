@@ -44,12 +44,17 @@ impl Worth {
 
     /// There were enough windows, and none that a pause has disturbed: whatever follows is what it seems.
     pub(super) fn is_calm(&self) -> bool {
-        self.windows().len() >= ENOUGH && !self.windows().iter().any(|worth| self.is_disturbed(*worth))
+        self.least_calm().is_some_and(|least| self.windows().iter().all(|worth| *worth >= least))
     }
 
     /// Such a window was, if there were enough others.
     pub(super) fn is_disturbed(&self, worth: f64) -> bool {
-        self.windows().len() >= ENOUGH && worth < CALM * self.median()
+        self.least_calm().is_some_and(|least| worth < least)
+    }
+
+    /// Of a window that no pause has disturbed; none: too few to tell.
+    fn least_calm(&self) -> Option<f64> {
+        (self.windows().len() >= ENOUGH).then(|| CALM * self.median())
     }
 
     /// The same windows, told by costs by which their median is 1.
