@@ -60,8 +60,9 @@ pub struct Record {
     stages: BTreeMap<Stage, Counts>,
     /// By gated sub-layer and group of experts: parts.
     parts: BTreeMap<(usize, u16), u64>,
-    /// Per sub-layer (experts apart): looks, and entries seen in them.
-    depths: BTreeMap<Stage, (u64, u64)>,
+    /// At queues; and per sub-layer (experts apart) the entries seen in all of these together.
+    looks: u64,
+    depths: BTreeMap<Stage, u64>,
     oldest_seconds: f64,
     parcels: u64,
     vectors: u64,
@@ -118,7 +119,7 @@ pub struct DeviceReport {
     pub stages: BTreeMap<&'static str, StageReport>,
     /// Parts that its experts computed.
     pub expert_parts: u64,
-    /// Mean entries that waited, by sub-layer: `s3`; `e3` for the experts of a gated one.
+    /// Mean entries that waited, by sub-layer where any did: `s3`; `e3` for the experts of a gated one.
     pub mean_queue_depth: BTreeMap<String, f64>,
     /// The longest that any entry was seen to wait.
     pub oldest_entry_ms: f64,
@@ -141,13 +142,9 @@ impl Record {
         if let Some(oldest) = pipeline.oldest() {
             self.oldest_seconds = self.oldest_seconds.max(now.since(oldest).as_secs_f64());
         }
-        let mut last = None;
-        for queue in pipeline.queues() {
-            let stage = without_group(queue.stage);
-            let (looks, entries) = self.depths.entry(stage).or_default();
-            *looks += u64::from(last != Some(stage));
-            *entries += queue.depth as u64;
-            last = Some(stage);
+        self.looks += 1;
+        for queue in pipeline.waiting() {
+            *self.depths.entry(without_group(queue.stage)).or_default() += queue.depth as u64;
         }
     }
 
@@ -216,8 +213,8 @@ impl Record {
         self.busy_seconds
     }
 
-    pub(crate) fn parts_of(&self, sub_layer: usize, group: u16) -> u64 {
-        self.parts.get(&(sub_layer, group)).copied().unwrap_or(0)
+    pub(crate) fn parts_of(&self, group: (usize, u16)) -> u64 {
+        self.parts.get(&group).copied().unwrap_or(0)
     }
 
     /// By kind: calls, and their entries all together.
@@ -254,9 +251,8 @@ impl Record {
             largest_entries: counts.largest,
             seconds: counts.seconds,
         };
-        let depth = |(stage, (looks, entries)): (&Stage, &(u64, u64))| {
-            (label(*stage), *entries as f64 / (*looks).max(1) as f64)
-        };
+        let depth =
+            |(stage, entries): (&Stage, &u64)| (label(*stage), *entries as f64 / self.looks.max(1) as f64);
         DeviceReport {
             device,
             idle_share: (1.0 - self.busy_seconds / wall).clamp(0.0, 1.0),
@@ -272,7 +268,7 @@ impl Record {
     }
 }
 
-const fn without_group(stage: Stage) -> Stage {
+pub(crate) const fn without_group(stage: Stage) -> Stage {
     match stage {
         Stage::Experts { sub_layer, .. } => Stage::Experts { sub_layer, group: 0 },
         other => other,

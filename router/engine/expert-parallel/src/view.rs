@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use reprise_scheduler::{Moment, Pipeline, Stage};
 
 use crate::{
-    record::{Record, label},
+    record::{Record, label, without_group},
     worker::{Pulse, State},
 };
 
@@ -27,24 +27,39 @@ pub struct DeviceView {
 /// One group of experts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GroupLoad {
-    /// Parts in its micro-queue.
+    /// Parts in its micro-queues.
     pub waiting: usize,
     /// Parts that it computed.
     pub parts: u64,
 }
 
+impl GroupLoad {
+    const fn of(parts: u64) -> Self {
+        Self { waiting: 0, parts }
+    }
+}
+
+const fn group(stage: Stage) -> Option<(usize, u16)> {
+    match stage {
+        Stage::Experts { sub_layer, group } => Some((sub_layer, group)),
+        Stage::Embed | Stage::SubLayer(_) | Stage::Head => None,
+    }
+}
+
 impl DeviceView {
     pub(crate) fn of(record: &Record, pipeline: &Pipeline, now: Moment) -> Self {
-        let (mut queue_depth, mut filled, mut entries) = (BTreeMap::new(), 0, 0);
-        let mut experts: BTreeMap<(usize, u16), GroupLoad> = BTreeMap::new();
-        for queue in pipeline.queues() {
-            *queue_depth.entry(label(queue.stage)).or_default() += queue.depth;
-            if let Stage::Experts { sub_layer, group } = queue.stage {
-                let load = experts.entry((sub_layer, group)).or_default();
+        // Of thousands of queues next to none hold anything: these alone are counted.
+        let mut depths: BTreeMap<Stage, usize> =
+            pipeline.stages().map(|stage| (without_group(stage), 0)).collect();
+        let mut experts: BTreeMap<_, _> =
+            pipeline.stages().filter_map(group).map(|at| (at, GroupLoad::of(record.parts_of(at)))).collect();
+        let (mut filled, mut entries) = (0, 0);
+        for queue in pipeline.waiting() {
+            *depths.entry(without_group(queue.stage)).or_default() += queue.depth;
+            if let Some(load) = group(queue.stage).and_then(|at| experts.get_mut(&at)) {
                 load.waiting += queue.depth;
-                load.parts = record.parts_of(sub_layer, group);
             }
-            filled += usize::from(queue.depth > 0);
+            filled += 1;
             entries += queue.depth;
         }
         let kv = pipeline.core().kv();
@@ -52,7 +67,7 @@ impl DeviceView {
             told: now,
             busy_seconds: record.busy_seconds(),
             calls: record.calls(),
-            queue_depth,
+            queue_depth: depths.into_iter().map(|(stage, depth)| (label(stage), depth)).collect(),
             experts,
             mean_queue_depth: entries as f64 / filled.max(1) as f64,
             oldest_seconds: pipeline.oldest().map_or(0.0, |oldest| now.since(oldest).as_secs_f64()),

@@ -165,10 +165,14 @@ impl Executor {
         self.queues.mean_depth()
     }
 
-    /// All micro-queues, in the order in which a token passes them.
-    #[must_use]
-    pub fn queues(&self) -> &[QueueState] {
-        self.queues.states()
+    /// What its micro-queues hold, in the order in which a token passes them.
+    pub fn stages(&self) -> impl Iterator<Item = Stage> {
+        self.queues.states().iter().map(|queue| queue.stage)
+    }
+
+    /// Its micro-queues that are not empty, in any order: it may have thousands that are.
+    pub fn waiting(&self) -> impl Iterator<Item = &QueueState> {
+        self.queues.filled().iter().map(|queue| &self.queues.states()[*queue])
     }
 
     /// When the entry came that has waited longest.

@@ -1,7 +1,7 @@
 //! A pipeline of a device that shares its model with others.
 
 use super::Pipeline;
-use crate::{DeviceId, Executor, Mode, Moment, Notice, Parcel, PartWork, QueueState, Work};
+use crate::{DeviceId, Executor, Mode, Moment, Notice, Parcel, PartWork, QueueState, Stage, Work};
 
 impl Pipeline {
     /// Takes in what another device sent; see [`Executor::receive`].
@@ -60,9 +60,14 @@ impl Pipeline {
         self.lanes.iter().filter_map(Executor::asks_again).min()
     }
 
-    /// All micro-queues, in the order in which a token passes them; lane by lane.
-    pub fn queues(&self) -> impl Iterator<Item = &QueueState> {
-        self.lanes.iter().flat_map(Executor::queues)
+    /// What the micro-queues of each lane hold, in the order in which a token passes them.
+    pub fn stages(&self) -> impl Iterator<Item = Stage> {
+        self.lanes.first().into_iter().flat_map(Executor::stages)
+    }
+
+    /// Micro-queues of all lanes that are not empty, in any order.
+    pub fn waiting(&self) -> impl Iterator<Item = &QueueState> {
+        self.lanes.iter().flat_map(Executor::waiting)
     }
 
     /// When the entry came that has waited longest.
