@@ -331,6 +331,10 @@ fn calls_are_compared_with_what_was_predicted() {
         assert!(times.len() == 32 && times.is_sorted() && times[0] > 0.0, "{stage}: {times:?}");
         assert!(*added_us >= 0.0, "{stage}: {added_us}");
     }
+    let mut cluster = Setting::shared(ScheduleKind::Lockstep).start();
+    cluster.set_comparing(false);
+    run(&mut cluster, &many_jobs());
+    assert!(record::in_turn(&cluster.stop().into_iter().flatten().collect::<Vec<_>>()).is_empty());
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub enum Command {
         mode: Mode,
     },
     ResetRecord,
+    /// Whether calls and parcels are compared, where there is something to compare them with.
+    SetComparing(bool),
     Stop,
 }
 

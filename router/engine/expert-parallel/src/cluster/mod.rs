@@ -50,7 +50,8 @@ pub struct ClusterConfig {
     pub spin: Duration,
     /// Tokens are the largest logits. Devices that can choose them do, and the others leave it to `choose`, which must agree.
     pub greedy: bool,
-    /// Calls are compared with what the costs predict, and parcels with what this way does ([`Record::compared`](crate::record::Record::compared)).
+    /// Calls are compared with what the costs predict, and parcels with what this way does ([`Record::compared`](crate::record::Record::compared)),
+    /// until told otherwise ([`Cluster::set_comparing`]).
     pub compare: Option<Compare>,
     /// Calls are kept for a timeline.
     pub keep_spans: bool,
@@ -330,6 +331,13 @@ impl<P: Send + 'static> Cluster<P> {
     pub fn reset_records(&self) {
         for handle in self.workers.iter().filter(|handle| handle.alive) {
             handle.command(Command::ResetRecord);
+        }
+    }
+
+    /// Whether calls are compared from now on, where a cluster was started with something to compare them with.
+    pub fn set_comparing(&self, comparing: bool) {
+        for handle in self.workers.iter().filter(|handle| handle.alive) {
+            handle.command(Command::SetComparing(comparing));
         }
     }
 

@@ -91,6 +91,8 @@ pub(crate) struct Worker<D: Exchange, T> {
     pipeline: Pipeline,
     sequences: Sequences,
     record: Record,
+    /// Its calls are compared, if there is something to compare them with.
+    comparing: bool,
     epoch: u64,
     /// When it last told what it does.
     shown: Moment,
@@ -133,6 +135,7 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
             pipeline,
             sequences,
             record,
+            comparing: true,
             epoch: 0,
             shown: Moment::default(),
             early,
@@ -198,7 +201,8 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         let Some(work) = self.pipeline.begin(begin) else { return Ok(false) };
         let (stage, entries) = (work.stage, work.entries);
         let Setup { compare, costs, layout, .. } = &mut self.setup;
-        let predicted = compare.as_mut().map(|of| of.recent.predict(costs, &work, &layout.sub_layers));
+        let compare = compare.as_mut().filter(|_| self.comparing);
+        let predicted = compare.map(|of| of.recent.predict(costs, &work, &layout.sub_layers));
         self.pipeline.compute(&mut self.device)?;
         let end = self.now();
         let mut out = std::mem::take(&mut self.out);
@@ -265,8 +269,7 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         let sent = self.now();
         self.record.sent(parcel.vectors());
         self.record.packed(parcel.vectors() * self.device.vector_bytes(), sent.since(begin));
-        let link = self.setup.compare.as_ref().map(|of| of.link);
-        let predicted = link.map(|link| 1e-6 * link.packing_us(parcel.vectors()));
+        let predicted = self.link().map(|link| 1e-6 * link.packing_us(parcel.vectors()));
         let message = Message::Parcel { epoch: self.epoch, sent, parcel, payload };
         if let Err(error) = self.transport.send(to, message) {
             tracing::warn!(device = self.setup.me.0, %error, "a parcel is lost");
@@ -276,6 +279,11 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
             self.record.compared(PARCEL, predicted, self.now().since(begin).as_secs_f64());
         }
         Ok(())
+    }
+
+    /// What parcels are compared with, if they are.
+    fn link(&self) -> Option<Link> {
+        self.setup.compare.as_ref().filter(|_| self.comparing).map(|of| of.link)
     }
 
     fn take(&mut self, message: Message<D::Payload>) -> Result<(), End> {
@@ -307,7 +315,7 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
                 if holds {
                     self.record.unpacked(sent, now, taken);
                 }
-                if let Some(Compare { link, .. }) = &self.setup.compare {
+                if let Some(link) = self.link() {
                     let told = self.setup.costs.parcel.seconds(parcel.parts.len());
                     let predicted = told + 1e-6 * link.packing_us(parcel.vectors());
                     self.record.compared(PARCEL, predicted, taken.since(now).as_secs_f64());
@@ -339,6 +347,7 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
                 }
             }
             Command::ResetRecord => self.record.reset(self.now()),
+            Command::SetComparing(comparing) => self.comparing = comparing,
             Command::Stop => return Err(End::Stopped),
         }
         Ok(())

@@ -25,7 +25,7 @@ use super::{
 /// Longer than any call of a small model takes, on a machine that does other things too.
 const STALL: Duration = Duration::from_secs(20);
 
-/// To see how long calls take in a run: left out, in lock-step, whose calls are the largest, and under defrag, whose are small.
+/// To see how long calls take in a run: left out, in lock-step, and under defrag.
 const FIRST_TICKS: Duration = Duration::from_millis(400);
 const SOME_TICKS: Duration = Duration::from_millis(800);
 const SMALL_CALLS: Duration = Duration::from_millis(400);
@@ -66,13 +66,21 @@ pub(super) fn run_on<M: Machine>(
     if let Some(each) = options.turn {
         let contenders = Contenders::of(&options.variants, options.replicas)?;
         let placement = options.place(layout, &loads, contenders.replicas)?;
-        // What else the machine does changes from second to second: before and after.
-        let mut records = compared(options, machine, &loads, &profile)?;
-        let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, None)?;
-        let driver = Driver::start(options, cluster, layout.vocabulary)?;
-        let (turns, gaps) = turns::take(options, &contenders, driver, each)?;
-        records.extend(compared(options, machine, &loads, &profile)?);
-        let profile = in_turn(profile, &records);
+        let compare = compare_with(options, &profile);
+        let looks = compare.is_some();
+        let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, compare)?;
+        let mut driver = Driver::start(options, cluster, layout.vocabulary)?;
+        // By the same threads, wherever they happen to run; and before and after, as what else the machine does changes from second to second.
+        if looks {
+            settle(&mut driver)?;
+            look_at_calls(&mut driver)?;
+        }
+        let (turns, gaps) = turns::take(options, &contenders, &mut driver, each)?;
+        if looks {
+            look_at_calls(&mut driver)?;
+        }
+        let records = driver.stop();
+        let profile = if looks { in_turn(profile, &records) } else { profile };
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
         (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
         return Ok(report);
@@ -150,29 +158,43 @@ fn in_turn(profile: Profile, records: &[Record]) -> Profile {
     if records.is_empty() { profile } else { Profile { in_turn: record::in_turn(records), ..profile } }
 }
 
-/// What calls take among all others, with another device beside, by some ticks in lock-step and some under defrag, each beside what the profile has. The first
-/// ticks are left out: who is the first to use memory waits for the machine to find it. Nothing where that is known or simulated.
+/// What calls are compared with; nothing where what they take among others is known or simulated.
+fn compare_with(options: &ExpertParallel, profile: &Profile) -> Option<Compare> {
+    let processors = options.processors();
+    let shared = (1..processors.len()).any(|at| processors[..at].contains(&processors[at]));
+    // What waits for another stream of the same GPU is simulated.
+    (options.profile.is_none() && !shared).then(|| Compare::new(profile.link, &profile.reuse))
+}
+
+/// What calls take among all others, with another device beside, each beside what the profile has; in a cluster of its own.
 fn compared<M: Machine>(
     options: &ExpertParallel,
     machine: &M,
     loads: &Loads,
     profile: &Profile,
 ) -> Result<Vec<Record>, ExpertParallelError> {
-    let processors = options.processors();
-    let shared = (1..processors.len()).any(|at| processors[..at].contains(&processors[at]));
-    // What waits for another stream of the same GPU is simulated.
-    if options.profile.is_some() || shared {
-        return Ok(Vec::new());
-    }
+    let Some(compare) = compare_with(options, profile) else { return Ok(Vec::new()) };
     let placement = options.place(machine.layout(), loads, options.replicas)?;
-    let alone = Some(Compare::new(profile.link, &profile.reuse));
-    let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, profile, alone)?;
+    let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, profile, Some(compare))?;
     let mut driver = Driver::start(options, cluster, machine.layout().vocabulary)?;
-    driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)?;
-    driver.cluster().reset_records();
+    settle(&mut driver)?;
+    look_at_calls(&mut driver)?;
+    Ok(driver.stop())
+}
+
+/// First ticks are not compared: who is the first to use memory waits for the machine to find it.
+fn settle<P: Send + 'static>(driver: &mut Driver<'_, P>) -> Result<(), ExpertParallelError> {
+    driver.cluster().set_comparing(false);
+    driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)
+}
+
+/// Some ticks in lock-step, whose calls are the largest, and some under defrag, whose are small.
+fn look_at_calls<P: Send + 'static>(driver: &mut Driver<'_, P>) -> Result<(), ExpertParallelError> {
+    driver.cluster().set_comparing(true);
     driver.hold(Mode::of(Pace::Lockstep), SOME_TICKS)?;
     driver.hold(Mode::of(Pace::Defrag), SMALL_CALLS)?;
-    Ok(driver.stop())
+    driver.cluster().set_comparing(false);
+    Ok(())
 }
 
 /// A device whose gates choose what the loads want, if there are any.

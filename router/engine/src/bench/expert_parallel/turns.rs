@@ -115,13 +115,15 @@ impl Turn {
 pub(super) fn take<P: Send + 'static>(
     options: &ExpertParallel,
     contenders: &Contenders,
-    mut driver: Driver<'_, P>,
+    driver: &mut Driver<'_, P>,
     each: Duration,
 ) -> Result<(Vec<Value>, Value), ExpertParallelError> {
-    while driver.elapsed() < options.adaptive_warm_up {
+    driver.cluster().hold(None);
+    let warm = driver.elapsed() + options.adaptive_warm_up;
+    while driver.elapsed() < warm {
         driver.step()?;
     }
-    let late = options.adaptive_warm_up + options.measured;
+    let late = warm + options.measured;
     let (mut turns, mut gaps) = (Vec::new(), Vec::<(Variant, Vec<f64>)>::new());
     for round in 0.. {
         let now = contenders.round(round);
@@ -130,7 +132,7 @@ pub(super) fn take<P: Send + 'static>(
             break;
         }
         for (variant, mode) in now {
-            let (turn, of_turn) = take_one(&mut driver, mode, each)?;
+            let (turn, of_turn) = take_one(driver, mode, each)?;
             turns.push(turn.report(variant));
             match gaps.iter_mut().find(|(of, _)| *of == variant) {
                 Some((_, gaps)) => gaps.extend(of_turn),
