@@ -31,8 +31,8 @@ impl Belief {
     }
 
     /// By so many standard deviations.
-    pub(super) fn is_below(self, wanted: f64, clear: f64) -> bool {
-        self.mean + clear * self.deviation() < wanted
+    pub(super) fn is_behind(self, clear: f64) -> bool {
+        self.mean + clear * self.deviation() < 0.0
     }
 
     /// So many windows later.
@@ -140,9 +140,9 @@ impl Beliefs {
     }
 
     /// Of a mode that was behind, now that the kept one does so much more or less than it did then; what was seen of it is doubted from now on.
-    pub(super) fn may_be_ahead(&mut self, mode: Mode, ratio: f64, wanted: f64) -> bool {
+    pub(super) fn may_be_ahead(&mut self, mode: Mode, ratio: f64) -> bool {
         let shift = ratio.max(LEAST).ln().abs();
-        let Some(known) = self.0.get_mut(&mode).filter(|known| known.belief.mean + shift > wanted) else {
+        let Some(known) = self.0.get_mut(&mode).filter(|known| known.belief.mean + shift > 0.0) else {
             return false;
         };
         known.belief = known.belief.doubted(shift);

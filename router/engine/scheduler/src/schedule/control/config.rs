@@ -9,9 +9,8 @@ pub struct ControlConfig {
     pub rows: u64,
     /// After a change so long is left out.
     pub settle: Duration,
-    /// A mode must be better than the kept one by this share; lock-step, which none may fall behind, and doing without copies need only be
-    /// better.
-    pub margin: f64,
+    /// Once a comparison is known to this share, a standard deviation, and the other mode is not ahead, more windows are no use.
+    pub resolution: f64,
     /// Standard errors by which a comparison must be clear before it is ended early.
     pub clear: f64,
     /// Windows of a trial that is not clear before, at most: then it must be better by a standard error.
@@ -34,7 +33,7 @@ impl ControlConfig {
             window,
             rows: 1,
             settle: Duration::from_millis(1),
-            margin: 0.0,
+            resolution: 0.0,
             clear: 0.0,
             longest_trial: 1,
             hopeless: 0.0,
@@ -51,7 +50,7 @@ impl Default for ControlConfig {
             window: Duration::from_millis(250),
             rows: 512,
             settle: Duration::from_millis(150),
-            margin: 0.01,
+            resolution: 0.01,
             clear: 2.0,
             longest_trial: 6,
             hopeless: 0.8,

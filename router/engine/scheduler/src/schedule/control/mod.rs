@@ -43,7 +43,7 @@ impl std::iter::Sum for RowsOut {
 }
 
 /// Which mode pays, from measurements: keeps one, now and then tries those that differ from it in one thing, and changes to one only if it is
-/// better by a margin.
+/// better.
 ///
 /// The measure is tokens per sequence and second, the inverse of the mean time between two tokens of a sequence, and beside them rows of prompts, at
 /// what they cost in the kept mode. Under full load, where the number of sequences is what fits, it orders as throughput does; under low
@@ -142,11 +142,6 @@ const BURSTS: f64 = 4.0;
 const LONGEST: f64 = 4.0;
 /// Tokens of a sequence until a change has settled, at least: one is under way, another meets what the change has left behind.
 const UNSETTLED: f64 = 2.0;
-
-/// The logarithm of the ratio from which another mode is better than the kept one.
-fn wanted(config: &ControlConfig, kept: Mode, other: Mode) -> f64 {
-    if is_plainer(other, kept) { 0.0 } else { config.margin.ln_1p() }
-}
 
 /// In lock-step instead of another pace; with the same pace, without copies.
 fn is_plainer(mode: Mode, than: Mode) -> bool {
@@ -326,7 +321,7 @@ impl Control {
             let mode = change.to.of(*kept);
             let is_behind = |mode| {
                 let believed = beliefs.supposed(mode, *kept, *windows);
-                believed.is_some_and(|belief| belief.is_below(wanted(config, *kept, mode), config.clear))
+                believed.is_some_and(|belief| belief.is_behind(config.clear))
             };
             // What is surely behind this one too is due when it would have been (the former itself at once, so that who was left by mistake is soon found
             // again); what was behind the former only may be ahead of this one.
@@ -356,8 +351,7 @@ impl Control {
         let ratio = before.ratio(trial) / f64::midpoint(1.0, again).max(f64::MIN_POSITIVE);
         let error = before.error([before.count() + after.count(), trial.count()]);
         let seen = Belief::of(ratio, error.max(self.noise.deviation()));
-        let wanted = wanted(&self.config, self.kept, mode);
-        let is_behind = |belief: Belief| belief.is_below(wanted, self.config.clear);
+        let is_behind = |belief: Belief| belief.is_behind(self.config.clear);
         // Whatever the numbers: those of what is far behind differ from look to look.
         let told_before =
             self.beliefs.supposed(mode, self.kept, self.windows).is_some_and(is_behind) && is_behind(seen);
@@ -366,16 +360,16 @@ impl Control {
         let earned = self.earned(look, belief);
         let mix = self.config.clear * doubt;
         let sure = (self.config.clear * belief.deviation()).hypot(mix);
-        let is_no_use = self.is_no_use(belief, mix, wanted);
+        let is_no_use = self.is_no_use(belief, mix);
         let Self { config, windows, changes, worth, rows, .. } = self;
         let Some(change) = changes.get_mut(*at) else { return };
         let most = config.longest_hold.max(1);
         let wait;
-        (change.hold, wait) = if belief.mean - sure > wanted {
+        (change.hold, wait) = if belief.mean > sure {
             // It was compared with what is no more.
             *worth = *after;
             (first, 0)
-        } else if belief.mean - mix > wanted {
+        } else if belief.mean > mix {
             // It seems to be ahead: some more looks cost nothing.
             (first, u64::from(first))
         } else if pauses && looks <= 1 && !told_before {
@@ -384,7 +378,7 @@ impl Control {
             (hold, u64::from(hold))
         } else {
             // The surer it is behind the longer.
-            let times = if belief.mean + sure < wanted || is_no_use { 4 } else { 2 };
+            let times = if belief.mean + sure < 0.0 || is_no_use { 4 } else { 2 };
             let hold = change.hold.saturating_mul(times).min(most);
             (hold, earned.max(u64::from(hold)))
         };
@@ -420,7 +414,7 @@ impl Control {
         for change in changes.iter_mut().filter(|change| change.due > *windows) {
             let (Some(mode), Some(level)) = (change.to.of(*kept), change.level) else { continue };
             let ratio = rows.median() / level.max(f64::MIN_POSITIVE);
-            if noise.is_beyond(ratio) && beliefs.may_be_ahead(mode, ratio, wanted(config, *kept, mode)) {
+            if noise.is_beyond(ratio) && beliefs.may_be_ahead(mode, ratio) {
                 change.hold = config.first_hold.max(1);
                 (change.due, change.level) = (change.due.min(change.earned.max(*windows)), None);
             }
@@ -430,28 +424,27 @@ impl Control {
     /// Of the trial; none: it is not clear yet.
     fn is_better(&self, last: f64) -> Option<bool> {
         let Self { config, trial, .. } = self;
-        let wanted = wanted(config, self.kept, self.mode);
         let belief = self.beliefs.with(self.mode, self.seen(), self.windows);
         // What the mix of rows makes of it does not become surer by another window.
         let mix = config.clear * self.doubt();
         let sure = (config.clear * belief.deviation()).hypot(mix);
         let told = if self.worth.is_calm() { TOLD - 1 } else { TOLD };
         let is_told = trial.count() >= f64::from(told);
-        let is_behind = belief.mean + sure < wanted || self.is_no_use(belief, mix, wanted);
+        let is_behind = belief.mean + sure < 0.0 || self.is_no_use(belief, mix);
         if self.is_far_behind(last, 1.0) || is_behind && (is_told || self.worth.is_calm()) {
             Some(false)
-        } else if is_told && belief.mean - sure > wanted {
+        } else if is_told && belief.mean > sure {
             Some(true)
         } else {
             // In doubt for the plainer one.
             let doubt = if is_plainer(self.mode, self.kept) { 0.0 } else { belief.deviation().hypot(mix) };
-            (trial.count() >= f64::from(config.longest_trial)).then_some(belief.mean - doubt > wanted)
+            (trial.count() >= f64::from(config.longest_trial)).then_some(belief.mean > doubt)
         }
     }
 
-    /// More windows would tell little: it is better by less than what there must be, as far as windows can tell, or for its mix of rows alone.
-    fn is_no_use(&self, belief: Belief, mix: f64, wanted: f64) -> bool {
-        belief.mean - mix <= wanted && belief.deviation() <= self.config.margin.max(mix)
+    /// More windows would tell little: it is not ahead, as far as windows can tell, or for its mix of rows alone.
+    fn is_no_use(&self, belief: Belief, mix: f64) -> bool {
+        belief.mean <= mix && belief.deviation() <= self.config.resolution.max(mix)
     }
 
     /// Of the trial so far.

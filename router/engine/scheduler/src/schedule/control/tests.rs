@@ -37,8 +37,9 @@ fn the_better_pace_is_kept_and_noise_changes_nothing() {
     assert!(free > 0.93, "{free}");
     let (free, _) = control(|_| [100.0, 60.0, 80.0], 300);
     assert!(free < 0.03, "{free}");
-    // Better by less than the margin: not worth a change.
-    let (free, changes) = control(|_| [100.0, 100.5, 99.0], 300);
+    let (free, _) = control(|_| [100.0, 102.0, 99.0], 300);
+    assert!(free > 0.9, "{free}");
+    let (free, changes) = control(|_| [100.0, 99.5, 99.0], 300);
     // Two others are looked at, there and back, in eight rounds.
     assert!(free < 0.06 && changes <= 32, "{free}, {changes} changes");
 }
@@ -340,14 +341,14 @@ fn shares(
 fn pauses_do_not_decide() {
     // By how much more or less comes out with copies; of how many seeds at most less than 0.98 of the best comes out, from 12 s on.
     for (rates, copies, most) in [
-        ([1.0, 1.27, 0.3, 0.05], 1.0, 4),
-        ([1.0, 1.13, 0.3, 0.05], 1.0, 5),
-        ([1.0, 1.06, 0.3, 0.05], 1.0, 6),
+        ([1.0, 1.27, 0.3, 0.05], 1.0, 2),
+        ([1.0, 1.13, 0.3, 0.05], 1.0, 2),
+        ([1.0, 1.06, 0.3, 0.05], 1.0, 4),
         ([1.0, 0.9, 0.7, 0.3], 0.83, 3),
         ([1.0, 0.97, 0.96, 0.9], 0.95, 4),
         // As many windows as there are do not tell 3 or 4 % for sure.
-        ([1.0, 0.6, 0.3, 0.05], 1.04, 9),
-        ([0.9, 0.8, 0.97, 1.0], 0.95, 20),
+        ([1.0, 0.6, 0.3, 0.05], 1.04, 8),
+        ([0.9, 0.8, 0.97, 1.0], 0.95, 14),
     ] {
         let (below, mean, _) = shares(pausing, copies, |_| rates, 12_001..17_001);
         assert!(below <= most && mean > 0.98, "{rates:?}, {copies}: {below} below, {mean} on average");
@@ -360,11 +361,11 @@ fn what_is_a_little_ahead_is_found() {
     // As above, of machines that change, and that pause rarely: from 8 s on.
     for (rates, copies, most) in [
         ([1.0, 1.05, 0.25, 0.2], 1.0, [4, 2]),
-        ([1.0, 1.024, 0.25, 0.2], 1.0, [6, 2]),
-        ([1.0, 0.9, 0.3, 0.1], 1.026, [14, 2]),
-        ([1.0, 0.9, 0.3, 0.1], 1.014, [3, 2]),
+        ([1.0, 1.024, 0.25, 0.2], 1.0, [3, 2]),
+        ([1.0, 0.9, 0.3, 0.1], 1.026, [8, 2]),
+        ([1.0, 0.9, 0.3, 0.1], 1.014, [2, 2]),
         ([0.95, 0.9, 1.0, 0.97], 0.97, [11, 3]),
-        ([0.95, 1.0, 0.6, 0.5], 1.03, [16, 4]),
+        ([0.95, 1.0, 0.6, 0.5], 1.03, [5, 4]),
     ] {
         for (devices, most) in [drifting as fn(u64) -> _, pausing_rarely].into_iter().zip(most) {
             let (below, mean, far) = shares(devices, copies, |_| rates, 8_001..31_001);
