@@ -9,8 +9,8 @@ use crate::profile::InTurn;
 
 /// Queues are looked at before every so many calls.
 const LOOK: u64 = 16;
-/// Calls of a stage that are compared, at most.
-const COMPARED: usize = 20_000;
+/// Calls of a stage, or parcels, that are compared, at most: some seconds of small ones.
+const COMPARED: usize = 100_000;
 /// Shares that these are told in.
 const SHARES: usize = 32;
 /// One in so many is left out where what all have in common is told.

@@ -33,12 +33,6 @@ pub struct GroupLoad {
     pub parts: u64,
 }
 
-impl GroupLoad {
-    const fn of(parts: u64) -> Self {
-        Self { waiting: 0, parts }
-    }
-}
-
 const fn group(stage: Stage) -> Option<(usize, u16)> {
     match stage {
         Stage::Experts { sub_layer, group } => Some((sub_layer, group)),
@@ -51,8 +45,8 @@ impl DeviceView {
         // Of thousands of queues next to none hold anything: these alone are counted.
         let mut depths: BTreeMap<Stage, usize> =
             pipeline.stages().map(|stage| (without_group(stage), 0)).collect();
-        let mut experts: BTreeMap<_, _> =
-            pipeline.stages().filter_map(group).map(|at| (at, GroupLoad::of(record.parts_of(at)))).collect();
+        let idle = |at| (at, GroupLoad { waiting: 0, parts: record.parts_of(at) });
+        let mut experts: BTreeMap<_, _> = pipeline.stages().filter_map(group).map(idle).collect();
         let (mut filled, mut entries) = (0, 0);
         for queue in pipeline.waiting() {
             *depths.entry(without_group(queue.stage)).or_default() += queue.depth;

@@ -94,11 +94,8 @@ impl<P: Send + 'static> Cluster<P> {
             Ok(placement) => {
                 self.placement = Arc::new(placement);
                 self.epoch += 1;
-                for handle in self.workers.iter().filter(|handle| handle.alive) {
-                    let placement = Arc::clone(&self.placement);
-                    let mode = self.mode();
-                    handle.command(Command::Reset { epoch: self.epoch, placement, mode });
-                }
+                let (epoch, mode) = (self.epoch, self.mode());
+                self.tell(|| Command::Reset { epoch, placement: Arc::clone(&self.placement), mode });
                 self.resubmit();
             }
             Err(reason) => {

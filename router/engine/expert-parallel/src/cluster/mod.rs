@@ -322,23 +322,22 @@ impl<P: Send + 'static> Cluster<P> {
 
     fn set_mode(&mut self, mode: Mode) {
         self.changes += 1;
-        for handle in self.workers.iter().filter(|handle| handle.alive) {
-            handle.command(Command::SetMode { mode, change: self.changes });
-        }
+        self.tell(|| Command::SetMode { mode, change: self.changes });
+    }
+
+    /// All devices that were not lost.
+    fn tell(&self, command: impl Fn() -> Command) {
+        self.workers.iter().filter(|handle| handle.alive).for_each(|handle| handle.command(command()));
     }
 
     /// Forgets what was recorded until now.
     pub fn reset_records(&self) {
-        for handle in self.workers.iter().filter(|handle| handle.alive) {
-            handle.command(Command::ResetRecord);
-        }
+        self.tell(|| Command::ResetRecord);
     }
 
     /// Whether calls are compared from now on, where a cluster was started with something to compare them with.
     pub fn set_comparing(&self, comparing: bool) {
-        for handle in self.workers.iter().filter(|handle| handle.alive) {
-            handle.command(Command::SetComparing(comparing));
-        }
+        self.tell(|| Command::SetComparing(comparing));
     }
 
     /// Ends all threads; what each device did, by device. Nothing of a device that was lost.

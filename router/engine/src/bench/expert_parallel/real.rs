@@ -80,7 +80,7 @@ pub(super) fn run_on<M: Machine>(
             look_at_calls(&mut driver)?;
         }
         let records = driver.stop();
-        let profile = if looks { in_turn(profile, &records) } else { profile };
+        let profile = in_turn(profile, &records);
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
         (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
         return Ok(report);
@@ -155,7 +155,8 @@ pub(super) fn measured<M: Machine>(
 
 /// The profile with what calls were seen to take among all others. A profile from a file has this in it.
 fn in_turn(profile: Profile, records: &[Record]) -> Profile {
-    if records.is_empty() { profile } else { Profile { in_turn: record::in_turn(records), ..profile } }
+    let in_turn = record::in_turn(records);
+    if in_turn.is_empty() { profile } else { Profile { in_turn, ..profile } }
 }
 
 /// What calls are compared with; nothing where what they take among others is known or simulated.
@@ -182,10 +183,11 @@ fn compared<M: Machine>(
     Ok(driver.stop())
 }
 
-/// First ticks are not compared: who is the first to use memory waits for the machine to find it.
+/// First ticks do not count: who is the first to use memory waits for the machine to find it.
 fn settle<P: Send + 'static>(driver: &mut Driver<'_, P>) -> Result<(), ExpertParallelError> {
-    driver.cluster().set_comparing(false);
-    driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)
+    driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)?;
+    driver.cluster().reset_records();
+    Ok(())
 }
 
 /// Some ticks in lock-step, whose calls are the largest, and some under defrag, whose are small.
