@@ -52,7 +52,7 @@ pub(super) fn start(
     }
     warm_up(&mut first, config, &shared.meter)?;
     let inconsistent = |error: &dyn std::fmt::Display| EngineError::Inconsistent(error.to_string());
-    let profile = measure(&mut first, config.name.clone(), "measured at the start".into())
+    let profile = measure(&mut first, config.name.clone(), "measured at the start")
         .map_err(|error| inconsistent(&error))?;
     let ids: Vec<_> = (0..devices).map(DeviceId).collect();
     let loads = Loads::even(&layout);

@@ -25,10 +25,13 @@ use super::{
 /// Longer than any call of a small model takes, on a machine that does other things too.
 const STALL: Duration = Duration::from_secs(20);
 
-/// To see how long calls take in a run: left out, in lock-step, and under defrag.
+/// To see how long calls take in a run: what is left out before, and how long they are looked at.
 const FIRST_TICKS: Duration = Duration::from_millis(400);
-const SOME_TICKS: Duration = Duration::from_millis(800);
-const SMALL_CALLS: Duration = Duration::from_millis(400);
+const SOME_TICKS: Duration = Duration::from_millis(1200);
+/// The same between turns, in turns.
+const BETWEEN_TURNS: f64 = 1.2;
+/// Share of a look in which calls are small.
+const SMALL_CALLS: f64 = 1.0 / 3.0;
 
 /// What is measured of a model once.
 #[derive(Debug, Default)]
@@ -70,15 +73,15 @@ pub(super) fn run_on<M: Machine>(
         let looks = compare.is_some();
         let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, &profile, compare)?;
         let mut driver = Driver::start(options, cluster, layout.vocabulary)?;
-        // By the same threads, wherever they happen to run; and before and after, as what else the machine does changes from second to second.
         if looks {
             settle(&mut driver)?;
-            look_at_calls(&mut driver)?;
         }
-        let (turns, gaps) = turns::take(options, &contenders, &mut driver, each)?;
-        if looks {
-            look_at_calls(&mut driver)?;
-        }
+        // By the same threads, wherever they happen to run; and now and then, as what else the machine does changes from second to second.
+        let between = |driver: &mut Driver<'_, _>| match looks {
+            true => look_at_calls(driver, each.mul_f64(BETWEEN_TURNS)),
+            false => Ok(()),
+        };
+        let (turns, gaps) = turns::take(options, &contenders, &mut driver, each, between)?;
         let records = driver.stop();
         let profile = in_turn(profile, &records);
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
@@ -116,10 +119,7 @@ pub(super) fn measured<M: Machine>(
     let processors = options.processors();
     let alone = |at: &usize| processors[..*at].iter().all(|before| *before != processors[*at]);
     let measured: Vec<_> = (0..processors.len()).filter(alone).collect();
-    let provenance = format!(
-        "measured before the runs: {name}, {} of them at once; medians of 15 calls each",
-        measured.len()
-    );
+    let provenance = format!("measured before the runs: {name}, {} of them at once", measured.len());
     let many = machine.many();
     // Rows, block tables and KV for the largest call.
     let room = ExpertParallel {
@@ -136,7 +136,7 @@ pub(super) fn measured<M: Machine>(
     let measured = std::thread::scope(|scope| {
         let measure_one = |device: M::Device| {
             let mut device = steered(options, device);
-            let (name, provenance) = (format!("{} on {name}", options.model), provenance.clone());
+            let (name, provenance) = (format!("{} on {name}", options.model), provenance.as_str());
             scope.spawn(move || {
                 let profile = measure_up_to(&mut device, many, name, provenance)?;
                 Ok::<_, BackendError>(Profile { reuse: measure_reuse(&mut device)?, ..profile })
@@ -179,22 +179,27 @@ fn compared<M: Machine>(
     let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, profile, Some(compare))?;
     let mut driver = Driver::start(options, cluster, machine.layout().vocabulary)?;
     settle(&mut driver)?;
-    look_at_calls(&mut driver)?;
+    look_at_calls(&mut driver, SOME_TICKS)?;
     Ok(driver.stop())
 }
 
 /// First ticks do not count: who is the first to use memory waits for the machine to find it.
 fn settle<P: Send + 'static>(driver: &mut Driver<'_, P>) -> Result<(), ExpertParallelError> {
     driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)?;
+    driver.cluster().set_comparing(false);
     driver.cluster().reset_records();
     Ok(())
 }
 
-/// Some ticks in lock-step, whose calls are the largest, and some under defrag, whose are small.
-fn look_at_calls<P: Send + 'static>(driver: &mut Driver<'_, P>) -> Result<(), ExpertParallelError> {
+/// Some ticks under defrag, whose calls are small, and then some in lock-step, whose calls are the largest, and which leaves rows in order.
+fn look_at_calls<P: Send + 'static>(
+    driver: &mut Driver<'_, P>,
+    time: Duration,
+) -> Result<(), ExpertParallelError> {
+    let small = time.mul_f64(SMALL_CALLS);
     driver.cluster().set_comparing(true);
-    driver.hold(Mode::of(Pace::Lockstep), SOME_TICKS)?;
-    driver.hold(Mode::of(Pace::Defrag), SMALL_CALLS)?;
+    driver.hold(Mode::of(Pace::Defrag), small)?;
+    driver.hold(Mode::of(Pace::Lockstep), time.saturating_sub(small))?;
     driver.cluster().set_comparing(false);
     Ok(())
 }

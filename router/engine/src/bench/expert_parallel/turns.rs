@@ -16,6 +16,8 @@ use super::{
 
 /// Share of a turn that is left out: what the one before has left behind.
 const SETTLE: f64 = 0.25;
+/// Turns after which there is a pause.
+const PAUSE: usize = 10;
 
 /// Who takes turns with whom: whatever an adaptive schedule can do, and what it does by itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,25 +113,34 @@ impl Turn {
     }
 }
 
-/// Whole rounds, at least one, as long as there is time. A JSON object for each turn, and times between tokens by schedule.
+/// Whole rounds, at least one, as long as there is time, with a pause before the first, after the last and every [`PAUSE`] turns, whose time does not
+/// count. A JSON object for each turn, and times between tokens by schedule.
 pub(super) fn take<P: Send + 'static>(
     options: &ExpertParallel,
     contenders: &Contenders,
     driver: &mut Driver<'_, P>,
     each: Duration,
+    mut pause: impl FnMut(&mut Driver<'_, P>) -> Result<(), ExpertParallelError>,
 ) -> Result<(Vec<Value>, Value), ExpertParallelError> {
     driver.cluster().hold(None);
     let warm = driver.elapsed() + options.adaptive_warm_up;
     while driver.elapsed() < warm {
         driver.step()?;
     }
-    let late = warm + options.measured;
+    let mut late = warm + options.measured;
     let (mut turns, mut gaps) = (Vec::new(), Vec::<(Variant, Vec<f64>)>::new());
+    let mut paused = None;
     for round in 0.. {
         let now = contenders.round(round);
         let time = each * u32::try_from(now.len()).unwrap_or(u32::MAX);
         if now.is_empty() || round > 0 && driver.elapsed() + time > late {
             break;
+        }
+        if paused.is_none_or(|before| turns.len() >= before + PAUSE) {
+            let begun = driver.elapsed();
+            pause(driver)?;
+            late += driver.elapsed().saturating_sub(begun);
+            paused = Some(turns.len());
         }
         for (variant, mode) in now {
             let (turn, of_turn) = take_one(driver, mode, each)?;
@@ -140,6 +151,7 @@ pub(super) fn take<P: Send + 'static>(
             }
         }
     }
+    pause(driver)?;
     let gaps = gaps.into_iter().map(|(variant, mut gaps)| (variant.to_string(), quantiles(&mut gaps)));
     Ok((turns, Value::Object(gaps.collect())))
 }
