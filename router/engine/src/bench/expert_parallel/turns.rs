@@ -129,18 +129,18 @@ pub(super) fn take<P: Send + 'static>(
     }
     let mut late = warm + options.measured;
     let (mut turns, mut gaps) = (Vec::new(), Vec::<(Variant, Vec<f64>)>::new());
-    let mut paused = None;
+    let mut pause_at = 0;
     for round in 0.. {
         let now = contenders.round(round);
         let time = each * u32::try_from(now.len()).unwrap_or(u32::MAX);
         if now.is_empty() || round > 0 && driver.elapsed() + time > late {
             break;
         }
-        if paused.is_none_or(|before| turns.len() >= before + PAUSE) {
+        if turns.len() >= pause_at {
             let begun = driver.elapsed();
             pause(driver)?;
             late += driver.elapsed().saturating_sub(begun);
-            paused = Some(turns.len());
+            pause_at = turns.len() + PAUSE;
         }
         for (variant, mode) in now {
             let (turn, of_turn) = take_one(driver, mode, each)?;
