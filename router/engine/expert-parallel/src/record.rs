@@ -347,6 +347,10 @@ fn shares(mut calls: Vec<(f64, f64)>) -> Vec<f64> {
         }
         before += call.0;
     }
+    // Of equal ones a sum may be rounded down.
+    for at in 1..shares.len() {
+        shares[at] = shares[at].max(shares[at - 1]);
+    }
     shares
 }
 
@@ -387,6 +391,11 @@ mod tests {
             assert!((times - expected).abs() < 1e-3, "{at}: {times}");
         }
         assert_eq!(shares(vec![(2.0, 3.0)]), [1.5]);
+        // In order, however sums of their parts are rounded.
+        for count in 40..400 {
+            let found = shares(vec![(0.1, 0.015); count]);
+            assert!(found.is_sorted(), "{count}: {found:?}");
+        }
         assert!(shares(Vec::new()).is_empty());
     }
 }
