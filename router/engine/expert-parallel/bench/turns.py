@@ -1,26 +1,26 @@
 #!/usr/bin/env python3
 """How adaptive compares with the best of the others, cell by cell, by turns in one cluster: two clusters of the same differ by 5 % on GPUs.
 
-  turns.py --reprise BINARY --out DIR [--devices cuda:0,cuda:1] [--dense FILE.gguf] [--seconds 1200] [--known RUN_DIR..] [--only TEXT]
+  turns.py --reprise BINARY --out DIR [--devices cuda:0,cuda:1 ..] [--dense FILE.gguf] [--seconds 1200] [--known RUN_DIR..] [--only TEXT]
 
 On GPUs the cells of `two_gpus`, on --devices cpu,cpu those of `matrix.py`. First all cells, then again those whose interval still has 0.98 in it, as long as
-there is time. --known: run folders with the tables of all schedules; who is at less than 0.85 of its cell's best there takes no turns.
+there is time. Of several pairs of --devices each measures a cell, side by side. --known: run folders with the tables of all schedules; who is at less than 0.85 of its cell's best there takes no turns.
 
 DIR/turns.csv has a row for each turn, DIR/cells.jsonl the reports whole, with measured times of calls; `turns_report.py DIR` makes the tables.
 """
 
 import argparse
 import csv
-import itertools
 import json
 import pathlib
 import re
 import sys
 import tempfile
+import threading
 import time
 
 import matrix
-import slices
+from plan import Plan
 from predict import general, is_adaptive
 from process import Bench, Log, describe, upcycle
 from turns_report import GOAL, estimate
@@ -42,17 +42,12 @@ PATIENCE = 120
 
 
 def gpu_cells(devices, made):
-    """Grouped by what is loaded, so that each is loaded once in a sweep."""
-    groups = {}
     for cell in two_gpu.cells(devices, made):
-        words = cell["flags"].split()
         # One GPU's streams have copies too, for whoever wants to know.
         copies = next((name.partition("+")[2] for name in cell["near"].split(",") if "+" in name), "")
         adaptive = f"adaptive+{copies}" if copies else "adaptive"
         contenders = [name for name in cell["near"].split(",") if not is_adaptive(name)] + [adaptive]
-        model = [words[words.index(flag) + 1] for flag in ["--model", "--devices", "--top-k"] if flag in words]
-        groups.setdefault(tuple(model), []).append({"name": cell["name"], "flags": cell["flags"], "contenders": contenders, "times": GPU})
-    return [cell for group in groups.values() for cell in group]
+        yield {"name": cell["name"], "flags": cell["flags"], "contenders": contenders, "times": GPU}
 
 
 def cpu_cells(devices, made):
@@ -78,54 +73,93 @@ def near(contenders, speeds, share):
     return [name for name in contenders if is_adaptive(name) or speeds.get(general(name), best) >= share * best]
 
 
+def loads(cell):
+    """What a process has to load for it."""
+    words = cell["flags"].split()
+    return tuple(words[words.index(flag) + 1] for flag in ["--model", "--devices", "--top-k"] if flag in words)
+
+
 class Sweeps:
     def __init__(self, args, log, wanted, known):
+        """`wanted`: cells by devices, the same names for all."""
         self.args, self.log, self.late = args, log, time.monotonic() + args.seconds
-        self.bench, self.done, self.failed = Bench(args.reprise, PATIENCE), 0, False
-        self.wanted = [{**cell, "contenders": near(cell["contenders"], known.get(cell["name"], {}), NEAR)} for cell in wanted]
+        self.cells = {devices: {cell["name"]: cell for cell in cells} for devices, cells in wanted.items()}
+        self.known, self.done, self.failed = known, 0, False
+        self.plan = Plan({name: loads(cell) for name, cell in next(iter(self.cells.values())).items()})
         # By cell.
         self.turns = {}
+        # All of this is one place's at a time.
+        self.changed = threading.Condition()
 
     def run(self, errors):
         with (self.args.out / "turns.csv").open("w", newline="") as table, (self.args.out / "cells.jsonl").open("w") as whole:
             self.table, self.whole, self.errors = table, whole, errors
             self.writer = csv.DictWriter(table, FIELDS)
             self.writer.writeheader()
-            for sweep in itertools.count():
-                cells = [cell for cell in self.wanted if sweep == 0 or self.is_open(cell["name"])]
-                if not any([self.measure(cell, sweep) for cell in cells]):
-                    break
-        self.bench.stop()
+            places = [threading.Thread(target=self.work, args=(devices,)) for devices in self.cells]
+            for place in places:
+                place.start()
+            for place in places:
+                place.join()
+
+    def work(self, devices):
+        bench = Bench(self.args.reprise, PATIENCE)
+        try:
+            while (taken := self.take(devices)) and self.one(bench, devices, *taken):
+                pass
+        finally:
+            bench.stop()
+
+    def one(self, bench, devices, name, sweep):
+        """False: there is no time left."""
+        found = {"error": "no report"}
+        try:
+            found = self.measure(bench, self.cells[devices][name], sweep)
+            return found is not None
+        finally:
+            with self.changed:
+                failed = found is not None and "error" in found
+                self.failed |= failed
+                self.plan.done(name, not failed)
+                self.changed.notify_all()
+
+    def take(self, devices):
+        with self.changed:
+            while (taken := self.plan.take(devices, self.is_open)) is None and self.plan.busy:
+                self.changed.wait()
+            return taken
 
     def is_open(self, name):
         found = estimate(self.turns[name]) if name in self.turns else None
         return found is not None and found.ratio - found.doubt < GOAL
 
-    def measure(self, cell, sweep):
-        """False: there is no time left, or it failed."""
-        name, times, contenders = cell["name"], cell["times"], cell["contenders"]
-        if name in self.turns:
-            contenders = near(contenders, estimate(self.turns[name]).speeds, NEARER)
+    def measure(self, bench, cell, sweep):
+        """The report; None if there is no time left."""
+        name, times = cell["name"], cell["times"]
+        contenders = near(cell["contenders"], self.known.get(name, {}), NEAR)
+        with self.changed:
+            if name in self.turns:
+                contenders = near(contenders, estimate(self.turns[name]).speeds, NEARER)
         left, turns = self.late - time.monotonic(), times["again" if sweep else "all"]
         if left < times["warm_up"] + turns + BESIDE:
-            return False
+            return None
         flags = (f"{cell['flags']} --scheduler {','.join(contenders)} --turn-seconds {times['turn']} "
                  f"--adaptive-warm-up-seconds {times['warm_up']} --seconds {turns}")
         begun = time.monotonic()
-        report = self.bench.measure(f"{name.replace(' ', '-')} {flags}", left, self.errors)
-        self.whole.write(json.dumps({**report, "cell": name, "sweep": sweep, "flags": flags}) + "\n")
-        self.whole.flush()
-        if "error" in report:
-            self.failed = True
-            self.log(f"{name} FAILED: {report['error']}")
-            return False
-        self.done += 1
-        rows = [{"cell": name, "sweep": sweep, **turn} for turn in report["turns"]]
-        self.writer.writerows(rows)
-        self.table.flush()
-        self.turns.setdefault(name, []).extend(rows)
-        self.log(f"{sweep}: {name} ({time.monotonic() - begun:.1f} s): {estimate(self.turns[name])}")
-        return True
+        report = bench.measure(f"{name.replace(' ', '-')} {flags}", left, self.errors)
+        with self.changed:
+            self.whole.write(json.dumps({**report, "cell": name, "sweep": sweep, "flags": flags}) + "\n")
+            self.whole.flush()
+            if "error" in report:
+                self.log(f"{name} FAILED: {report['error']}")
+            else:
+                self.done += 1
+                rows = [{"cell": name, "sweep": sweep, **turn} for turn in report["turns"]]
+                self.writer.writerows(rows)
+                self.table.flush()
+                self.turns.setdefault(name, []).extend(rows)
+                self.log(f"{sweep}: {name} ({time.monotonic() - begun:.1f} s): {estimate(self.turns[name])}")
+        return report
 
 
 def main():
@@ -133,12 +167,13 @@ def main():
     parser.add_argument("--reprise", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--seconds", type=float, default=1200, help="of all")
-    parser.add_argument("--devices", default="cuda:0,cuda:1")
+    parser.add_argument("--devices", nargs="+", default=["cuda:0,cuda:1"], metavar="PAIR")
     parser.add_argument("--dense", type=pathlib.Path, help="the small model's GGUF, of which mixtures with the same function are made")
     parser.add_argument("--known", type=pathlib.Path, nargs="*", default=[])
     parser.add_argument("--only", default="", help="cells in whose names this regular expression is found")
-    slices.add_part(parser)
     args = parser.parse_args()
+    if len({*args.devices}) < len(args.devices):
+        parser.error("--devices names a pair twice")
     args.reprise = str(pathlib.Path(args.reprise).resolve())
     args.out.mkdir(parents=True, exist_ok=True)
     log = Log(args.out / "machine.txt")
@@ -146,13 +181,13 @@ def main():
     with tempfile.TemporaryDirectory(prefix="turns-") as scratch:
         scratch = pathlib.Path(scratch)
         made = upcycle(args.reprise, args.dense, scratch) if args.dense else {}
-        cells = cpu_cells if args.devices.startswith("cpu") else gpu_cells
-        wanted = args.part.of([cell for cell in cells(args.devices, made) if re.search(args.only, cell["name"])])
+        cells = cpu_cells if args.devices[0].startswith("cpu") else gpu_cells
+        wanted = {devices: [cell for cell in cells(devices, made) if re.search(args.only, cell["name"])] for devices in args.devices}
         sweeps = Sweeps(args, log, wanted, known_speeds(args.known))
         with (scratch / "errors.txt").open("w") as errors:
             sweeps.run(errors)
         said = (scratch / "errors.txt").read_text()[-4000:]
-    log(f"{sweeps.done} measurements of {len(sweeps.turns)} of {len(wanted)} cells" + (f"; standard error ends with:\n{said}" if said else ""))
+    log(f"{sweeps.done} measurements of {len(sweeps.turns)} of {len(sweeps.plan.loads)} cells" + (f"; standard error ends with:\n{said}" if said else ""))
     sys.exit(1 if sweeps.failed else 0)
 
 
