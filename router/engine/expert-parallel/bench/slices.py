@@ -3,11 +3,34 @@
 import argparse
 import concurrent.futures
 import csv
+import dataclasses
 import queue
 import sys
 import time
 
 from report import FIELDS
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Of so many parts of all cells one, from 0."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text):
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I below N")
+        return cls(int(index), int(count))
+
+    def of(self, cells):
+        return cells[self.index::self.count]
+
+
+def add_part(parser):
+    parser.add_argument("--part", type=Part.parse, default=Part(0, 1), metavar="I/N", help="of N parts of the cells the I-th, from 0")
 
 
 def add_arguments(parser):

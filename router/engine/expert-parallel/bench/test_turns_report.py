@@ -1,9 +1,11 @@
 """What `turns_report` tells of turns whose speeds are known."""
 
+import argparse
 import math
 import random
 
 import pytest
+from slices import Part
 from turns_report import estimate
 
 # Turns of a sweep, adaptive's before each of another, and of a turn's logarithm the standard deviation.
@@ -71,3 +73,11 @@ def test_what_too_few_turns_tell_is_nothing():
     assert estimate([]) is None
     assert estimate(turns[:2]) is None
     assert estimate([one for one in turns if one["scheduler"] != "adaptive"]) is None
+
+
+def test_parts_are_all_cells_once():
+    cells = list(range(7))
+    assert sorted(Part.parse("0/2").of(cells) + Part.parse("1/2").of(cells)) == cells
+    for wrong in ["2/2", "x/2", "1", "-1/2", ""]:
+        with pytest.raises(argparse.ArgumentTypeError):
+            Part.parse(wrong)
