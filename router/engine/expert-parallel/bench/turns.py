@@ -4,7 +4,8 @@
   turns.py --reprise BINARY --out DIR [--devices cuda:0,cuda:1 ..] [--dense FILE.gguf] [--seconds 1200] [--known RUN_DIR..] [--only TEXT]
 
 On GPUs the cells of `two_gpus`, on --devices cpu,cpu those of `matrix.py`. First all cells, then again those whose interval still has 0.98 in it, as long as
-there is time. Of several pairs of --devices each measures a cell, side by side. --known: run folders with the tables of all schedules; who is at less than 0.85 of its cell's best there takes no turns.
+there is time. Of several pairs of --devices each measures a cell, side by side. --known: run folders with the tables of all schedules; who is at less than
+0.85 of its cell's best there takes no turns.
 
 DIR/turns.csv has a row for each turn, DIR/cells.jsonl the reports whole, with measured times of calls; `turns_report.py DIR` makes the tables.
 """

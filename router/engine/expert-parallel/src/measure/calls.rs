@@ -57,8 +57,6 @@ pub(super) struct Bench<'a, D> {
     attention: Vec<SubLayerId>,
     dense: Vec<SubLayerId>,
     gated: Vec<SubLayerId>,
-    /// Of the first of these.
-    experts: ExpertId,
     /// Calls of experts, from 1: each call's were used longest ago.
     turn: usize,
     done: Done,
@@ -78,6 +76,7 @@ pub(super) struct Done {
     pub(super) many_of_one: usize,
     /// These positions.
     pub(super) far: u32,
+    /// Of the first gated sub-layer.
     experts: ExpertId,
 }
 
@@ -119,7 +118,7 @@ impl<'a, D: Exchange> Bench<'a, D> {
             experts,
         };
         let (chosen, tokens, logits) = Default::default();
-        Self { device, clock, many, attention, dense, gated, experts, turn: 0, done, chosen, tokens, logits }
+        Self { device, clock, many, attention, dense, gated, turn: 0, done, chosen, tokens, logits }
     }
 
     pub(super) fn done(self) -> Done {
@@ -235,13 +234,13 @@ impl<'a, D: Exchange> Bench<'a, D> {
     }
 
     fn expert(&self, at: usize) -> ExpertId {
-        ExpertId::try_from(at % usize::from(self.experts.max(1))).unwrap_or(0)
+        ExpertId::try_from(at % usize::from(self.done.experts.max(1))).unwrap_or(0)
     }
 
     fn together(&mut self, each: usize) -> Outcome {
         let all = self.rows(usize::MAX);
         let spread = self.done.spread(each);
-        let stride = usize::from(self.experts) / spread;
+        let stride = usize::from(self.done.experts) / spread;
         self.time(Call::Together, each, |bench, _| {
             let (at, first) = bench.next();
             let part = |(i, row): (usize, &Row)| PartWork {

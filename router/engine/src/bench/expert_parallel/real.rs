@@ -77,9 +77,8 @@ pub(super) fn run_on<M: Machine>(
             settle(&mut driver)?;
         }
         // By the same threads, wherever they happen to run; and now and then, as what else the machine does changes from second to second.
-        let between = |driver: &mut Driver<'_, _>| match looks {
-            true => look_at_calls(driver, each.mul_f64(BETWEEN_TURNS)),
-            false => Ok(()),
+        let between = |driver: &mut Driver<'_, _>| {
+            if looks { look_at_calls(driver, each.mul_f64(BETWEEN_TURNS)) } else { Ok(()) }
         };
         let (turns, gaps) = turns::take(options, &contenders, &mut driver, each, between)?;
         let records = driver.stop();
