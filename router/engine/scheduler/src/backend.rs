@@ -106,7 +106,7 @@ pub struct BackendError(pub String);
 pub trait Backend {
     fn layout(&self) -> &ModelLayout;
 
-    /// Sets `rows[i]` to the embedding of `tokens[i]`.
+    /// Sets `rows[i]` to the embedding of `tokens[i]`. Before the first of these a device may refuse sub-layers.
     ///
     /// # Errors
     /// The device failed. All other calls alike.

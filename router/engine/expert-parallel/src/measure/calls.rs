@@ -125,7 +125,13 @@ impl<'a, D: Exchange> Bench<'a, D> {
         self.done
     }
 
-    /// Memory that was never written is slower, and is not read as other is.
+    /// All rows have states, without which a device may refuse sub-layers.
+    pub(super) fn embed(&mut self) -> Outcome {
+        let all = self.rows(usize::MAX);
+        self.device.embed(&all, &vec![1; all.len()])
+    }
+
+    /// KV that was never written is slower, and is not read as other is.
     pub(super) fn warm_up(&mut self) -> Outcome {
         if self.attention.is_empty() {
             return Ok(());

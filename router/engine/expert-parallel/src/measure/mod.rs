@@ -58,6 +58,7 @@ pub fn measure_up_to<D: Exchange>(
 /// What calls take, without a worker beside them.
 fn alone<D: Exchange>(device: &mut D, many: usize, clock: Clock<'_>) -> Result<Profile, BackendError> {
     let mut bench = Bench::new(device, many, clock);
+    bench.embed()?;
     bench.warm_up()?;
     (0..ROUNDS).try_for_each(|_| bench.round())?;
     Ok(times::profile(&bench.done()))
@@ -69,8 +70,12 @@ fn alone<D: Exchange>(device: &mut D, many: usize, clock: Clock<'_>) -> Result<P
 /// The device's.
 pub fn measure_reuse<D: Exchange>(device: &mut D) -> Result<Vec<Reuse>, BackendError> {
     let begun = Instant::now();
-    let clock = || begun.elapsed();
-    let mut bench = Bench::new(device, MANY, &clock);
+    reuse(device, &|| begun.elapsed())
+}
+
+fn reuse<D: Exchange>(device: &mut D, clock: Clock<'_>) -> Result<Vec<Reuse>, BackendError> {
+    let mut bench = Bench::new(device, MANY, clock);
+    bench.embed()?;
     (0..ROUNDS).try_for_each(|_| bench.taking_turns())?;
     Ok(times::reuse(&bench.done()))
 }

@@ -13,7 +13,7 @@ use reprise_scheduler::{
     Row, SubLayerId, SubLayerKind,
 };
 
-use super::{Bench, CALLS, ROUNDS, alone, times};
+use super::{Bench, CALLS, ROUNDS, alone, reuse};
 use crate::profile::{Profile, StageTime};
 
 const EXPERTS: ExpertId = 8;
@@ -22,6 +22,8 @@ struct Timed {
     layout: ModelLayout,
     /// Nanoseconds.
     now: Rc<Cell<u64>>,
+    /// Before that it refuses sub-layers, as devices may.
+    embedded: bool,
     calls: usize,
     /// Calls in which something else runs, and how many times as long they take.
     spell: (Range<usize>, f64),
@@ -47,10 +49,13 @@ impl Timed {
             kv_block_tokens: 16,
             context_length: 256,
         };
-        Self { layout, now: Rc::default(), calls: 0, spell, experts: RefCell::default() }
+        Self { layout, now: Rc::default(), embedded: false, calls: 0, spell, experts: RefCell::default() }
     }
 
     fn take(&mut self, us: f64) -> Result<(), BackendError> {
+        if !self.embedded {
+            return Err(BackendError("a sub-layer before any embedding".into()));
+        }
         let times = if self.spell.0.contains(&self.calls) { self.spell.1 } else { 1.0 };
         self.calls += 1;
         self.now.set(self.now.get() + (1e3 * us * times).round() as u64);
@@ -59,7 +64,7 @@ impl Timed {
 
     fn measured(&mut self) -> Profile {
         let now = self.now.clone();
-        alone(self, 64, &|| Duration::from_nanos(now.get())).expect("it never fails")
+        alone(self, 64, &|| Duration::from_nanos(now.get())).expect("it never fails once rows are embedded")
     }
 }
 
@@ -69,6 +74,7 @@ impl Backend for Timed {
     }
 
     fn embed(&mut self, rows: &[Row], _: &[u32]) -> Result<(), BackendError> {
+        self.embedded = true;
         self.take(5.0 + 0.1 * rows.len() as f64)
     }
 
@@ -178,7 +184,7 @@ fn a_machine_that_is_slow_for_a_while_changes_nothing() {
     let warm_up = {
         let mut device = Timed::new((0..0, 1.0));
         let mut bench = Bench::new(&mut device, 64, &|| Duration::ZERO);
-        bench.warm_up().expect("it never fails");
+        bench.embed().and_then(|()| bench.warm_up()).expect("it never fails once rows are embedded");
         drop(bench);
         device.calls
     };
@@ -207,10 +213,8 @@ fn an_expert_that_is_called_was_used_longest_ago() {
 fn of_experts_that_take_turns_all_calls_are_alike_here() {
     let mut device = Timed::new((0..0, 1.0));
     let now = device.now.clone();
-    let clock = || Duration::from_nanos(now.get());
-    let mut bench = Bench::new(&mut device, 64, &clock);
-    bench.taking_turns().expect("it never fails");
-    let reuse = times::reuse(&bench.done());
+    let reuse = reuse(&mut device, &|| Duration::from_nanos(now.get()));
+    let reuse = reuse.expect("it never fails once rows are embedded");
     assert_eq!(reuse.iter().map(|of| of.parts).collect::<Vec<_>>(), [1, 4, 16, 64]);
     for of in reuse {
         assert_eq!(of.points.iter().map(|[among, _]| *among).collect::<Vec<_>>(), [1.0, 2.0, 4.0, 8.0, 16.0]);
