@@ -44,22 +44,59 @@ impl<P: Send> Transport<P> for ThreadTransport<P> {
 
     fn receive(&mut self, wait: Duration) -> Result<Option<Message<P>>, Closed> {
         let mut begun = None;
-        loop {
+        let left = loop {
             match self.inbox.try_recv() {
                 Ok(message) => return Ok(Some(message)),
                 Err(TryRecvError::Disconnected) => return Err(Closed),
                 Err(TryRecvError::Empty) if wait.is_zero() => return Ok(None),
                 Err(TryRecvError::Empty) => {}
             }
-            if begun.get_or_insert_with(Instant::now).elapsed() > self.spin.min(wait) {
-                break;
+            match next(begun.get_or_insert_with(Instant::now).elapsed(), wait, self.spin) {
+                Next::Look => std::hint::spin_loop(),
+                Next::Park(left) => break left,
+                Next::GiveUp => return Ok(None),
             }
-            std::hint::spin_loop();
-        }
-        match self.inbox.recv_timeout(wait) {
+        };
+        match self.inbox.recv_timeout(left) {
             Ok(message) => Ok(Some(message)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(Closed),
+        }
+    }
+}
+
+/// What is done without a message.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Look,
+    /// At most so long.
+    Park(Duration),
+    GiveUp,
+}
+
+/// Of who waits for `wait` and has looked for so much of it.
+fn next(looked: Duration, wait: Duration, spin: Duration) -> Next {
+    match wait.saturating_sub(looked) {
+        Duration::ZERO => Next::GiveUp,
+        left if looked > spin => Next::Park(left),
+        _ => Next::Look,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_looks_and_parks_waits_no_longer_than_it_asked() {
+        let us = Duration::from_micros;
+        assert_eq!(next(us(0), us(300), us(40)), Next::Look);
+        assert_eq!(next(us(40), us(300), us(40)), Next::Look);
+        assert_eq!(next(us(50), us(300), us(40)), Next::Park(us(250)));
+        assert_eq!(next(us(50), us(300), us(0)), Next::Park(us(250)));
+        assert_eq!(next(us(299), us(300), us(2000)), Next::Look);
+        for looked in [300, 301, 900] {
+            assert_eq!(next(us(looked), us(300), us(2000)), Next::GiveUp);
         }
     }
 }
