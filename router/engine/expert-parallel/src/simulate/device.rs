@@ -36,8 +36,8 @@ pub(super) struct Device {
     waiting: VecDeque<(RequestId, Job)>,
     running: HashMap<SequenceId, (RequestId, usize)>,
     call: Option<Span>,
-    /// Microseconds of packing and unpacking that its next call must make up for.
-    owed_us: f64,
+    /// Until when its host packs or unpacks parcels.
+    hands_full: Moment,
     /// When its last parcel has left.
     link_free: Moment,
     /// Since when it has had nothing to do.
@@ -72,10 +72,10 @@ pub(super) struct Woken {
     pub(super) notices: Vec<(u8, Notice)>,
 }
 
-/// What a call led to: parcels, rows that came out, and whose token came and whether it was the last.
+/// What a call led to: parcels and when they leave, rows that came out, and whose token came and whether it was the last.
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    pub(super) parcels: Vec<Parcel>,
+    pub(super) parcels: Vec<(Moment, Parcel)>,
     pub(super) rows: RowsOut,
     pub(super) tokens: Vec<(RequestId, bool)>,
 }
@@ -103,7 +103,7 @@ impl Device {
             waiting: VecDeque::new(),
             running: HashMap::new(),
             call: None,
-            owed_us: 0.0,
+            hands_full: Moment::default(),
             link_free: Moment::default(),
             idle_since: None,
             awake: None,
@@ -137,7 +137,7 @@ impl Device {
         self.pipeline.set_mode(mode, change);
     }
 
-    /// When a parcel that is sent now arrives.
+    /// When a parcel that is sent then arrives.
     pub(super) fn occupy_link(&mut self, now: Moment, vectors: usize, link: Link) -> Moment {
         let us = |us: f64| Duration::from_secs_f64(us * 1e-6);
         self.link_free = Moment(self.link_free.max(now).0 + us(vectors as f64 * link.vector_us));
@@ -154,10 +154,17 @@ impl Device {
             woken.asks_again = self.awake;
             return woken;
         }
-        for parcel in std::mem::take(&mut self.inbox) {
-            let told_us = self.costs.parcel.seconds(parcel.parts.len()) * 1e6;
-            self.owe(told_us, &parcel);
-            self.pipeline.receive(&parcel, now);
+        // What comes while it unpacks is unpacked, too, before it looks for work.
+        if now >= self.hands_full {
+            for parcel in std::mem::take(&mut self.inbox) {
+                self.pipeline.receive(&parcel, now);
+                self.handle(now, self.costs.parcel.seconds(parcel.parts.len()), parcel.vectors());
+                self.idle_since = None;
+            }
+        }
+        if now < self.hands_full {
+            woken.asks_again = Some(self.hands_full);
+            return woken;
         }
         self.start();
         self.pipeline.admit(now);
@@ -178,10 +185,9 @@ impl Device {
         // What launching takes is the host's; the processor does one thing after the other.
         let launch = self.costs.of(stage, kinds).fixed().min(own);
         let later = |at: Moment, seconds: f64| Moment(at.0 + Duration::from_secs_f64(self.slow * seconds));
-        let begin = later(now, launch + self.owed_us * 1e-6).max(*free);
+        let begin = later(now, launch).max(*free);
         let end = later(begin, own - launch);
         *free = end;
-        self.owed_us = 0.0;
         self.call = Some(Span { stage, begin: now, end, entries });
         woken.busy_until = Some(end);
         woken
@@ -221,7 +227,8 @@ impl Device {
             });
         }
         let mut out = std::mem::take(&mut self.out);
-        self.pipeline.complete(now, &mut out, &mut done.parcels);
+        let mut parcels = Vec::new();
+        self.pipeline.complete(now, &mut out, &mut parcels);
         done.rows = out.rows_out();
         for id in &out.logits_of {
             let Some((request, left)) = self.running.get_mut(id) else { continue };
@@ -235,20 +242,22 @@ impl Device {
             }
         }
         self.out = out;
-        for parcel in &done.parcels {
+        for parcel in parcels {
             self.record.sent(parcel.vectors());
-            self.owe(0.0, parcel);
+            self.handle(now, 0.0, parcel.vectors());
+            done.parcels.push((self.hands_full.max(now), parcel));
         }
-        self.record.call(span);
+        // What a call leaves to be sent belongs to its time.
+        self.record.call(Span { end: self.hands_full.max(now), ..span });
         done
     }
 
-    /// For an end of a parcel's way, and so much besides.
-    fn owe(&mut self, told_us: f64, parcel: &Parcel) {
-        let predicted = 1e-6 * (told_us + self.link.packing_us(parcel.vectors()));
+    /// A parcel's end, of so many vectors and with so many seconds besides: once it has done those before.
+    fn handle(&mut self, now: Moment, told: f64, vectors: usize) {
+        let predicted = told + 1e-6 * self.link.packing_us(vectors);
         let drawn = self.chance.next();
         let seconds = self.in_turn.get(PARCEL).map_or(predicted, |seen| seen.seconds(predicted, drawn));
-        self.owed_us += 1e6 * seconds;
+        self.hands_full = Moment(self.hands_full.max(now).0 + Duration::from_secs_f64(self.slow * seconds));
     }
 
     /// True from when it is called after a long time without work until it is awake.

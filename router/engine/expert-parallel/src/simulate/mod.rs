@@ -193,8 +193,8 @@ impl Simulation {
             Event::Look(device) => self.wake(vec![device]),
             Event::Done(device) => {
                 let done = self.devices[device].complete(self.now);
-                for parcel in done.parcels {
-                    self.send(device, parcel);
+                for (at, parcel) in done.parcels {
+                    self.send(device, at, parcel);
                 }
                 self.tokens(&done.tokens);
                 self.control_mode(done.rows);
@@ -226,10 +226,10 @@ impl Simulation {
         self.wake(vec![device]);
     }
 
-    fn send(&mut self, from: usize, parcel: Parcel) {
+    fn send(&mut self, from: usize, at: Moment, parcel: Parcel) {
         let link = self.config.profile.link;
         let (to, vectors) = (usize::from(parcel.to.0), parcel.vectors());
-        let at = self.devices[from].occupy_link(self.now, vectors, link);
+        let at = self.devices[from].occupy_link(at, vectors, link);
         self.count += 1;
         let name = self.count;
         self.parcels.insert(name, parcel);
