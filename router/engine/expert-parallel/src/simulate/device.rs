@@ -138,9 +138,9 @@ impl Device {
     }
 
     /// When a parcel that is sent then arrives.
-    pub(super) fn occupy_link(&mut self, now: Moment, vectors: usize, link: Link) -> Moment {
+    pub(super) fn occupy_link(&mut self, leaves: Moment, vectors: usize, link: Link) -> Moment {
         let us = |us: f64| Duration::from_secs_f64(us * 1e-6);
-        self.link_free = Moment(self.link_free.max(now).0 + us(vectors as f64 * link.vector_us));
+        self.link_free = Moment(self.link_free.max(leaves).0 + us(vectors as f64 * link.vector_us));
         Moment(self.link_free.0 + us(link.latency_us))
     }
 

@@ -1,7 +1,7 @@
 //! Discrete events: devices that take the times of a [`Profile`] instead of computing. Placement, schedules, queues, join pool and barrier are
 //! those of a [`Cluster`](crate::Cluster), the same code; KV blocks and continuous batching too.
 //!
-//! Simplified: commands take no time; a device sends one parcel after the other and receives any number at once; a call takes what is
+//! Simplified: commands take no time; a device packs, sends and unpacks one parcel after the other; a call takes what is
 //! predicted, as many times as others like it were seen to, and a processor that several devices share computes what they launch one after the other, as a GPU does large kernels.
 
 mod device;

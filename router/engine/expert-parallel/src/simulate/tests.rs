@@ -83,17 +83,14 @@ fn config(schedule: ScheduleKind, skew: f64, sequences: usize) -> Config {
     }
 }
 
-#[test]
-fn one_token_takes_what_can_be_added_up() {
+/// Of one sequence: embedding 1, head 3, and four layers, of which each takes the one time or the other.
+fn each_token_takes(parcel_us: f64, apart: f64, together: f64) {
     let mut config = config(ScheduleKind::Lockstep, 0.0, 1);
+    config.profile.link.parcel_us = parcel_us;
     config.workload.lengths = Lengths { name: "one", prompt_tokens: 2, generated_tokens: 400 };
     config.warm_up = Duration::from_millis(1);
     config.measured = Duration::from_millis(20);
     let outcome = simulate(config).expect("valid");
-    // Embedding 1, head 3. Each of four layers: attention 12, gate 1, one vector there 0.5 + 7 to the device that is asked last, experts (25 where
-    // each has one, 45 where both lie on one device), one or two vectors back. With both experts on one device: 0.5 + 7 + 45 + 1 + 7. On two devices
-    // the second parcel leaves half a microsecond later: 1 + 7 + 25 + 0.5 + 7.
-    let (apart, together) = (12.0 + 1.0 + 40.5, 12.0 + 1.0 + 60.5);
     let gaps = &outcome.gaps;
     assert!(gaps.len() > 50, "{}", gaps.len());
     for gap in gaps {
@@ -101,6 +98,21 @@ fn one_token_takes_what_can_be_added_up() {
         let layers = rest / (together - apart);
         assert!((layers - layers.round()).abs() < 1e-3 && (0.0..4.5).contains(&layers), "{gap}: {layers}");
     }
+}
+
+#[test]
+fn one_token_takes_what_can_be_added_up() {
+    // Attention 12, gate 1, one vector there 0.5 + 7 to the device that is asked last, experts (25 where each has one, 45 where both lie on one
+    // device), one or two vectors back. With both experts on one device: 0.5 + 7 + 45 + 1 + 7. On two devices the second parcel leaves half a
+    // microsecond later: 1 + 7 + 25 + 0.5 + 7.
+    each_token_takes(0.0, 12.0 + 1.0 + 40.5, 12.0 + 1.0 + 60.5);
+}
+
+/// Each end of a parcel takes 3. On two devices: the second is packed behind the first, and what comes back first is unpacked while the other is computed.
+#[test]
+fn parcels_are_packed_one_after_the_other_and_unpacked_when_they_come() {
+    let (apart, together) = (6.0 + 7.5 + 3.0 + 25.0 + 3.0 + 7.5 + 3.0, 60.5 + 4.0 * 3.0);
+    each_token_takes(3.0, 12.0 + 1.0 + apart, 12.0 + 1.0 + together);
 }
 
 #[test]
