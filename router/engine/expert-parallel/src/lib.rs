@@ -9,6 +9,7 @@
 //! both, and nothing else changes.
 
 mod cluster;
+mod in_turn;
 mod measure;
 pub mod profile;
 pub mod record;

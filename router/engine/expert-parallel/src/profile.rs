@@ -9,7 +9,10 @@ use reprise_scheduler::{
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-pub use crate::reuse::Reuse;
+pub use crate::{
+    in_turn::{InTurn, OfSize},
+    reuse::Reuse,
+};
 
 /// Times of one model on one kind of device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,42 +57,6 @@ pub struct Profile {
 
 /// What a worker does with a parcel at one of its ends, where the times of stages are told by name.
 pub const PARCEL: &str = "parcel";
-
-/// What calls take among all others of a run, beside what is predicted from their times alone.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(from = "EitherTurn")]
-pub struct InTurn {
-    /// More, whatever is predicted.
-    pub added_us: f64,
-    /// And so many times as long. Of shares of equal predicted time, ascending, so that a few pauses of the machine are the last.
-    pub times: Vec<f64>,
-}
-
-impl InTurn {
-    /// Seconds of a call for which so many are predicted. `drawn`: of the shares, in [0, 1).
-    #[must_use]
-    pub fn seconds(&self, predicted: f64, drawn: f64) -> f64 {
-        let at = (drawn * self.times.len() as f64) as usize;
-        self.times.get(at).map_or(predicted, |times| times * (predicted + 1e-6 * self.added_us))
-    }
-}
-
-/// Profiles of before have times alone.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum EitherTurn {
-    Times(Vec<f64>),
-    Both { added_us: f64, times: Vec<f64> },
-}
-
-impl From<EitherTurn> for InTurn {
-    fn from(either: EitherTurn) -> Self {
-        match either {
-            EitherTurn::Times(times) => Self { added_us: 0.0, times },
-            EitherTurn::Both { added_us, times } => Self { added_us, times },
-        }
-    }
-}
 
 /// What a stage's times are called.
 #[must_use]

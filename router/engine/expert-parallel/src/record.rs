@@ -11,14 +11,6 @@ use crate::profile::InTurn;
 const LOOK: u64 = 16;
 /// Calls of a stage, or parcels, that are compared, at most: some seconds of small ones.
 const COMPARED: usize = 100_000;
-/// Shares that these are told in.
-const SHARES: usize = 32;
-/// One in so many is left out where what all have in common is told.
-const SLOWEST: usize = 50;
-/// Predictions that differ by less than this share tell nothing of what does not grow with them.
-const ALIKE: f64 = 0.2;
-/// Of a stage's time alone at least this share is needed in a run too.
-const LEAST_TIMES: f64 = 0.5;
 /// Spans kept for a timeline, at most.
 const SPANS: usize = 200_000;
 
@@ -293,65 +285,14 @@ pub(crate) fn label(stage: Stage) -> String {
     }
 }
 
-/// By name of the stage, of all devices: what calls took more than predicted, and how many times as long, in shares of equal predicted time, ascending.
-/// So calls that take next to no time weigh next to nothing.
+/// By name of the stage, of all devices.
 #[must_use]
 pub fn in_turn(records: &[Record]) -> BTreeMap<String, InTurn> {
     let mut all: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for (stage, calls) in records.iter().flat_map(|record| &record.in_turn) {
         all.entry((*stage).to_owned()).or_default().extend(calls);
     }
-    let of = |calls: Vec<(f64, f64)>| {
-        let added = added(&calls);
-        let calls = calls.into_iter().map(|(predicted, took)| (predicted + added, took)).collect();
-        InTurn { added_us: 1e6 * added, times: shares(calls) }
-    };
-    all.into_iter().map(|(stage, calls)| (stage, of(calls))).collect()
-}
-
-/// Seconds by which all calls take longer, besides so many times as long: by least squares of `took / predicted` over `1 / predicted`, the slowest left out,
-/// in which something else ran. None where calls are too much alike to tell.
-fn added(calls: &[(f64, f64)]) -> f64 {
-    let mut points: Vec<_> =
-        calls.iter().map(|(predicted, took)| (1.0 / predicted, took / predicted)).collect();
-    points.sort_unstable_by(|a, b| a.1.total_cmp(&b.1));
-    points.truncate(points.len() - points.len() / SLOWEST);
-    let count = points.len().max(1) as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
-    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
-    let square = mean(|point| point.0 * point.0) - x * x;
-    let product = mean(|point| point.0 * point.1) - x * y;
-    if square <= (ALIKE * x).powi(2) || product <= 0.0 {
-        return 0.0;
-    }
-    let slope = product / square;
-    // Some of it is time that grows with what is predicted.
-    slope / (y - slope * x).max(LEAST_TIMES)
-}
-
-fn shares(mut calls: Vec<(f64, f64)>) -> Vec<f64> {
-    let times = |(predicted, took): &(f64, f64)| took / predicted;
-    calls.sort_unstable_by(|a, b| times(a).total_cmp(&times(b)));
-    let mut shares = vec![0.0; SHARES.min(calls.len())];
-    let each = calls.iter().map(|(predicted, _)| predicted).sum::<f64>() / shares.len() as f64;
-    let mut before = 0.0;
-    for call in &calls {
-        // It may lie in several shares.
-        let (begin, end) = (before / each, (before + call.0) / each);
-        for (at, share) in shares.iter_mut().enumerate().skip(begin as usize) {
-            let part = end.min(at as f64 + 1.0) - begin.max(at as f64);
-            if part <= 0.0 {
-                break;
-            }
-            *share += part * times(call);
-        }
-        before += call.0;
-    }
-    // Of equal ones a sum may be rounded down.
-    for at in 1..shares.len() {
-        shares[at] = shares[at].max(shares[at - 1]);
-    }
-    shares
+    all.into_iter().map(|(stage, calls)| (stage, InTurn::of(calls))).collect()
 }
 
 /// Mean over maximum of what the devices with experts computed: 1 is even. Devices without experts do not count.
@@ -361,41 +302,4 @@ pub fn balance(devices: &[DeviceReport]) -> f64 {
         devices.iter().map(|device| device.expert_parts).filter(|parts| *parts > 0).collect();
     let most = parts.iter().max().copied().unwrap_or(0);
     if most == 0 { 1.0 } else { parts.iter().sum::<u64>() as f64 / parts.len() as f64 / most as f64 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_all_calls_have_in_common_is_told_apart() {
-        // Three seconds more, then half as long again; a pause, and none where all calls are alike.
-        let took = |predicted: f64| 1.5 * (predicted + 3.0);
-        let mut calls: Vec<_> = (1..200).map(|n| f64::from(n % 40 + 1)).map(|n| (n, took(n))).collect();
-        calls.push((2.0, 4000.0));
-        assert!((added(&calls) - 3.0).abs() < 1e-9, "{}", added(&calls));
-        assert_eq!(added(&[(10.0, 30.0), (11.0, 33.0), (10.5, 30.0)]), 0.0);
-        assert_eq!(added(&[]), 0.0);
-    }
-
-    #[test]
-    fn shares_are_of_equal_predicted_time() {
-        // Three quarters of the time as predicted, a quarter twice as long, and a short call a hundred times.
-        let mut calls = vec![(1.0, 1.0); 48];
-        calls.extend([(2.0, 4.0); 8]);
-        calls.push((1e-6, 1e-4));
-        let found = shares(calls);
-        assert_eq!(found.len(), SHARES);
-        for (at, times) in found.iter().enumerate() {
-            let expected = if at < 24 { 1.0 } else { 2.0 };
-            assert!((times - expected).abs() < 1e-3, "{at}: {times}");
-        }
-        assert_eq!(shares(vec![(2.0, 3.0)]), [1.5]);
-        // In order, however sums of their parts are rounded.
-        for count in 40..400 {
-            let found = shares(vec![(0.1, 0.015); count]);
-            assert!(found.is_sorted(), "{count}: {found:?}");
-        }
-        assert!(shares(Vec::new()).is_empty());
-    }
 }

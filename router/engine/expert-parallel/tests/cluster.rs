@@ -10,7 +10,7 @@ use std::{
 use proptest::prelude::*;
 use reprise_expert_parallel::{
     Cluster, ClusterConfig, Event, RequestError, RequestId,
-    profile::{InTurn, Link},
+    profile::{InTurn, Link, OfSize},
     record,
     worker::{Compare, greedy},
 };
@@ -327,9 +327,15 @@ fn calls_are_compared_with_what_was_predicted() {
     let times = record::in_turn(&records);
     // Those that cost something, and both ends of parcels; each in as many shares.
     assert_eq!(times.keys().collect::<Vec<_>>(), ["attention", "experts", "gate", "head", "parcel"]);
-    for (stage, InTurn { added_us, times }) in &times {
-        assert!(times.len() == 32 && times.is_sorted() && times[0] > 0.0, "{stage}: {times:?}");
+    for (stage, InTurn { added_us, sizes }) in &times {
         assert!(*added_us >= 0.0, "{stage}: {added_us}");
+        assert!(
+            !sizes.is_empty() && sizes.is_sorted_by(|a, b| a.predicted_us < b.predicted_us),
+            "{stage}: {sizes:?}"
+        );
+        for OfSize { times, .. } in sizes {
+            assert!(times.len() == 32 && times.is_sorted() && times[0] > 0.0, "{stage}: {times:?}");
+        }
     }
     let mut cluster = Setting::shared(ScheduleKind::Lockstep).start();
     cluster.set_comparing(false);

@@ -10,7 +10,7 @@ TIMES = {"": "--warm-up-seconds 3 --adaptive-warm-up-seconds 5 --seconds 1.25", 
 # Of schedules that are far behind on two GPUs; on one, all that there are.
 FAR = "defrag,roofline"
 ALL_FAR = "defrag,roofline,mtfs,flfs"
-FAR_TIMES = "--warm-up-seconds 1.5 --seconds 0.7"
+FAR_TIMES = "--warm-up-seconds 3 --seconds 2"
 SMALL_TIMES = "--warm-up-seconds 0.5 --seconds 0.3"
 WINDOW = "--control-window-seconds 0.05"
 # Of a run, beside its times.

@@ -219,7 +219,7 @@ fn calls_take_as_long_as_they_were_seen_to() {
     let tokens = |times: &[f64]| {
         let mut config = config(ScheduleKind::Lockstep, 0.0, 64);
         for stage in ["embed", "attention", "gate", "experts", "head"] {
-            config.profile.in_turn.insert(stage.to_owned(), InTurn { added_us: 0.0, times: times.to_vec() });
+            config.profile.in_turn.insert(stage.to_owned(), InTurn::alike(0.0, times.to_vec()));
         }
         simulate(config).expect("valid").tokens as f64
     };
@@ -233,7 +233,7 @@ fn calls_take_as_long_as_they_were_seen_to() {
 fn what_is_not_computing_takes_time_too() {
     let tokens = |added_us, wake_us| {
         let mut config = config(ScheduleKind::Lockstep, 0.0, 64);
-        config.profile.in_turn.insert("experts".to_owned(), InTurn { added_us, times: vec![1.0] });
+        config.profile.in_turn.insert("experts".to_owned(), InTurn::alike(added_us, vec![1.0]));
         config.profile.link = Link { spin_us: 20.0, wake_us, ..config.profile.link };
         simulate(config).expect("valid").tokens
     };

@@ -27,7 +27,7 @@ const STALL: Duration = Duration::from_secs(20);
 
 /// To see how long calls take in a run: what is left out before, and how long they are looked at.
 const FIRST_TICKS: Duration = Duration::from_millis(400);
-const SOME_TICKS: Duration = Duration::from_millis(1200);
+const SOME_TICKS: Duration = Duration::from_millis(600);
 /// The same between turns, in turns.
 const BETWEEN_TURNS: f64 = 1.2;
 /// Share of a look in which calls are small.
@@ -98,9 +98,9 @@ pub(super) fn run_on<M: Machine>(
             let placement = options.place(layout, &loads, replicas)?;
             let cluster = start(options, variant.schedule, machine, &placement, &profile, None)?;
             runs.push(Driver::start(options, cluster, layout.vocabulary)?.run(variant, repeat)?);
+            // What else the machine does changes from second to second.
+            records.extend(compared(options, machine, &loads, &profile)?);
         }
-        // What else the machine does changes from minute to minute.
-        records.extend(compared(options, machine, &loads, &profile)?);
     }
     let profile = in_turn(profile, &records);
     let placement = options.place(layout, &loads, options.replicas)?;
