@@ -13,8 +13,8 @@ ALL_FAR = "defrag,roofline,mtfs,flfs"
 FAR_TIMES = "--warm-up-seconds 3 --seconds 2"
 SMALL_TIMES = "--warm-up-seconds 0.5 --seconds 0.3"
 WINDOW = "--control-window-seconds 0.05"
-# Of a run, beside its times.
-BESIDE = 0.25
+# Of a run, beside its times: starting it, and a look at what calls take after it.
+BESIDE = 1.2
 
 
 def seconds(schedules, times):

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Tables of a run of `two_gpus`, as Markdown on standard output.
 
-  report.py RUN_DIR.. [--reprise BINARY]
+  report.py RUN_DIR.. [--reprise BINARY [--dense FILE.gguf]]
 
 Several folders are parts of one run. With --reprise each cell is simulated too, over the times of calls that it measured of its own devices:
-predictions.csv in the first of them. (Cells of a model's own
-gates are left out: the simulator would have to load the model.)
+predictions.csv in the first of them. --dense: the small model's, of which mixtures were measured too; without it these are left out.
 """
 
 import argparse
@@ -21,6 +20,7 @@ import tempfile
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 from predict import compare, general, simulate  # noqa: E402
+from process import upcycle  # noqa: E402
 
 ORDER = ["lockstep", "lockstep+N", "pingpong", "mtfs", "flfs", "defrag", "roofline", "adaptive"]
 # An adaptive one is below the best where it is at less than this share of it.
@@ -184,7 +184,7 @@ def links(reports):
           "until a call of the receiver that needs it has ended, less that call alone.\n")
 
 
-def predictions(binary, folder, cells, reports):
+def predictions(binary, dense, folder, cells, reports):
     # Each schedule of a cell as it was measured first.
     first, seen = [], set()
     for report in reports:
@@ -193,7 +193,9 @@ def predictions(binary, folder, cells, reports):
             seen |= new
             first.append(report)
     with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(lambda at: simulate(binary, first[at], pathlib.Path(scratch), at), range(len(first))))
+        scratch = pathlib.Path(scratch)
+        made = {path.name: path for path in upcycle(binary, dense, scratch).values()} if dense else {}
+        found = list(pool.map(lambda at: simulate(binary, first[at], scratch, at, made), range(len(first))))
     predicted = {}
     for report, of in zip(first, found):
         for name, value in of.items():
@@ -206,6 +208,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=pathlib.Path, nargs="+")
     parser.add_argument("--reprise")
+    parser.add_argument("--dense", type=pathlib.Path)
     args = parser.parse_args()
     cells, reports = read(args.run), whole(args.run)
     print("## Throughput\n")
@@ -222,7 +225,7 @@ def main():
     links(reports)
     if args.reprise:
         print("## The simulator's prediction\n")
-        predictions(args.reprise, args.run[0], cells, reports)
+        predictions(args.reprise, args.dense, args.run[0], cells, reports)
 
 
 if __name__ == "__main__":
