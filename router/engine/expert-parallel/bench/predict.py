@@ -1,12 +1,17 @@
 """What schedules are called in tables, and what the simulator predicts of measured cells."""
 
+import concurrent.futures
 import csv
 import itertools
 import json
+import os
 import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
+
+from process import upcycle
 
 WITHIN = 0.15
 # Schedules that differ by less are taken for equal when their order is compared.
@@ -23,13 +28,27 @@ def is_adaptive(scheduler):
     return scheduler.startswith("adaptive")
 
 
-def simulate(binary, report, folder, at, made=None):
-    """Throughput by schedule. `made`: files of the mixtures that were measured, by name (`process.upcycle`); without it they are left out."""
+def whole(folders):
+    """All reports, but for those of cells that failed."""
+    reports = [json.loads(line) for folder in folders for line in (folder / "cells.jsonl").open()]
+    return [report for report in reports if "error" not in report]
+
+
+def simulate_all(binary, reports, dense=None):
+    """Throughput by schedule, of each. `dense`: the small model, of which mixtures were measured too; without it they are left out."""
+    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        scratch = pathlib.Path(scratch)
+        made = {path.name: path for path in upcycle(binary, dense, scratch).values()} if dense else {}
+        return list(pool.map(lambda one: simulate(binary, one[1], scratch, one[0], made), enumerate(reports)))
+
+
+def simulate(binary, report, folder, at, made):
+    """Throughput by schedule. `made`: files of the mixtures that were measured, by name (`process.upcycle`); others are left out."""
     flags = report["flags"].split()
     named = flags.index("--model") + 1
     model = flags[named]
     if model.endswith(".gguf"):
-        file = (made or {}).get(pathlib.Path(model).name)
+        file = made.get(pathlib.Path(model).name)
         if file is None:
             return {}
         flags[named] = str(file)

@@ -8,19 +8,14 @@ With --reprise each cell is simulated too, over the times of calls that it measu
 """
 
 import argparse
-import concurrent.futures
 import csv
 import dataclasses
-import json
 import math
-import os
 import pathlib
 import statistics
 import sys
-import tempfile
 
-from predict import compare, general, is_adaptive, simulate
-from process import upcycle
+from predict import compare, general, is_adaptive, simulate_all, whole
 
 # Adaptive is below the best where it is at less than this share of it.
 GOAL = 0.98
@@ -246,19 +241,10 @@ def measured(cells):
 
 def predictions(binary, dense, folders, cells):
     """Of each sweep over the times of calls that it measured itself; a cell's is the mean of its sweeps', as what was measured is."""
-    reports = []
-    for folder in folders:
-        for line in (folder / "cells.jsonl").open():
-            report = json.loads(line)
-            if "error" not in report:
-                reports.append(report)
-    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        scratch = pathlib.Path(scratch)
-        made = {path.name: path for path in upcycle(binary, dense, scratch).values()} if dense else {}
-        simulated = list(pool.map(lambda one: simulate(binary, one[1], scratch, one[0], made), enumerate(reports)))
+    reports = whole(folders)
     # By cell and schedule: tokens, and seconds of its turns.
     sums = {}
-    for report, speeds in zip(reports, simulated):
+    for report, speeds in zip(reports, simulate_all(binary, reports, dense)):
         of = sums.setdefault(report["cell"], {})
         for turn in report["turns"]:
             name = general(turn["scheduler"])

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::between::between;
+
 /// Shares of calls of a size, at most.
 const SHARES: usize = 32;
 /// One in so many is left out where what all have in common is told.
@@ -84,17 +86,8 @@ impl InTurn {
     pub fn seconds(&self, predicted: f64, drawn: f64) -> f64 {
         let seconds = predicted + 1e-6 * self.added_us;
         let us = 1e6 * seconds;
-        let behind = self.sizes.partition_point(|size| size.predicted_us <= us);
-        let before = behind.checked_sub(1).map(|at| &self.sizes[at]);
-        let times = match (before, self.sizes.get(behind)) {
-            (None, None) => return predicted,
-            (None, Some(size)) | (Some(size), None) => size.times(drawn),
-            (Some(small), Some(large)) => {
-                let share = (us - small.predicted_us) / (large.predicted_us - small.predicted_us);
-                (1.0 - share) * small.times(drawn) + share * large.times(drawn)
-            }
-        };
-        times * seconds
+        let times = between(&self.sizes, us, |size| size.predicted_us, |size| size.times(drawn));
+        times.map_or(predicted, |times| times * seconds)
     }
 }
 
@@ -129,13 +122,11 @@ fn by_size(mut calls: Vec<(f64, f64)>) -> Vec<Vec<(f64, f64)>> {
         }
     }
     // Of the largest there may be too few.
-    if sizes.last().is_some_and(|last| last.len() < ENOUGH)
-        && let Some(few) = sizes.pop()
+    if let [.., size, few] = &mut sizes[..]
+        && few.len() < ENOUGH
     {
-        match sizes.last_mut() {
-            Some(size) => size.extend(few),
-            None => sizes.push(few),
-        }
+        size.append(few);
+        sizes.pop();
     }
     sizes
 }

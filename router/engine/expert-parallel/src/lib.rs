@@ -8,6 +8,7 @@
 //! A device is an [`Exchange`](reprise_scheduler::Exchange), a way between devices a [`Transport`](transport::Transport): GPUs bring their own of
 //! both, and nothing else changes.
 
+mod between;
 mod cluster;
 mod in_turn;
 mod measure;

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use reprise_scheduler::{ExpertId, Stage, SubLayerId, SubLayerKind, Work, schedule::StageCosts};
 use serde::{Deserialize, Serialize};
 
+use crate::between::between;
+
 /// Of calls for so many parts of one expert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,16 +82,7 @@ impl Recent {
     }
 
     fn saved_us(&self, parts: usize, experts: usize) -> f64 {
-        let behind = self.reuse.partition_point(|of| of.parts <= parts);
-        let before = behind.checked_sub(1).map(|at| &self.reuse[at]);
-        match (before, self.reuse.get(behind)) {
-            (None, None) => 0.0,
-            (None, Some(one)) | (Some(one), None) => one.saved_us(experts),
-            (Some(few), Some(many)) => {
-                let share = (parts - few.parts) as f64 / (many.parts - few.parts) as f64;
-                (1.0 - share) * few.saved_us(experts) + share * many.saved_us(experts)
-            }
-        }
+        between(&self.reuse, parts as f64, |of| of.parts as f64, |of| of.saved_us(experts)).unwrap_or(0.0)
     }
 }
 

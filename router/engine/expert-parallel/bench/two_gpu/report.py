@@ -8,19 +8,15 @@ predictions.csv in the first of them. --dense: the small model's, of which mixtu
 """
 
 import argparse
-import concurrent.futures
 import csv
 import json
 import math
-import os
 import pathlib
 import statistics
 import sys
-import tempfile
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
-from predict import compare, general, simulate  # noqa: E402
-from process import upcycle  # noqa: E402
+from predict import compare, general, simulate_all, whole  # noqa: E402
 
 ORDER = ["lockstep", "lockstep+N", "pingpong", "mtfs", "flfs", "defrag", "roofline", "adaptive"]
 # An adaptive one is below the best where it is at less than this share of it.
@@ -35,12 +31,6 @@ def read(folders):
             for row in csv.DictReader(file):
                 cells.setdefault(row["cell"], {}).setdefault(general(row["scheduler"]), []).append(row)
     return cells
-
-
-def whole(folders):
-    """All reports, but for those of cells that failed."""
-    reports = [json.loads(line) for folder in folders for line in (folder / "cells.jsonl").open()]
-    return [report for report in reports if "error" not in report]
 
 
 def mean(runs, field):
@@ -192,12 +182,8 @@ def predictions(binary, dense, folder, cells, reports):
         if new:
             seen |= new
             first.append(report)
-    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        scratch = pathlib.Path(scratch)
-        made = {path.name: path for path in upcycle(binary, dense, scratch).values()} if dense else {}
-        found = list(pool.map(lambda at: simulate(binary, first[at], scratch, at, made), range(len(first))))
     predicted = {}
-    for report, of in zip(first, found):
+    for report, of in zip(first, simulate_all(binary, first, dense)):
         for name, value in of.items():
             predicted.setdefault(report["cell"], {}).setdefault(name, value)
     measured = {cell: {name: speed(of[name]) for name in ORDER if name in of} for cell, of in cells.items()}
