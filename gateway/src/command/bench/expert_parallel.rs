@@ -74,6 +74,9 @@ pub struct ExpertParallelArgs {
     control_window_seconds: f64,
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// Of the adaptive schedule, which now and then looks at other paces; as the others if left out.
+    #[arg(long)]
+    adaptive_seconds: Option<f64>,
     /// The schedules take turns of so long in one cluster, an adaptive one a turn before each of another: tells small differences. Lockstep,
     /// pingpong, roofline, defrag and adaptive; copies of one number.
     #[arg(long, conflicts_with_all = ["simulate", "out", "repeats"])]
@@ -119,10 +122,13 @@ impl ExpertParallelArgs {
     fn options(self) -> anyhow::Result<ExpertParallel> {
         anyhow::ensure!(!self.cells && self.check.is_empty(), "a cell of cells or of checks");
         let adaptive_warm_up = self.adaptive_warm_up_seconds.unwrap_or(self.warm_up_seconds);
-        let times = [self.warm_up_seconds, adaptive_warm_up, self.seconds];
+        let adaptive_seconds = self.adaptive_seconds.unwrap_or(self.seconds);
+        let times = [self.warm_up_seconds, adaptive_warm_up, self.seconds, adaptive_seconds];
         anyhow::ensure!(
-            times.iter().all(|time| (0.0..1e6).contains(time)) && self.seconds > 0.0,
-            "--seconds must be above 0, --warm-up-seconds and --adaptive-warm-up-seconds at least 0"
+            times.iter().all(|time| (0.0..1e6).contains(time))
+                && self.seconds > 0.0
+                && adaptive_seconds > 0.0,
+            "--seconds and --adaptive-seconds must be above 0, --warm-up-seconds and --adaptive-warm-up-seconds at least 0"
         );
         anyhow::ensure!(
             self.turn_seconds.is_none_or(|each| (0.01..1e4).contains(&each)),
@@ -172,6 +178,7 @@ impl ExpertParallelArgs {
             control_window: Duration::from_secs_f64(self.control_window_seconds),
             warm_up: Duration::from_secs_f64(self.warm_up_seconds),
             measured: Duration::from_secs_f64(self.seconds),
+            adaptive_measured: Duration::from_secs_f64(adaptive_seconds),
             turn: self.turn_seconds.map(Duration::from_secs_f64),
             simulate: self.simulate,
             profile: self.profile,

@@ -1,15 +1,16 @@
 //! Holds every kernel to its reference on random inputs, and times it beside what the GPU could do at best.
 //!
 //! ```text
-//! cuda_check [--device 0] [--no-times]
+//! cuda_check [--device 0] [--no-times | --products]
 //! ```
 //!
 //! Prints a line for each check and ends with failure if one is off; then, as CSV, times with the bytes that must be moved and the
-//! operations that must be done. `--no-times` is for compute-sanitizer.
+//! operations that must be done. `--no-times` is for compute-sanitizer; `--products` times experts' products alone, in tiles and blocks of every size.
 
 mod attention;
 mod check;
 mod product;
+mod products;
 mod rows;
 mod times;
 
@@ -22,6 +23,9 @@ fn main() -> Result<(), CudaError> {
     let begun = std::time::Instant::now();
     let device = Device::open(ordinal)?;
     println!("# {device:?}, opened in {:.2} s", begun.elapsed().as_secs_f64());
+    if arguments.iter().any(|argument| argument == "--products") {
+        return products::measure(&device);
+    }
     let mut checks = check::Checks::default();
     product::check(&device, &mut checks)?;
     attention::check(&device, &mut checks)?;

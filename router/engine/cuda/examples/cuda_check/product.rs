@@ -3,7 +3,7 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use reprise_cuda::{
     Buffer, CudaError, Device,
-    ops::{Matrix, Outcome, Product, TileSize, Tiles, multiply},
+    ops::{Blocks, Matrix, Outcome, Product, TileSize, Tiles, multiply, multiply_in},
     reference,
     weights::Packed,
 };
@@ -158,7 +158,8 @@ fn grouped(
     let rows_of: Vec<u32> = (0..tokens).map(|_| random.below(tokens as u32)).collect();
     let index = Buffer::from_slice(device, &rows_of)?;
     let (mut first, mut first_gated): (Option<Vec<u32>>, Option<Vec<bf16>>) = (None, None);
-    for size in [TileSize::Few, TileSize::Some, TileSize::Many] {
+    let sizes = [TileSize::Few, TileSize::Some, TileSize::Many];
+    for (size, blocks) in sizes.into_iter().flat_map(|size| Blocks::ALL.map(|blocks| (size, blocks))) {
         let mut tiles = Vec::new();
         for expert in 0..experts {
             for begin in (bounds[expert]..bounds[expert + 1]).step_by(size.tokens()) {
@@ -181,12 +182,16 @@ fn grouped(
             pitch: rows,
             tokens,
         };
-        multiply(device, &product)?;
+        multiply_in(device, &product, blocks)?;
         let found = out.to_vec()?;
         let rounded = Buffer::from_slice(device, &vec![bf16::NAN; tokens * rows])?;
-        multiply(device, &Product { out: Outcome::Round(rounded.view()), ..product })?;
+        multiply_in(device, &Product { out: Outcome::Round(rounded.view()), ..product }, blocks)?;
         let nearest: Vec<bf16> = found.iter().map(|sum| bf16::from_f32(*sum)).collect();
-        checks.same(&format!("grouped product {format:?}, {size:?}, rounded"), &rounded.to_vec()?, &nearest);
+        checks.same(
+            &format!("grouped product {format:?}, {size:?} {blocks:?}, rounded"),
+            &rounded.to_vec()?,
+            &nearest,
+        );
         let mut expected = Vec::new();
         for (expert, weights) in all.iter().enumerate() {
             for row in &rows_of[bounds[expert]..bounds[expert + 1]] {
@@ -194,16 +199,24 @@ fn grouped(
                 expected.extend(reference::multiply(weights, x, inputs));
             }
         }
-        checks.close(&format!("grouped product {format:?}, {size:?}"), &found, &expected, 1e-5);
+        checks.close(&format!("grouped product {format:?}, {size:?} {blocks:?}"), &found, &expected, 1e-5);
         let found = bits(&found);
         let first = first.get_or_insert_with(|| found.clone());
-        checks.same(&format!("grouped product {format:?}, {size:?}: as few"), &found, first);
+        checks.same(&format!("grouped product {format:?}, {size:?} {blocks:?}: as few"), &found, first);
         // The same matrix twice: `dense` holds the function to its reference, this the tiles to each other.
         let gated = Buffer::from_slice(device, &vec![bf16::NAN; tokens * rows])?;
-        multiply(device, &Product { out: Outcome::Gated { second: &matrix, out: gated.view() }, ..product })?;
+        multiply_in(
+            device,
+            &Product { out: Outcome::Gated { second: &matrix, out: gated.view() }, ..product },
+            blocks,
+        )?;
         let gated = gated.to_vec()?;
         let first_gated = first_gated.get_or_insert_with(|| gated.clone());
-        checks.same(&format!("grouped product {format:?}, {size:?}, gated: as few"), &gated, first_gated);
+        checks.same(
+            &format!("grouped product {format:?}, {size:?} {blocks:?}, gated: as few"),
+            &gated,
+            first_gated,
+        );
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "launches of kernels")]
 
 mod attention;
+mod cut;
 mod join;
 mod matrix;
 mod product;
@@ -12,9 +13,10 @@ mod rows;
 mod sample;
 
 pub use attention::{Attention, PrefillTile, attention_decode, attention_prefill};
+pub use cut::{Cut, cut, tiles};
 pub use join::{Join, SharedPart, join};
 pub use matrix::Matrix;
-pub use product::{Outcome, Product, TileSize, Tiles, multiply};
+pub use product::{Blocks, Outcome, Product, TileSize, Tiles, multiply, multiply_in};
 pub use rotation::{Rotation, rotate};
 pub use route::{Grouping, Routing, choose, group_parts, route};
 pub use rows::{Embedding, Norm, embed, fill_random, gather_rows, rms_norm, scatter_rows, silu_mul};

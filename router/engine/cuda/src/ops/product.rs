@@ -42,6 +42,16 @@ impl TileSize {
         }
     }
 
+    /// Those that `multiply` computes its tiles in.
+    #[must_use]
+    pub const fn blocks(self) -> Blocks {
+        match self {
+            Self::Few => Blocks::Few,
+            Self::Some => Blocks::Some,
+            Self::Many => Blocks::Many,
+        }
+    }
+
     /// The most tiles that `parts` tokens over `groups` matrices need.
     #[must_use]
     pub const fn most(self, parts: usize, groups: usize) -> usize {
@@ -124,11 +134,50 @@ const ADD: i32 = 1;
 const ROUND: i32 = 2;
 const HALF: i32 = 3;
 
+/// What a block of a product's kernel computes. Results do not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocks {
+    /// Few tokens and few rows.
+    Narrow,
+    /// Few tokens.
+    Few,
+    /// Some tokens and few rows.
+    Slim,
+    /// Some tokens.
+    Some,
+    /// Many tokens.
+    Many,
+}
+
+impl Blocks {
+    pub const ALL: [Self; 5] = [Self::Narrow, Self::Few, Self::Slim, Self::Some, Self::Many];
+
+    /// Of one matrix with so many rows: as large as leaves each processor some.
+    fn suited(rows: usize, tokens: usize, processors: usize) -> Self {
+        let count = |Variant { rows: of_rows, tokens: of_tokens, .. }| {
+            rows.div_ceil(of_rows) * tokens.div_ceil(of_tokens)
+        };
+        if tokens <= FEW.tokens {
+            if count(FEW) >= 2 * processors { Self::Few } else { Self::Narrow }
+        } else if tokens > SOME.tokens && count(MANY) >= processors {
+            Self::Many
+        } else if 2 * count(SOME) > processors {
+            Self::Some
+        } else {
+            Self::Slim
+        }
+    }
+
+    pub(super) const fn variant(self) -> Variant {
+        VARIANTS[self as usize]
+    }
+}
+
 /// Kernels of one form differ in their tile.
 #[derive(Debug, Clone, Copy)]
-struct Variant {
-    rows: usize,
-    tokens: usize,
+pub(super) struct Variant {
+    pub(super) rows: usize,
+    pub(super) tokens: usize,
     threads: u32,
     stages: u32,
 }
@@ -139,7 +188,7 @@ const SLIM: Variant = Variant { rows: 16, tokens: 64, threads: 128, stages: 8 };
 const SOME: Variant = Variant { rows: 64, tokens: 64, threads: 128, stages: 6 };
 const MANY: Variant = Variant { rows: 128, tokens: 128, threads: 128, stages: 3 };
 /// Instead of `MANY` for bf16 on Hopper: one of two blocks that share a tile.
-const MOST: Variant = Variant { rows: 256, tokens: 160, threads: 384, stages: 4 };
+pub(super) const MOST: Variant = Variant { rows: 256, tokens: 160, threads: 384, stages: 4 };
 /// Tokens of two blocks without tiles.
 const MOST_DENSE: [usize; 6] = [128, 160, 192, 240, 256, 320];
 /// Bytes behind its stages: of barriers, and of the outcome of 16 tokens in f32, which is more than each warp's own of halves.
@@ -228,6 +277,19 @@ fn cluster_tokens(rows: usize, tokens: usize, clusters: usize) -> usize {
 /// # Errors
 /// Shapes do not fit, or the launch failed.
 pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError> {
+    let rows = product.weights.rows * if matches!(product.out, Outcome::Gated { .. }) { 2 } else { 1 };
+    let blocks = match product.tiles {
+        Some(tiles) => tiles.size.blocks(),
+        None => Blocks::suited(rows, product.tokens, device.multiprocessors() as usize),
+    };
+    multiply_in(device, product, blocks)
+}
+
+/// In blocks that the caller chose, as [`cut`](super::cut) does.
+///
+/// # Errors
+/// Shapes do not fit, or the launch failed.
+pub fn multiply_in(device: &Device, product: &Product<'_>, in_blocks: Blocks) -> Result<(), CudaError> {
     let Product { weights, x, rows: row_index, tiles, bias, out, pitch, tokens } = *product;
     let Matrix { form, rows, inputs, groups, .. } = *weights;
     if tokens == 0 || rows == 0 {
@@ -274,28 +336,14 @@ pub fn multiply(device: &Device, product: &Product<'_>) -> Result<(), CudaError>
     }
     let rows = if gated { 2 * rows } else { rows };
     let processors = device.multiprocessors() as usize;
-    let (at, token_tiles) = match tiles {
+    let at = in_blocks as usize;
+    let token_tiles = match tiles {
         Some(tiles) => {
             room("tiles", tiles.tiles, tiles.most)?;
             room("the count of tiles", tiles.count, 1)?;
-            let at = match tiles.size {
-                TileSize::Few => 1,
-                TileSize::Some => 3,
-                TileSize::Many => AT_MANY,
-            };
-            (at, tiles.most)
+            tiles.most
         }
-        None => {
-            let blocks = |variant: Variant| rows.div_ceil(variant.rows) * tokens.div_ceil(variant.tokens);
-            let at = if tokens <= FEW.tokens {
-                usize::from(blocks(FEW) >= 2 * processors)
-            } else if tokens > SOME.tokens && blocks(MANY) >= processors {
-                AT_MANY
-            } else {
-                2 + usize::from(2 * blocks(SOME) > processors)
-            };
-            (at, tokens.div_ceil(VARIANTS[at].tokens))
-        }
+        None => tokens.div_ceil(VARIANTS[at].tokens),
     };
     // It writes halves in eights.
     let eights = how < ROUND || (weights.rows.is_multiple_of(8) && pitch.is_multiple_of(8));

@@ -5,8 +5,9 @@ MIXTRAL_LAYERS = 8
 # Loads of the experts: even, or falling by exp(-3) from the most to the least loaded, as was measured of random gates; both are drawn.
 GATES = {"even": "--skew 0", "skewed": "--skew 3"}
 LOADS = {"decode": "--workload decode --prefill-chunk 64", "mixed": "--workload medium --prefill-chunk 256"}
-# Seconds: until the first sequences have ended contexts grow, and calls with them. Adaptive has looked at all others twice by then.
-TIMES = {"": "--warm-up-seconds 3 --adaptive-warm-up-seconds 5 --seconds 1.25", "old": "--warm-up-seconds 5 --seconds 1.25"}
+# Seconds: until the first sequences have ended contexts grow, and calls with them. Adaptive has looked at all others twice by then, and looks again.
+MEASURED = "--seconds 1.25 --adaptive-seconds 2.5"
+TIMES = {"": f"--warm-up-seconds 3 --adaptive-warm-up-seconds 5 {MEASURED}", "old": f"--warm-up-seconds 5 {MEASURED}"}
 # Of schedules that are far behind on two GPUs; on one, all that there are.
 FAR = "defrag,roofline"
 ALL_FAR = "defrag,roofline,mtfs,flfs"
@@ -21,10 +22,9 @@ def seconds(schedules, times):
     """That a call of the bench takes, loading left aside."""
     words = times.split()
     of = lambda flag, other: float(words[words.index(flag) + 1]) if flag in words else other
-    warm_up = of("--warm-up-seconds", 0)
-    adaptive = of("--adaptive-warm-up-seconds", warm_up)
-    each = of("--seconds", 0) + BESIDE
-    return sum(each + (adaptive if name.startswith("adaptive") else warm_up) for name in schedules.split(","))
+    others = of("--warm-up-seconds", 0), of("--seconds", 0)
+    adaptive = of("--adaptive-warm-up-seconds", others[0]), of("--adaptive-seconds", others[1])
+    return sum(BESIDE + sum(adaptive if name.startswith("adaptive") else others) for name in schedules.split(","))
 
 
 def cell(name, model, gates, load, apart, sequences, devices, copies, picture=False):

@@ -3,9 +3,9 @@
 use half::bf16;
 use reprise_cuda::{
     CudaError, View,
-    ops::{Join, Outcome, Product, TileSize, Tiles, gather_rows, join, multiply, scatter_rows},
+    ops::{Blocks, Join, Outcome, Product, Tiles, cut, gather_rows, join, multiply_in, scatter_rows, tiles},
 };
-use reprise_scheduler::{ExpertId, PartWork, Row, SubLayerId};
+use reprise_scheduler::{PartWork, Row, SubLayerId};
 
 use super::{
     CudaBackend,
@@ -14,19 +14,21 @@ use super::{
 };
 
 impl CudaBackend {
-    /// What the experts of `tiles` compute of so many parts, left in `work.parts`. `rows`: which row of `x` each part is of.
+    /// What the experts of `tiles` compute of so many parts, left in `work.parts`. `rows`: which row of `x` each part is of; blocks: of the gated
+    /// product and of the product down.
     pub(super) fn experts(
         &self,
         layer: &ExpertsLayer,
         x: View<'_, bf16>,
         rows: View<'_, u32>,
         tiles: Tiles<'_>,
+        [gated, down]: [Blocks; 2],
         parts: usize,
     ) -> Result<(), CudaError> {
         let Self { device, work, model, .. } = self;
         let (hidden, width) = (model.sizes.hidden, layer.gate.rows());
         let middle = work.middle.range(0..parts * width)?;
-        multiply(
+        multiply_in(
             device,
             &Product {
                 weights: &layer.gate,
@@ -38,8 +40,9 @@ impl CudaBackend {
                 pitch: width,
                 tokens: parts,
             },
+            gated,
         )?;
-        multiply(
+        multiply_in(
             device,
             &Product {
                 weights: &layer.down,
@@ -51,6 +54,7 @@ impl CudaBackend {
                 pitch: hidden,
                 tokens: parts,
             },
+            down,
         )
     }
 
@@ -67,11 +71,16 @@ impl CudaBackend {
         let (arena, hidden, count) = (self.arena_of()?, model.sizes.hidden, parts.len());
         let rows: Vec<u32> = parts.iter().map(|part| part.row.0).collect();
         let places: Vec<u32> = parts.iter().map(|part| arena.place(part)).collect();
-        let (size, tiles) = tiles(parts.iter().map(|part| part.expert));
+        let runs =
+            parts.chunk_by(|a, b| a.expert == b.expert).map(|run| (u32::from(run[0].expert), run.len()));
+        let runs: Vec<(u32, usize)> = runs.collect();
+        let cut =
+            cut(device, &layer.gate, &layer.down, &runs.iter().map(|(_, count)| *count).collect::<Vec<_>>());
+        let tiles = tiles(runs, cut.size);
         let [rows, places, of_tiles, counted] =
             arena.sheets.put([&rows, &places, tiles.as_flattened(), &[small(tiles.len())]])?;
-        let tiles = Tiles { size, tiles: of_tiles.cast()?, count: counted, most: tiles.len() };
-        self.experts(layer, arena.normed.view(), rows, tiles, count)?;
+        let tiles = Tiles { size: cut.size, tiles: of_tiles.cast()?, count: counted, most: tiles.len() };
+        self.experts(layer, arena.normed.view(), rows, tiles, [cut.gated, cut.down], count)?;
         let (from, to) = (work.parts.view().cast::<f32>()?, arena.parts.view().cast::<f32>()?);
         scatter_rows(device, from, places, to, hidden / 2)
     }
@@ -108,46 +117,5 @@ impl CudaBackend {
                 eps: model.sizes.norm_eps,
             },
         )
-    }
-}
-
-/// `{expert, first part, end, 0}`, as `group_parts` makes them; their size suits the experts that there are.
-fn tiles(experts: impl Iterator<Item = ExpertId>) -> (TileSize, Vec<[u32; 4]>) {
-    let experts: Vec<ExpertId> = experts.collect();
-    let runs: Vec<&[ExpertId]> = experts.chunk_by(|a, b| a == b).collect();
-    let size = TileSize::for_groups(experts.len(), runs.len().max(1));
-    let (mut tiles, mut begin) = (Vec::new(), 0);
-    for run in runs {
-        // As equal as steps of 16 allow.
-        let count = run.len().div_ceil(size.tokens());
-        let each = run.len().div_ceil(count.max(1)).next_multiple_of(16);
-        for first in (0..run.len()).step_by(each.max(1)) {
-            let end = (first + each).min(run.len());
-            tiles.push([run[0].into(), small(begin + first), small(begin + end), 0]);
-        }
-        begin += run.len();
-    }
-    (size, tiles)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tiles_cover_each_part_once_and_hold_one_expert() {
-        for counts in [vec![(3, 1)], vec![(0, 5), (7, 16)], vec![(1, 17), (2, 700), (5, 64)], vec![(4, 321)]]
-        {
-            let parts: Vec<ExpertId> = counts.iter().flat_map(|(expert, n)| vec![*expert; *n]).collect();
-            let (size, tiles) = tiles(parts.iter().copied());
-            let mut next = 0;
-            for [expert, first, end, _] in &tiles {
-                assert_eq!(*first, next);
-                assert!(end > first && (end - first) as usize <= size.tokens(), "{size:?} {first} {end}");
-                assert!(parts[*first as usize..*end as usize].iter().all(|of| u32::from(*of) == *expert));
-                next = *end;
-            }
-            assert_eq!(next as usize, parts.len());
-        }
     }
 }

@@ -258,7 +258,7 @@ impl CudaBackend {
         let (chosen, weights) = (work.chosen.view(), work.weights.view());
         let routing = Routing { logits: gates, chosen, weights, renormalise: layer.renormalise };
         route(device, &routing, &Grouping { part_of, row_of, tiles, count, rows, experts, top_k })?;
-        self.experts(layer, normed, row_of, tiles, rows * top_k)?;
+        self.experts(layer, normed, row_of, tiles, [tiles.size.blocks(); 2], rows * top_k)?;
         let shared = self.shared(layer, rows, normed)?;
         join(
             device,

@@ -138,7 +138,8 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
 
     /// One schedule, all the time.
     pub(super) fn run(mut self, variant: Variant, repeat: usize) -> Result<Run, ExpertParallelError> {
-        let (warm_up, measured) = (self.options.warm_up(variant.schedule), self.options.measured);
+        let (warm_up, measured) =
+            (self.options.warm_up(variant.schedule), self.options.measured(variant.schedule));
         let (mut warm, mut modes) = (false, Modes::default());
         let (mut counted, mut requests, mut gaps, mut first) =
             (Counted::default(), 0, Vec::new(), Vec::new());

@@ -70,8 +70,9 @@ pub struct ExpertParallel {
     pub measured: Duration,
     /// The variants take turns of so long, in one cluster, instead of one cluster for each after the other.
     pub turn: Option<Duration>,
-    /// Instead of `warm_up` for a schedule that first finds its pace, and how long it looks at one.
+    /// Instead of `warm_up` and `measured` for a schedule that first finds its pace and later looks for a better one, and how long it looks.
     pub adaptive_warm_up: Duration,
+    pub adaptive_measured: Duration,
     pub control_window: Duration,
     pub simulate: bool,
     /// In the simulator: a device, and how many times as long as others it takes.
@@ -202,6 +203,10 @@ impl ExpertParallel {
 
     fn warm_up(&self, schedule: ScheduleKind) -> Duration {
         if schedule == ScheduleKind::Adaptive { self.adaptive_warm_up } else { self.warm_up }
+    }
+
+    fn measured(&self, schedule: ScheduleKind) -> Duration {
+        if schedule == ScheduleKind::Adaptive { self.adaptive_measured } else { self.measured }
     }
 
     fn workload(&self) -> Workload {

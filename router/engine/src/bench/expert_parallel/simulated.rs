@@ -62,14 +62,14 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
             straggler: options.straggler.map(|(device, times)| (DeviceId(device), times)),
             workload: options.workload(),
             warm_up: options.warm_up(schedule),
-            measured: options.measured,
+            measured: options.measured(schedule),
             seed: repeat as u64,
             keep_spans: options.out.is_some(),
         })?;
         runs.push(Run {
             variant: *variant,
             repeat,
-            seconds: options.measured.as_secs_f64(),
+            seconds: options.measured(schedule).as_secs_f64(),
             tokens: outcome.tokens,
             tenths: [0; 10],
             requests: outcome.requests,

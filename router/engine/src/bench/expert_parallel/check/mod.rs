@@ -72,6 +72,7 @@ pub fn check_expert_parallel(
         measured: Duration::ZERO,
         turn: None,
         adaptive_warm_up: Duration::ZERO,
+        adaptive_measured: Duration::from_secs(1),
         control_window: ControlConfig::default().window,
         simulate: false,
         straggler: None,
