@@ -4,6 +4,7 @@ import concurrent.futures
 import csv
 import itertools
 import json
+import lzma
 import os
 import pathlib
 import statistics
@@ -14,6 +15,8 @@ import tempfile
 from process import upcycle
 
 WITHIN = 0.15
+# Each is simulated so often, by other chances of how long a call takes: schedules that wait for rows go one way or the other by little.
+REPEATS = 3
 # Schedules that differ by less are taken for equal when their order is compared.
 TIE = 0.05
 
@@ -29,9 +32,15 @@ def is_adaptive(scheduler):
 
 
 def whole(folders):
-    """All reports, but for those of cells that failed."""
-    reports = [json.loads(line) for folder in folders for line in (folder / "cells.jsonl").open()]
+    """All reports, but for those of cells that failed. Of committed runs they are packed."""
+    reports = [json.loads(line) for folder in folders for line in lines(folder / "cells.jsonl")]
     return [report for report in reports if "error" not in report]
+
+
+def lines(path):
+    packed = path.with_name(path.name + ".xz")
+    with path.open() if path.exists() else lzma.open(packed, "rt") as file:
+        yield from file
 
 
 def simulate_all(binary, reports, dense=None):
@@ -64,12 +73,15 @@ def simulate(binary, report, folder, at, made):
     if "--turn-seconds" in flags:
         at = flags.index("--turn-seconds")
         del flags[at:at + 2]
-    command = [binary, "bench", "expert-parallel", "--simulate", "--profile", str(profile), *flags]
+    command = [binary, "bench", "expert-parallel", "--simulate", "--profile", str(profile), *flags, "--repeats", str(REPEATS)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         print(f"{report['cell']}: {done.stderr[-400:]}", file=sys.stderr)
         return {}
-    return {general(run["scheduler"]): run["tokens_per_second"] for run in json.loads(done.stdout)["runs"]}
+    speeds = {}
+    for run in json.loads(done.stdout)["runs"]:
+        speeds.setdefault(general(run["scheduler"]), []).append(run["tokens_per_second"])
+    return {name: statistics.fmean(of) for name, of in speeds.items()}
 
 
 def compare(path, predicted, measured, order):

@@ -196,9 +196,10 @@ impl Record {
         (self.way.timed, self.way.writing) = (times.transfers, times.seconds);
     }
 
-    /// Forgets all before.
+    /// Forgets all before, but for how calls compared.
     pub fn reset(&mut self, now: Moment) {
-        *self = Self::new(now, self.keep_spans);
+        let in_turn = std::mem::take(&mut self.in_turn);
+        *self = Self { in_turn, ..Self::new(now, self.keep_spans) };
     }
 
     pub(crate) const fn busy_seconds(&self) -> f64 {
@@ -287,9 +288,9 @@ pub(crate) fn label(stage: Stage) -> String {
 
 /// By name of the stage, of all devices.
 #[must_use]
-pub fn in_turn(records: &[Record]) -> BTreeMap<String, InTurn> {
+pub fn in_turn<'a>(records: impl IntoIterator<Item = &'a Record>) -> BTreeMap<String, InTurn> {
     let mut all: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
-    for (stage, calls) in records.iter().flat_map(|record| &record.in_turn) {
+    for (stage, calls) in records.into_iter().flat_map(|record| &record.in_turn) {
         all.entry((*stage).to_owned()).or_default().extend(calls);
     }
     all.into_iter().map(|(stage, calls)| (stage, InTurn::of(calls))).collect()

@@ -11,11 +11,11 @@ TIMES = {"": f"--warm-up-seconds 3 --adaptive-warm-up-seconds 5 {MEASURED}", "ol
 # Of schedules that are far behind on two GPUs; on one, all that there are.
 FAR = "defrag,roofline"
 ALL_FAR = "defrag,roofline,mtfs,flfs"
-FAR_TIMES = "--warm-up-seconds 3 --seconds 2"
+FAR_TIMES = "--warm-up-seconds 3 --seconds 3"
 SMALL_TIMES = "--warm-up-seconds 0.5 --seconds 0.3"
 WINDOW = "--control-window-seconds 0.05"
-# Of a run, beside its times: starting it, and a look at what calls take after it.
-BESIDE = 1.2
+# Starting a run.
+BESIDE = 0.2
 
 
 def seconds(schedules, times):

@@ -50,8 +50,8 @@ pub struct ClusterConfig {
     pub spin: Duration,
     /// Tokens are the largest logits. Devices that can choose them do, and the others leave it to `choose`, which must agree.
     pub greedy: bool,
-    /// Calls are compared with what the costs predict, and parcels with what this way does ([`Record::compared`](crate::record::Record::compared)),
-    /// until told otherwise ([`Cluster::set_comparing`]).
+    /// What costs predict of calls, and this way of parcels, is compared with what they take ([`Record::compared`](crate::record::Record::compared)),
+    /// while it is told to ([`Cluster::set_comparing`]).
     pub compare: Option<Compare>,
     /// Calls are kept for a timeline.
     pub keep_spans: bool,
@@ -330,7 +330,7 @@ impl<P: Send + 'static> Cluster<P> {
         self.workers.iter().filter(|handle| handle.alive).for_each(|handle| handle.command(command()));
     }
 
-    /// Forgets what was recorded until now.
+    /// Forgets what was recorded until now, but for how calls compared.
     pub fn reset_records(&self) {
         self.tell(|| Command::ResetRecord);
     }

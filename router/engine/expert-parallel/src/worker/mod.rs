@@ -135,7 +135,7 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
             pipeline,
             sequences,
             record,
-            comparing: true,
+            comparing: false,
             epoch: 0,
             shown: Moment::default(),
             early,

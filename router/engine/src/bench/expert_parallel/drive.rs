@@ -136,18 +136,23 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
         self.cluster.stop().into_iter().flatten().collect()
     }
 
-    /// One schedule, all the time.
+    /// One schedule, all the time. While it gets warm its calls are compared, if there is something to compare them with: not while it is measured, which
+    /// takes a little time, nor before it is half warm.
     pub(super) fn run(mut self, variant: Variant, repeat: usize) -> Result<Run, ExpertParallelError> {
         let (warm_up, measured) =
             (self.options.warm_up(variant.schedule), self.options.measured(variant.schedule));
         let (mut warm, mut modes) = (false, Modes::default());
         let (mut counted, mut requests, mut gaps, mut first) =
             (Counted::default(), 0, Vec::new(), Vec::new());
-        let mut looked = self.elapsed();
+        let (mut looked, mut comparing) = (self.elapsed(), false);
         while self.elapsed() < warm_up + measured {
             if !warm && self.elapsed() >= warm_up {
                 warm = true;
+                self.cluster.set_comparing(false);
                 self.cluster.reset_records();
+            } else if !warm && !comparing && self.elapsed() >= warm_up / 2 {
+                comparing = true;
+                self.cluster.set_comparing(true);
             }
             let came = self.step()?;
             let now = self.elapsed();

@@ -25,10 +25,9 @@ use super::{
 /// Longer than any call of a small model takes, on a machine that does other things too.
 const STALL: Duration = Duration::from_secs(20);
 
-/// To see how long calls take in a run: what is left out before, and how long they are looked at.
+/// What is left out before calls are looked at between turns.
 const FIRST_TICKS: Duration = Duration::from_millis(400);
-const SOME_TICKS: Duration = Duration::from_millis(600);
-/// The same between turns, in turns.
+/// How long they are looked at, in turns.
 const BETWEEN_TURNS: f64 = 1.2;
 /// Share of a look in which calls are small.
 const SMALL_CALLS: f64 = 1.0 / 3.0;
@@ -87,7 +86,7 @@ pub(super) fn run_on<M: Machine>(
         (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
         return Ok(report);
     }
-    let (mut runs, mut records) = (Vec::new(), Vec::new());
+    let mut runs = Vec::new();
     for repeat in 0..options.repeats.get() {
         let mut variants = options.variants.clone();
         // Whatever goes before another leaves it the machine as it is: none is always first.
@@ -96,13 +95,12 @@ pub(super) fn run_on<M: Machine>(
         for variant in variants {
             let replicas = variant.replicas.unwrap_or(options.replicas);
             let placement = options.place(layout, &loads, replicas)?;
-            let cluster = start(options, variant.schedule, machine, &placement, &profile, None)?;
+            let compare = compare_with(options, &profile);
+            let cluster = start(options, variant.schedule, machine, &placement, &profile, compare)?;
             runs.push(Driver::start(options, cluster, layout.vocabulary)?.run(variant, repeat)?);
-            // What else the machine does changes from second to second.
-            records.extend(compared(options, machine, &loads, &profile)?);
         }
     }
-    let profile = in_turn(profile, &records);
+    let profile = in_turn(profile, runs.iter().flat_map(|run| &run.records));
     let placement = options.place(layout, &loads, options.replicas)?;
     let mut report = whole(options, &machine.name(), runs, &placement, &loads, &profile)?;
     report["way"] = way;
@@ -153,7 +151,7 @@ pub(super) fn measured<M: Machine>(
 }
 
 /// The profile with what calls were seen to take among all others. A profile from a file has this in it.
-fn in_turn(profile: Profile, records: &[Record]) -> Profile {
+fn in_turn<'a>(profile: Profile, records: impl IntoIterator<Item = &'a Record>) -> Profile {
     let in_turn = record::in_turn(records);
     if in_turn.is_empty() { profile } else { Profile { in_turn, ..profile } }
 }
@@ -166,28 +164,9 @@ fn compare_with(options: &ExpertParallel, profile: &Profile) -> Option<Compare> 
     (options.profile.is_none() && !shared).then(|| Compare::new(profile.link, &profile.reuse))
 }
 
-/// What calls take among all others, with another device beside, each beside what the profile has; in a cluster of its own.
-fn compared<M: Machine>(
-    options: &ExpertParallel,
-    machine: &M,
-    loads: &Loads,
-    profile: &Profile,
-) -> Result<Vec<Record>, ExpertParallelError> {
-    let Some(compare) = compare_with(options, profile) else { return Ok(Vec::new()) };
-    let placement = options.place(machine.layout(), loads, options.replicas)?;
-    let cluster = start(options, ScheduleKind::Adaptive, machine, &placement, profile, Some(compare))?;
-    let mut driver = Driver::start(options, cluster, machine.layout().vocabulary)?;
-    settle(&mut driver)?;
-    look_at_calls(&mut driver, SOME_TICKS)?;
-    Ok(driver.stop())
-}
-
 /// First ticks do not count: who is the first to use memory waits for the machine to find it.
 fn settle<P: Send + 'static>(driver: &mut Driver<'_, P>) -> Result<(), ExpertParallelError> {
-    driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)?;
-    driver.cluster().set_comparing(false);
-    driver.cluster().reset_records();
-    Ok(())
+    driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)
 }
 
 /// Some ticks under defrag, whose calls are small, and then some in lock-step, whose calls are the largest, and which leaves rows in order.
