@@ -40,6 +40,9 @@ pub struct ExpertParallelArgs {
     /// Text for which the model's own gates are counted, instead of drawn tokens.
     #[arg(long)]
     text: Option<PathBuf>,
+    /// With `--simulate`: the `loads` of a report, in a file, instead of gates.
+    #[arg(long, requires = "simulate", conflicts_with_all = ["skew", "text"])]
+    loads: Option<PathBuf>,
     /// With `--simulate`: a device that takes X times as long, `DEVICE:X`.
     #[arg(long, value_parser = straggler)]
     straggler: Option<(u16, f64)>,
@@ -165,6 +168,7 @@ impl ExpertParallelArgs {
             top_k,
             skew: self.skew,
             text: self.text,
+            loads: self.loads,
             straggler: self.straggler,
             experts_per_group: self.experts_per_group,
             replicas: self.replicas,

@@ -56,6 +56,7 @@ def simulate(binary, report, folder, at, made):
     flags = report["flags"].split()
     named = flags.index("--model") + 1
     model = flags[named]
+    loads = report.get("loads")
     if model.endswith(".gguf"):
         file = made.get(pathlib.Path(model).name)
         if file is None:
@@ -64,9 +65,13 @@ def simulate(binary, report, folder, at, made):
     else:
         shapes = {"random:mixtral-8x7b": "mixtral-8x7b", "random:olmoe-1b-7b": "olmoe-1b-7b"}
         flags[named] = shapes.get(model, model)
-        if report["gates"] == "natural":
+        if report["gates"] == "natural" and not loads:
             # Of weights that are not there: loads that fall as steeply.
             flags += ["--skew", str(report["skew_of_loads"])]
+    if loads:
+        path = folder / f"{at}-loads.json"
+        path.write_text(json.dumps(loads))
+        flags += ["--loads", str(path)]
     profile = folder / f"{at}.json"
     profile.write_text(json.dumps(report["profile"]))
     # Each is simulated alone.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use reprise_scheduler::{Mode, Moment, Pipeline, Stage, WayTimes};
+use reprise_scheduler::{Mode, ModelLayout, Moment, Pipeline, Stage, WayTimes, placement::Loads};
 use serde::Serialize;
 
 use crate::profile::InTurn;
@@ -284,6 +284,25 @@ pub(crate) fn label(stage: Stage) -> String {
         Stage::Experts { sub_layer, .. } => format!("e{sub_layer}"),
         Stage::Head => "head".to_owned(),
     }
+}
+
+/// Parts that came to each expert, of all devices; those of a group as many to each of its experts.
+#[must_use]
+pub fn loads<'a>(
+    records: impl IntoIterator<Item = &'a Record>,
+    layout: &ModelLayout,
+    experts_per_group: u16,
+) -> Loads {
+    let mut parts: BTreeMap<(usize, u16), u64> = BTreeMap::new();
+    for (group, count) in records.into_iter().flat_map(|record| &record.parts) {
+        *parts.entry(*group).or_default() += count;
+    }
+    let of_group = experts_per_group.max(1);
+    Loads::with(layout, |sub_layer, expert, experts| {
+        let group = expert / of_group;
+        let share = of_group.min(experts - group * of_group);
+        parts.get(&(sub_layer, group)).copied().unwrap_or(0) as f64 / f64::from(share)
+    })
 }
 
 /// By name of the stage, of all devices.

@@ -2,6 +2,10 @@ use reprise_scheduler::{ExpertId, ModelLayout, SubLayerId, SubLayerKind, placeme
 
 use crate::unit::{key, mix, unit};
 
+/// How often weights are fitted to the shares that they lead to, over so many rows each.
+const FITS: usize = 8;
+const FIT_ROWS: u64 = 4096;
+
 /// Gates of no model: experts drawn by their loads, the same for a row whatever the order of events.
 #[derive(Debug, Clone)]
 pub struct Gates {
@@ -31,6 +35,41 @@ impl Gates {
             sums: (0..layout.sub_layers.len()).map(running).collect(),
             top_k: layout.sub_layers.iter().map(top_k).collect(),
         }
+    }
+
+    /// Gates by which each expert gets the share of a sub-layer's parts that it has of `loads`. Drawn by the loads themselves the most loaded would get less: a
+    /// row has each expert once. An expert of every row cannot get more.
+    #[must_use]
+    pub fn with_shares(layout: &ModelLayout, loads: &Loads, seed: u64) -> Self {
+        let mut gates = Self::new(layout, loads, seed);
+        let mut weights = loads.clone();
+        for _ in 0..FITS {
+            let drawn = gates.draw(layout);
+            weights = Loads::with(layout, |at, expert, _| {
+                let times = if gates.top_k[at] > 1 {
+                    share(loads, at, expert) / share(&drawn, at, expert)
+                } else {
+                    1.0
+                };
+                weights.experts(at)[usize::from(expert)] * times
+            });
+            gates = Self::new(layout, &weights, seed);
+        }
+        gates
+    }
+
+    /// Of some rows; none has no parts.
+    fn draw(&self, layout: &ModelLayout) -> Loads {
+        let mut drawn = Loads::with(layout, |_, _, _| 0.5);
+        let mut experts = Vec::new();
+        for (at, _) in self.sums.iter().enumerate().filter(|(at, _)| self.top_k[*at] > 1) {
+            for row in 0..FIT_ROWS {
+                experts.clear();
+                self.choose(at, row, &mut experts);
+                experts.iter().for_each(|expert| drawn.count(at, *expert, 1.0));
+            }
+        }
+        drawn
     }
 
     /// Exponential loads: the least has `exp(-skew)` of the most, those between in a geometric row; which expert has which differs from
@@ -67,6 +106,12 @@ impl Gates {
     }
 }
 
+/// Of a sub-layer's parts.
+fn share(loads: &Loads, sub_layer: SubLayerId, expert: ExpertId) -> f64 {
+    let of = loads.experts(sub_layer);
+    of[usize::from(expert)] / of.iter().sum::<f64>().max(f64::MIN_POSITIVE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +146,34 @@ mod tests {
         for (count, load) in counts.iter().zip(of) {
             assert!((count / 20_000.0 - load / sum).abs() < 0.015, "{counts:?} for {of:?}");
         }
+    }
+
+    #[test]
+    fn shares_are_those_that_were_wanted_where_a_row_has_several() {
+        let layout = layout(4, 2);
+        // The first in nine rows of ten; drawn by these loads it would be in seven of ten.
+        let wanted = [0.45, 0.25, 0.2, 0.1];
+        let loads = Loads::with(&layout, |_, expert, _| 1000.0 * wanted[usize::from(expert)]);
+        let shares = |gates: &Gates| {
+            let mut counts = [0.0; 4];
+            for row in 50_000..70_000 {
+                let mut experts = Vec::new();
+                gates.choose(0, row, &mut experts);
+                experts.iter().for_each(|expert| counts[usize::from(*expert)] += 1.0 / 40_000.0);
+            }
+            counts
+        };
+        let beyond = |found: [f64; 4]| {
+            found.iter().zip(wanted).map(|(found, wanted)| (found - wanted).abs()).fold(0.0, f64::max)
+        };
+        assert!(beyond(shares(&Gates::new(&layout, &loads, 3))) > 0.05);
+        let found = shares(&Gates::with_shares(&layout, &loads, 3));
+        assert!(beyond(found) < 0.02, "{found:?}");
+        // Each once, whatever is wanted; and those by loads where a row has one.
+        let all = Loads::with(&layout, |_, expert, _| if expert == 2 { 1.0 } else { 0.0 });
+        let mut experts = Vec::new();
+        Gates::with_shares(&layout, &all, 3).choose(0, 7, &mut experts);
+        assert!(experts.len() == 2 && experts[0] != experts[1] && experts.contains(&2), "{experts:?}");
     }
 
     #[test]

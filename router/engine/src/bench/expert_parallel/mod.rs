@@ -3,6 +3,7 @@
 mod check;
 mod drive;
 mod link;
+mod loads;
 mod machine;
 mod natural;
 mod real;
@@ -53,6 +54,8 @@ pub struct ExpertParallel {
     pub skew: Option<f64>,
     /// The model's own gates are asked about this text instead of drawn tokens; of a GGUF file's vocabulary.
     pub text: Option<PathBuf>,
+    /// In the simulator: loads that a run reported, instead of these gates.
+    pub loads: Option<PathBuf>,
     pub experts_per_group: u16,
     /// Copies of hot groups per sub-layer, where a variant does not say.
     pub replicas: usize,
@@ -104,6 +107,10 @@ pub enum ExpertParallelError {
     Backend(#[from] BackendError),
     #[error("{path}: {source}")]
     Text { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {source}")]
+    Loads { path: PathBuf, source: serde_json::Error },
+    #[error("{0}: loads of another model")]
+    OtherLoads(PathBuf),
     #[error("a device can be slowed down in the simulator only")]
     Straggler,
     #[error("`{variant}` takes no turns: {why}")]

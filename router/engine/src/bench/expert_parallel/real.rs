@@ -16,6 +16,7 @@ use super::{
     ExpertParallel, ExpertParallelError, SEED,
     drive::Driver,
     link::link,
+    loads::ReportedLoads,
     machine::{Machine, gated},
     natural::natural_loads,
     report::whole,
@@ -84,6 +85,9 @@ pub(super) fn run_on<M: Machine>(
         let profile = in_turn(profile, &records);
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
         (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
+        if options.skew.is_none() {
+            report["loads"] = json!(ReportedLoads::new(options, layout, &loads, &records));
+        }
         return Ok(report);
     }
     let mut runs = Vec::new();
@@ -102,8 +106,15 @@ pub(super) fn run_on<M: Machine>(
     }
     let profile = in_turn(profile, runs.iter().flat_map(|run| &run.records));
     let placement = options.place(layout, &loads, options.replicas)?;
+    let reported = options
+        .skew
+        .is_none()
+        .then(|| ReportedLoads::new(options, layout, &loads, runs.iter().flat_map(|run| &run.records)));
     let mut report = whole(options, &machine.name(), runs, &placement, &loads, &profile)?;
     report["way"] = way;
+    if let Some(loads) = reported {
+        report["loads"] = json!(loads);
+    }
     Ok(report)
 }
 

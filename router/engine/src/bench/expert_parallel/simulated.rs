@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     ExpertParallel, ExpertParallelError, SEED,
+    loads::ReportedLoads,
     machine::{Machine, Threads, gated},
     natural::natural_loads,
     real,
@@ -43,7 +44,18 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
         Some(path) => Profile::read(path)?,
         None => profile,
     };
-    let loads = options.skewed(&layout).unwrap_or(natural);
+    // Experts are placed by the first.
+    let (loads, gates) = match &options.loads {
+        Some(path) => {
+            let [counted, came] = ReportedLoads::read(path, &layout)?;
+            (counted, Gates::with_shares(&layout, &came, SEED))
+        }
+        None => {
+            let loads = options.skewed(&layout).unwrap_or(natural);
+            let gates = Gates::new(&layout, &loads, SEED);
+            (loads, gates)
+        }
+    };
     let mut runs = Vec::new();
     let of = |repeat| options.variants.iter().map(move |variant| (repeat, variant));
     for (repeat, variant) in (0..options.repeats.get()).flat_map(of) {
@@ -57,7 +69,7 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
             control: options.control(),
             placement,
             profile: profile.clone(),
-            gates: Gates::new(&layout, &loads, SEED),
+            gates: gates.clone(),
             processors: options.processors(),
             straggler: options.straggler.map(|(device, times)| (DeviceId(device), times)),
             workload: options.workload(),

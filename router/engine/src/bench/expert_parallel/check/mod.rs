@@ -60,6 +60,7 @@ pub fn check_expert_parallel(
         top_k: None,
         skew: None,
         text: None,
+        loads: None,
         experts_per_group: 1,
         replicas: 0,
         lengths: LENGTHS[1],
