@@ -7,7 +7,7 @@ A cell is two devices of one thread each, pinned to two cores of its own; cells 
 schedules take turns, all of them once, then all again. The simulator runs over the times that the cell measured of its own device just before.
 --dense: a llama GGUF file, of which mixtures of experts with the same function are made (`reprise models upcycle`): cells of a real model.
 
-DIR/raw.csv has one row for each run, DIR/profiles the measured times. `summary.py DIR` makes the tables.
+DIR/raw.csv has one row for each run, DIR/profiles the measured times and, of a model's own gates, what came to each expert. `summary.py DIR` makes the tables.
 """
 
 import argparse
@@ -75,6 +75,11 @@ def measure(bench, cell, args, profiles):
     profile = profiles / f"{name.replace(' ', '-')}.json"
     profile.write_text(json.dumps(real["profile"], indent=1) + "\n")
     flags = [*flags, "--profile", str(profile)]
+    came = []
+    if "loads" in real:
+        loads = profiles / f"{name.replace(' ', '-')}-loads.json"
+        loads.write_text(json.dumps(real["loads"]) + "\n")
+        came = ["--loads", str(loads)]
     found = [*rows("cpu", name, real, top_k)]
     # At the same age: prompts are short at first (`job_at_start`).
     simulated = [(schedules, {"warm_up": WARM_UP, "seconds": args.seconds})]
@@ -82,7 +87,7 @@ def measure(bench, cell, args, profiles):
         found += rows("cpu", name, bench.run(["adaptive"], flags, **ADAPTIVE, repeats=args.repeats), top_k)
         simulated.append((["adaptive"], ADAPTIVE))
     for schedules, times in simulated:
-        found += rows("simulated-cpu", name, bench.run(schedules, [*flags, "--simulate"], **times, repeats=args.repeats), top_k)
+        found += rows("simulated-cpu", name, bench.run(schedules, [*flags, *came, "--simulate"], **times, repeats=args.repeats), top_k)
     return found
 
 
