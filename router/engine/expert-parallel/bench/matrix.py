@@ -72,12 +72,13 @@ def measure(bench, cell, args, profiles):
     name, top_k, flags = cell
     schedules = [one for one in SCHEDULES if one in args.schedules]
     real = bench.run(schedules, flags, WARM_UP, args.seconds, args.repeats)
-    profile = profiles / f"{name.replace(' ', '-')}.json"
+    file = name.replace(" ", "-")
+    profile = profiles / f"{file}.json"
     profile.write_text(json.dumps(real["profile"], indent=1) + "\n")
     flags = [*flags, "--profile", str(profile)]
     came = []
-    if "loads" in real:
-        loads = profiles / f"{name.replace(' ', '-')}-loads.json"
+    if real.get("loads"):
+        loads = profiles / f"{file}-loads.json"
         loads.write_text(json.dumps(real["loads"]) + "\n")
         came = ["--loads", str(loads)]
     found = [*rows("cpu", name, real, top_k)]

@@ -2,18 +2,12 @@
 
 use std::sync::Arc;
 
-use half::bf16;
 use reprise_cuda::{
-    Buffer, CudaError, Device, Timer,
-    ops::{Blocks, Matrix, Outcome, Product, TileSize, Tiles, fill_random, multiply_in, tiles},
-    weights::Form,
+    Buffer, CudaError, Device,
+    ops::{Blocks, Matrix, Outcome, Product, TileSize, Tiles, multiply_in, tiles},
 };
 
-/// An H100's memory, bytes a second.
-const BANDWIDTH: f64 = 3.35e12;
-/// Calls timed together, and how often; the median counts.
-const CALLS: usize = 4;
-const ROUNDS: usize = 7;
+use crate::times::{BANDWIDTH, matrix, median, random};
 
 struct Shape {
     name: &'static str,
@@ -87,12 +81,8 @@ pub fn measure(device: &Arc<Device>) -> Result<(), CudaError> {
 type Layer = [Matrix; 3];
 
 fn layer(device: &Arc<Device>, shape: &Shape) -> Result<Layer, CudaError> {
-    let matrix = |rows: usize, inputs: usize| {
-        let matrix = Matrix::new(device, Form::Bf16, shape.experts, rows, inputs)?;
-        fill_random(device, matrix.codes().cast()?, rows as u64, 0.05)?;
-        Ok(matrix)
-    };
-    let Shape { hidden, width, .. } = *shape;
+    let Shape { hidden, width, experts, .. } = *shape;
+    let matrix = |rows, inputs| matrix(device, experts, rows, inputs);
     Ok([matrix(width, hidden)?, matrix(width, hidden)?, matrix(hidden, width)?])
 }
 
@@ -102,11 +92,7 @@ fn of_shape(device: &Arc<Device>, shape: &Shape) -> Result<(), CudaError> {
         (0..shape.layers).map(|_| layer(device, shape)).collect::<Result<Vec<Layer>, CudaError>>()?;
     for load in &shape.loads {
         let parts: usize = load.iter().sum();
-        let random = |count: usize| {
-            let buffer = Buffer::<bf16>::new(device, count)?;
-            fill_random(device, buffer.view(), count as u64, 1.0)?;
-            Ok::<_, CudaError>(buffer)
-        };
+        let random = |count| random(device, count);
         let (x, middle, out) = (random(parts * hidden)?, random(parts * width)?, random(parts * hidden)?);
         let index = Buffer::from_slice(device, &(0..parts as u32).collect::<Vec<_>>())?;
         for size in [TileSize::Few, TileSize::Some, TileSize::Many] {
@@ -165,19 +151,6 @@ fn of_shape(device: &Arc<Device>, shape: &Shape) -> Result<(), CudaError> {
         }
     }
     Ok(())
-}
-
-/// Seconds of a call.
-fn median(device: &Arc<Device>, call: impl Fn(usize) -> Result<(), CudaError>) -> Result<f64, CudaError> {
-    (0..2).try_for_each(&call)?;
-    let mut times = Vec::new();
-    for round in 0..ROUNDS {
-        let timer = Timer::start(device)?;
-        (0..CALLS).try_for_each(|at| call(2 + round * CALLS + at))?;
-        times.push(timer.stop()? / CALLS as f64);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times[ROUNDS / 2])
 }
 
 /// Of experts from this one on.

@@ -16,7 +16,7 @@ use reprise_cuda::{
 use crate::check::Random;
 
 /// An H100's memory, bytes a second, and its bf16 tensor cores, operations a second.
-const BANDWIDTH: f64 = 3.35e12;
+pub const BANDWIDTH: f64 = 3.35e12;
 const OPERATIONS: f64 = 790e12;
 
 struct Shape {
@@ -65,49 +65,56 @@ pub fn measure(device: &Arc<Device>) -> Result<(), CudaError> {
     Ok(())
 }
 
+/// Seconds: the median of rounds of calls; `work` gets the number of the call, so that it can change its inputs.
+pub fn median(
+    device: &Arc<Device>,
+    mut work: impl FnMut(usize) -> Result<(), CudaError>,
+) -> Result<f64, CudaError> {
+    work(0)?;
+    let repeats = 4;
+    let mut times = Vec::new();
+    for round in 0..7 {
+        let timer = Timer::start(device)?;
+        for i in 0..repeats {
+            work(round * repeats + i)?;
+        }
+        times.push(timer.stop()? / repeats as f64);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+pub fn matrix(device: &Arc<Device>, groups: usize, rows: usize, inputs: usize) -> Result<Matrix, CudaError> {
+    let matrix = Matrix::new(device, Form::Bf16, groups, rows, inputs)?;
+    fill_random(device, matrix.codes().cast()?, rows as u64, 0.05)?;
+    Ok(matrix)
+}
+
+pub fn random(device: &Arc<Device>, count: usize) -> Result<Buffer<bf16>, CudaError> {
+    let buffer = Buffer::new(device, count)?;
+    fill_random(device, buffer.view(), count as u64, 1.0)?;
+    Ok(buffer)
+}
+
 struct Bench<'a> {
     device: &'a Arc<Device>,
     shape: &'a Shape,
 }
 
 impl Bench<'_> {
-    /// Median of rounds; `work` gets the number of the round, so that it can change its inputs.
     fn time(
         &self,
         kernel: &str,
         rows: usize,
         bytes: f64,
         operations: f64,
-        mut work: impl FnMut(usize) -> Result<(), CudaError>,
+        work: impl FnMut(usize) -> Result<(), CudaError>,
     ) -> Result<(), CudaError> {
         let floor = (bytes / BANDWIDTH).max(operations / OPERATIONS);
-        work(0)?;
-        let repeats = 4;
-        let mut times = Vec::new();
-        for round in 0..7 {
-            let timer = Timer::start(self.device)?;
-            for i in 0..repeats {
-                work(round * repeats + i)?;
-            }
-            times.push(timer.stop()? / repeats as f64);
-        }
-        times.sort_by(f64::total_cmp);
-        let median = times[times.len() / 2];
+        let median = median(self.device, work)?;
         let (name, micro) = (self.shape.name, 1e6);
         println!("{name},{kernel},{rows},{:.2},{:.2},{:.2}", median * micro, floor * micro, median / floor);
         Ok(())
-    }
-
-    fn matrix(&self, groups: usize, rows: usize, inputs: usize) -> Result<Matrix, CudaError> {
-        let matrix = Matrix::new(self.device, Form::Bf16, groups, rows, inputs)?;
-        fill_random(self.device, matrix.codes().cast()?, rows as u64, 0.05)?;
-        Ok(matrix)
-    }
-
-    fn random(&self, count: usize) -> Result<Buffer<bf16>, CudaError> {
-        let buffer = Buffer::new(self.device, count)?;
-        fill_random(self.device, buffer.view(), count as u64, 1.0)?;
-        Ok(buffer)
     }
 
     fn step(&self, rows: usize) -> Result<(), CudaError> {
@@ -132,10 +139,11 @@ impl Bench<'_> {
         ];
         for (name, outputs, inputs, copies) in kinds {
             // Several, so that the cache does not hold them.
-            let matrices =
-                (0..copies).map(|_| self.matrix(1, outputs, inputs)).collect::<Result<Vec<_>, _>>()?;
+            let matrices = (0..copies)
+                .map(|_| matrix(self.device, 1, outputs, inputs))
+                .collect::<Result<Vec<_>, _>>()?;
             let rows = if name == "head product" { rows.min(128) } else { rows };
-            let x = self.random(rows * inputs)?;
+            let x = random(self.device, rows * inputs)?;
             let out = Buffer::<f32>::new(self.device, rows * outputs)?;
             // As a step has them: projections in f16, the output of attention added, logits in f32.
             let (outcome, written) = match name {
@@ -179,8 +187,9 @@ impl Bench<'_> {
     fn experts(&self, rows: usize) -> Result<(), CudaError> {
         let Shape { hidden, experts, width, .. } = *self.shape;
         let parts = rows * TOP_K;
-        let (gate, up) = (self.matrix(experts, width, hidden)?, self.matrix(experts, width, hidden)?);
-        let down = self.matrix(experts, hidden, width)?;
+        let (gate, up) =
+            (matrix(self.device, experts, width, hidden)?, matrix(self.device, experts, width, hidden)?);
+        let down = matrix(self.device, experts, hidden, width)?;
         let logits = Buffer::from_slice(self.device, &Random::new(2).numbers(rows * experts, 2.0))?;
         let (chosen, weights) =
             (Buffer::<u32>::new(self.device, parts)?, Buffer::<f32>::new(self.device, parts)?);
@@ -213,7 +222,7 @@ impl Bench<'_> {
         let mut seen: Vec<u32> = chosen.to_vec()?;
         seen.sort_unstable();
         seen.dedup();
-        let x = self.random(rows * hidden)?;
+        let x = random(self.device, rows * hidden)?;
         let middle = Buffer::<bf16>::new(self.device, parts * width)?;
         let out = Buffer::<bf16>::new(self.device, parts * hidden)?;
         let matrix_bytes = 2.0 * (seen.len() * width * hidden) as f64;

@@ -194,7 +194,6 @@ const MOST_DENSE: [usize; 6] = [128, 160, 192, 240, 256, 320];
 /// Bytes behind its stages: of barriers, and of the outcome of 16 tokens in f32, which is more than each warp's own of halves.
 const MOST_BEHIND: u32 = 64 + 16 * (256 * 4 + 16);
 const VARIANTS: [Variant; 5] = [NARROW, FEW, SLIM, SOME, MANY];
-const AT_MANY: usize = 4;
 
 impl Variant {
     const fn shared(self, form: Form) -> u32 {
@@ -347,7 +346,7 @@ pub fn multiply_in(device: &Device, product: &Product<'_>, in_blocks: Blocks) ->
     };
     // It writes halves in eights.
     let eights = how < ROUND || (weights.rows.is_multiple_of(8) && pitch.is_multiple_of(8));
-    let maps = weights.map().filter(|_| at == AT_MANY && eights);
+    let maps = weights.map().filter(|_| in_blocks == Blocks::Many && eights);
     let variant = if maps.is_some() { MOST } else { VARIANTS[at] };
     let blocks_of_tile = match tiles {
         Some(tiles) if maps.is_none() => tiles.size.tokens().div_ceil(variant.tokens),

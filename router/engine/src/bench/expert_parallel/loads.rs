@@ -19,15 +19,19 @@ pub(super) struct ReportedLoads {
 }
 
 impl ReportedLoads {
-    pub(super) fn new<'a>(
+    /// None, if gates were told what to choose.
+    pub(super) fn of<'a>(
         options: &ExpertParallel,
         layout: &ModelLayout,
         counted: &Loads,
         records: impl IntoIterator<Item = &'a Record>,
-    ) -> Self {
+    ) -> Option<Self> {
+        if options.skew.is_some() {
+            return None;
+        }
         let came = record::loads(records, layout, options.experts_per_group);
         let table = |loads: &Loads| (0..loads.sub_layers()).map(|at| loads.experts(at).to_vec()).collect();
-        Self { counted: table(counted), came: table(&came) }
+        Some(Self { counted: table(counted), came: table(&came) })
     }
 
     /// Those that were counted and those that came, of a model like this.
@@ -54,35 +58,31 @@ impl ReportedLoads {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use reprise_scheduler::{Backend, testing::Fake};
 
-    fn layout(experts: u16) -> ModelLayout {
-        ModelLayout {
-            sub_layers: vec![SubLayerKind::Attention, SubLayerKind::Experts { experts, top_k: 2 }],
-            vocabulary: 8,
-            rows: 8,
-            kv_blocks: 8,
-            kv_block_tokens: 4,
-            context_length: 32,
-        }
-    }
+    use super::*;
 
     #[test]
     fn loads_of_this_model_are_read_and_no_others() {
+        let [model, other] = ["ag", "agg"].map(|letters| Fake::new(letters, 1, 1, 1));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("loads.json");
-        let loads =
-            ReportedLoads { counted: vec![vec![], vec![1.0, 2.0]], came: vec![vec![], vec![5.0, 0.0]] };
-        std::fs::write(&path, serde_json::to_string(&loads).unwrap()).unwrap();
-        let [counted, came] = ReportedLoads::read(&path, &layout(2)).unwrap();
-        assert_eq!((counted.experts(1), came.experts(1)), (&[1.0, 2.0][..], &[5.0, 0.0][..]));
-        let other = ReportedLoads::read(&path, &layout(3));
-        assert!(matches!(other, Err(ExpertParallelError::OtherLoads(_))), "{other:?}");
-        for (text, is_read) in [("{}", false), (r#"{"counted": [[], [1, 1]], "came": [[], [1, -1]]}"#, true)]
-        {
-            std::fs::write(&path, text).unwrap();
-            let error = ReportedLoads::read(&path, &layout(2)).unwrap_err();
-            assert_eq!(matches!(error, ExpertParallelError::OtherLoads(_)), is_read, "{text}: {error}");
-        }
+        let [counted, came] = [vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], vec![7.0, 0.0, 0.0, 0.0, 0.0, 1.0]];
+        let mut loads =
+            ReportedLoads { counted: vec![vec![], counted.clone()], came: vec![vec![], came.clone()] };
+        let read = |loads: &str, of: &Fake| {
+            std::fs::write(&path, loads).unwrap();
+            ReportedLoads::read(&path, of.layout())
+        };
+        let text = serde_json::to_string(&loads).unwrap();
+        let found = read(&text, &model).unwrap();
+        assert_eq!(found.each_ref().map(|loads| loads.experts(1)), [&counted[..], &came[..]]);
+        let found = read(&text, &other);
+        assert!(matches!(found, Err(ExpertParallelError::OtherLoads(_))), "{found:?}");
+        let found = read("{}", &model);
+        assert!(matches!(found, Err(ExpertParallelError::Loads { .. })), "{found:?}");
+        loads.came[1][2] = -1.0;
+        let found = read(&serde_json::to_string(&loads).unwrap(), &model);
+        assert!(matches!(found, Err(ExpertParallelError::OtherLoads(_))), "{found:?}");
     }
 }

@@ -85,9 +85,7 @@ pub(super) fn run_on<M: Machine>(
         let profile = in_turn(profile, &records);
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
         (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
-        if options.skew.is_none() {
-            report["loads"] = json!(ReportedLoads::new(options, layout, &loads, &records));
-        }
+        report["loads"] = json!(ReportedLoads::of(options, layout, &loads, &records));
         return Ok(report);
     }
     let mut runs = Vec::new();
@@ -106,15 +104,9 @@ pub(super) fn run_on<M: Machine>(
     }
     let profile = in_turn(profile, runs.iter().flat_map(|run| &run.records));
     let placement = options.place(layout, &loads, options.replicas)?;
-    let reported = options
-        .skew
-        .is_none()
-        .then(|| ReportedLoads::new(options, layout, &loads, runs.iter().flat_map(|run| &run.records)));
+    let reported = ReportedLoads::of(options, layout, &loads, runs.iter().flat_map(|run| &run.records));
     let mut report = whole(options, &machine.name(), runs, &placement, &loads, &profile)?;
-    report["way"] = way;
-    if let Some(loads) = reported {
-        report["loads"] = json!(loads);
-    }
+    (report["way"], report["loads"]) = (way, json!(reported));
     Ok(report)
 }
 
