@@ -10,7 +10,7 @@ pub struct DeviceLoad {
     pub calls: Vec<DeviceCalls>,
     /// Parts of rows that its experts computed.
     pub expert_parts: u64,
-    /// Its groups of experts, by gated sub-layer and group.
+    /// Its experts, by gated sub-layer and expert.
     pub experts: Vec<ExpertLoad>,
     /// Entries that wait, by sub-layer: `s3`; `e3` for the experts of a gated one; `embed`, `head`.
     pub queue_depth: Vec<(String, usize)>,
@@ -24,12 +24,12 @@ pub struct DeviceLoad {
     pub kv_blocks: usize,
 }
 
-/// One group of experts on one device.
+/// One expert on one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ExpertLoad {
     pub sub_layer: u16,
-    pub group: u16,
-    /// Parts of rows in its micro-queue now.
+    pub expert: u16,
+    /// Parts of rows that wait for it now.
     pub waiting: usize,
     /// Parts of rows that it computed.
     pub parts: u64,

@@ -47,7 +47,7 @@ def gpu_cells(devices, made):
         # One GPU's streams have copies too, for whoever wants to know.
         copies = next((name.partition("+")[2] for name in cell["near"].split(",") if "+" in name), "")
         adaptive = f"adaptive+{copies}" if copies else "adaptive"
-        contenders = [name for name in cell["near"].split(",") if not is_adaptive(name)] + [adaptive]
+        contenders = [name for name in cell["near"].split(",") if not is_adaptive(name)] + ["roofline", "defrag", adaptive]
         yield {"name": cell["name"], "flags": cell["flags"], "contenders": contenders, "times": GPU}
 
 

@@ -30,4 +30,4 @@ pub use cluster::{
 pub use measure::{measure, measure_reuse, measure_up_to, with_latency};
 pub use steer::Steered;
 pub use timeline::{svg, trace_events};
-pub use view::{DeviceView, GroupLoad, Watch};
+pub use view::{DeviceView, ExpertView, Watch};

@@ -64,7 +64,7 @@ pub fn stage_name(stage: Stage, kinds: &[SubLayerKind]) -> &'static str {
     match stage {
         Stage::Embed => "embed",
         Stage::Head => "head",
-        Stage::Experts { .. } => "experts",
+        Stage::Experts(_) => "experts",
         Stage::SubLayer(at) => match kinds.get(at) {
             Some(SubLayerKind::Attention) => "attention",
             Some(SubLayerKind::Experts { .. }) => "gate",

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use reprise_scheduler::{Mode, ModelLayout, Moment, Pipeline, Stage, WayTimes, placement::Loads};
+use reprise_scheduler::{
+    ExpertId, Mode, ModelLayout, Moment, PartWork, Pipeline, Stage, SubLayerId, WayTimes, placement::Loads,
+};
 use serde::Serialize;
 
 use crate::profile::InTurn;
@@ -50,8 +52,8 @@ pub struct Record {
     busy_seconds: f64,
     calls: u64,
     stages: BTreeMap<Stage, Counts>,
-    /// By gated sub-layer and group of experts: parts.
-    parts: BTreeMap<(usize, u16), u64>,
+    /// By sub-layer and expert: parts that it began to compute.
+    parts: Vec<Vec<u64>>,
     /// At queues; and per sub-layer (experts apart) the entries seen in all of these together.
     looks: u64,
     depths: BTreeMap<Stage, u64>,
@@ -136,7 +138,7 @@ impl Record {
         }
         self.looks += 1;
         for queue in pipeline.waiting() {
-            *self.depths.entry(without_group(queue.stage)).or_default() += queue.depth as u64;
+            *self.depths.entry(queue.stage).or_default() += queue.depth as u64;
         }
     }
 
@@ -147,16 +149,28 @@ impl Record {
         self.calls += 1;
         self.last = (begin, end);
         self.until = self.until.max(end);
-        let counts = self.stages.entry(without_group(stage)).or_default();
+        let counts = self.stages.entry(stage).or_default();
         counts.calls += 1;
         counts.entries += entries as u64;
         counts.largest = counts.largest.max(entries);
         counts.seconds += seconds;
-        if let Stage::Experts { sub_layer, group } = stage {
-            *self.parts.entry((sub_layer, group)).or_default() += entries as u64;
-        }
         if self.keep_spans && self.spans.len() < SPANS {
             self.spans.push(span);
+        }
+    }
+
+    /// A call of experts begins, for these parts.
+    pub fn parts(&mut self, sub_layer: SubLayerId, parts: &[PartWork]) {
+        if self.parts.len() <= sub_layer {
+            self.parts.resize(sub_layer + 1, Vec::new());
+        }
+        let counts = &mut self.parts[sub_layer];
+        for part in parts {
+            let expert = usize::from(part.expert);
+            if counts.len() <= expert {
+                counts.resize(expert + 1, 0);
+            }
+            counts[expert] += 1;
         }
     }
 
@@ -206,8 +220,9 @@ impl Record {
         self.busy_seconds
     }
 
-    pub(crate) fn parts_of(&self, group: (usize, u16)) -> u64 {
-        self.parts.get(&group).copied().unwrap_or(0)
+    pub(crate) fn parts_of(&self, sub_layer: SubLayerId, expert: ExpertId) -> u64 {
+        let counts = self.parts.get(sub_layer);
+        counts.and_then(|counts| counts.get(usize::from(expert))).copied().unwrap_or(0)
     }
 
     /// By kind: calls, and their entries all together.
@@ -261,18 +276,11 @@ impl Record {
     }
 }
 
-pub(crate) const fn without_group(stage: Stage) -> Stage {
-    match stage {
-        Stage::Experts { sub_layer, .. } => Stage::Experts { sub_layer, group: 0 },
-        other => other,
-    }
-}
-
 pub(crate) const fn kind(stage: Stage) -> &'static str {
     match stage {
         Stage::Embed => "embed",
         Stage::SubLayer(_) => "sub_layer",
-        Stage::Experts { .. } => "experts",
+        Stage::Experts(_) => "experts",
         Stage::Head => "head",
     }
 }
@@ -281,27 +289,17 @@ pub(crate) fn label(stage: Stage) -> String {
     match stage {
         Stage::Embed => "embed".to_owned(),
         Stage::SubLayer(at) => format!("s{at}"),
-        Stage::Experts { sub_layer, .. } => format!("e{sub_layer}"),
+        Stage::Experts(sub_layer) => format!("e{sub_layer}"),
         Stage::Head => "head".to_owned(),
     }
 }
 
-/// Parts that came to each expert, of all devices; those of a group as many to each of its experts.
+/// Parts that came to each expert, of all devices.
 #[must_use]
-pub fn loads<'a>(
-    records: impl IntoIterator<Item = &'a Record>,
-    layout: &ModelLayout,
-    experts_per_group: u16,
-) -> Loads {
-    let mut parts: BTreeMap<(usize, u16), u64> = BTreeMap::new();
-    for (group, count) in records.into_iter().flat_map(|record| &record.parts) {
-        *parts.entry(*group).or_default() += count;
-    }
-    let of_group = experts_per_group.max(1);
-    Loads::with(layout, |sub_layer, expert, experts| {
-        let group = expert / of_group;
-        let share = of_group.min(experts - group * of_group);
-        parts.get(&(sub_layer, group)).copied().unwrap_or(0) as f64 / f64::from(share)
+pub fn loads<'a>(records: impl IntoIterator<Item = &'a Record>, layout: &ModelLayout) -> Loads {
+    let records: Vec<_> = records.into_iter().collect();
+    Loads::with(layout, |sub_layer, expert, _| {
+        records.iter().map(|record| record.parts_of(sub_layer, expert)).sum::<u64>() as f64
     })
 }
 

@@ -61,7 +61,7 @@ impl Recent {
     pub(crate) fn predict(&mut self, costs: &StageCosts, work: &Work<'_>, kinds: &[SubLayerKind]) -> f64 {
         let all = costs.call(work, kinds);
         match work.stage {
-            Stage::Experts { sub_layer, .. } if self.most > 0 => {
+            Stage::Experts(sub_layer) if self.most > 0 => {
                 let by_expert = work.parts.chunk_by(|a, b| a.expert == b.expert);
                 let saved: f64 =
                     by_expert.map(|parts| self.use_one((sub_layer, parts[0].expert), parts.len())).sum();

@@ -15,7 +15,7 @@ pub fn trace_events(records: &[Record]) -> Value {
         let Span { stage, begin, end, entries } = *span;
         let (ts, dur) = (micros(begin), micros(end) - micros(begin));
         json!({
-            "name": full_label(stage), "cat": kind(stage), "ph": "X", "pid": 0, "tid": device,
+            "name": label(stage), "cat": kind(stage), "ph": "X", "pid": 0, "tid": device,
             "ts": ts, "dur": dur, "args": { "entries": entries },
         })
     };
@@ -95,17 +95,10 @@ fn micros(moment: Moment) -> f64 {
     moment.0.as_secs_f64() * 1e6
 }
 
-fn full_label(stage: Stage) -> String {
-    match stage {
-        Stage::Experts { group, .. } => format!("{} group {group}", label(stage)),
-        other => label(other),
-    }
-}
-
 const fn colour(stage: Stage) -> &'static str {
     match stage {
         Stage::SubLayer(_) => "#4477aa",
-        Stage::Experts { .. } => "#cc6677",
+        Stage::Experts(_) => "#cc6677",
         Stage::Embed | Stage::Head => "#228833",
     }
 }
@@ -123,12 +116,7 @@ mod tests {
     fn records() -> Vec<Record> {
         let at = |us| Moment(Duration::from_micros(us));
         let mut record = Record::new(at(0), true);
-        record.call(Span {
-            stage: Stage::Experts { sub_layer: 1, group: 2 },
-            begin: at(10),
-            end: at(30),
-            entries: 4,
-        });
+        record.call(Span { stage: Stage::Experts(1), begin: at(10), end: at(30), entries: 4 });
         record.call(Span { stage: Stage::Head, begin: at(40), end: at(45), entries: 1 });
         vec![record, Record::new(at(0), true)]
     }
@@ -139,7 +127,7 @@ mod tests {
         let events = trace["traceEvents"].as_array().expect("a list");
         assert_eq!(events.len(), 4, "two names, two calls");
         let call = &events[2];
-        assert_eq!((call["name"].as_str(), call["ph"].as_str()), (Some("e1 group 2"), Some("X")));
+        assert_eq!((call["name"].as_str(), call["ph"].as_str()), (Some("e1"), Some("X")));
         assert_eq!(
             (call["ts"].as_f64(), call["dur"].as_f64(), call["args"]["entries"].as_u64()),
             (Some(10.0), Some(20.0), Some(4))

@@ -1,9 +1,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use reprise_scheduler::{Moment, Pipeline, Stage};
+use reprise_scheduler::{ExpertId, Moment, Pipeline, SubLayerId};
 
 use crate::{
-    record::{Record, label, without_group},
+    record::{Record, label},
     worker::{Pulse, State},
 };
 
@@ -16,43 +16,36 @@ pub struct DeviceView {
     pub calls: BTreeMap<&'static str, (u64, u64)>,
     /// Entries that wait, by sub-layer, those of a gated one's experts apart.
     pub queue_depth: BTreeMap<String, usize>,
-    /// Its groups of experts, by gated sub-layer and group.
-    pub experts: BTreeMap<(usize, u16), GroupLoad>,
+    /// Its experts, by gated sub-layer and expert.
+    pub experts: BTreeMap<(SubLayerId, ExpertId), ExpertView>,
     pub mean_queue_depth: f64,
     pub oldest_seconds: f64,
     pub kv_blocks_held: usize,
     pub kv_blocks: usize,
 }
 
-/// One group of experts.
+/// One expert.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct GroupLoad {
-    /// Parts in its micro-queues.
+pub struct ExpertView {
+    /// Parts that wait for it.
     pub waiting: usize,
     /// Parts that it computed.
     pub parts: u64,
 }
 
-const fn group(stage: Stage) -> Option<(usize, u16)> {
-    match stage {
-        Stage::Experts { sub_layer, group } => Some((sub_layer, group)),
-        Stage::Embed | Stage::SubLayer(_) | Stage::Head => None,
-    }
-}
-
 impl DeviceView {
     pub(crate) fn of(record: &Record, pipeline: &Pipeline, now: Moment) -> Self {
-        // Of thousands of queues next to none hold anything: these alone are counted.
-        let mut depths: BTreeMap<Stage, usize> =
-            pipeline.stages().map(|stage| (without_group(stage), 0)).collect();
-        let idle = |at| (at, GroupLoad { waiting: 0, parts: record.parts_of(at) });
-        let mut experts: BTreeMap<_, _> = pipeline.stages().filter_map(group).map(idle).collect();
+        let mut depths: BTreeMap<_, usize> = pipeline.stages().map(|stage| (stage, 0)).collect();
+        let idle = |(sub_layer, expert)| {
+            ((sub_layer, expert), ExpertView { waiting: 0, parts: record.parts_of(sub_layer, expert) })
+        };
+        let mut experts: BTreeMap<_, _> = pipeline.hosted().map(idle).collect();
+        for part in pipeline.waiting_parts() {
+            experts.entry(part).or_default().waiting += 1;
+        }
         let (mut filled, mut entries) = (0, 0);
         for queue in pipeline.waiting() {
-            *depths.entry(without_group(queue.stage)).or_default() += queue.depth;
-            if let Some(load) = group(queue.stage).and_then(|at| experts.get_mut(&at)) {
-                load.waiting += queue.depth;
-            }
+            *depths.entry(queue.stage).or_default() += queue.depth;
             filled += 1;
             entries += queue.depth;
         }

@@ -1,4 +1,4 @@
-//! Microseconds per decision of each schedule on a worker that hosts all of 48 layers of 128 experts, one queue each, with so many parts
+//! Microseconds per decision of each schedule on a worker that has all of 48 layers of attention and experts, with so many entries
 //! waiting: `cargo run --release -p reprise-scheduler --example bench_schedules`. One CSV line per schedule and number of parts.
 
 use std::{
@@ -13,7 +13,6 @@ use reprise_scheduler::{
 };
 
 const LAYERS: usize = 48;
-const EXPERTS: u16 = 128;
 /// Decisions per sample, and samples.
 const REPEATS: u32 = 200;
 const SAMPLES: usize = 100;
@@ -24,7 +23,7 @@ fn main() {
     let costs = StageCosts { expert: cost(20e-6, 0.1e-6), gate: cost(2e-6, 0.1e-6), ..StageCosts::default() };
     for parts in [64, 512, 2048, 16_384] {
         for kind in ScheduleKind::ALL {
-            let mut schedule = kind.build(&[], &costs);
+            let mut schedule = kind.build(&[], &costs, &[]);
             let mut random = SmallRng::seed_from_u64(parts);
             let (mut times, mut count) = (Vec::new(), 0);
             for _ in 0..SAMPLES {
@@ -46,10 +45,7 @@ fn main() {
 
 /// The queues, and those that hold something.
 fn waiting(parts: u64, random: &mut SmallRng) -> (Vec<QueueState>, Vec<usize>) {
-    let stages = (0..LAYERS).flat_map(|sub_layer| {
-        let experts = (0..EXPERTS).map(move |group| Stage::Experts { sub_layer, group });
-        std::iter::once(Stage::SubLayer(sub_layer)).chain(experts)
-    });
+    let stages = (0..LAYERS).flat_map(|sub_layer| [Stage::SubLayer(sub_layer), Stage::Experts(sub_layer)]);
     let mut queues: Vec<_> =
         stages.map(|stage| QueueState { stage, depth: 0, oldest: None, newest: None, soon: 0.0 }).collect();
     let mut filled = Vec::new();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use reprise_expert_parallel::{Cluster, DeviceView, Event, GroupLoad, RequestId, worker::Choose};
+use reprise_expert_parallel::{Cluster, DeviceView, Event, ExpertView, RequestId, worker::Choose};
 use reprise_tier::{DeviceCalls, DeviceLoad, ExpertLoad, FinishReason, TierError};
 
 use super::{
@@ -68,10 +68,10 @@ pub(super) fn load(view: &DeviceView) -> DeviceLoad {
     }
 }
 
-fn expert((at, load): (&(usize, u16), &GroupLoad)) -> ExpertLoad {
+fn expert((at, load): (&(usize, u16), &ExpertView)) -> ExpertLoad {
     ExpertLoad {
         sub_layer: u16::try_from(at.0).unwrap_or(u16::MAX),
-        group: at.1,
+        expert: at.1,
         waiting: load.waiting,
         parts: load.parts,
     }

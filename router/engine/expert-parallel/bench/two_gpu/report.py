@@ -198,9 +198,12 @@ def main():
     args = parser.parse_args()
     cells, reports = read(args.run), whole(args.run)
     print("## Throughput\n")
-    throughput(cells)
-    print("## What adaptive did\n")
-    did(cells)
+    if any("lockstep" in runs for runs in cells.values()):
+        throughput(cells)
+        print("## What adaptive did\n")
+        did(cells)
+    else:
+        each(cells, "Tokens per second.", lambda runs: f"{speed(runs):,.0f}")
     print("## Time between two tokens of a sequence\n")
     each(cells, "Milliseconds, p50 (p99).", lambda runs: f"{mean(runs, 'inter_token_ms_p50'):.2f} ({mean(runs, 'inter_token_ms_p99'):.1f})")
     print("## Idle share of each device\n")

@@ -168,14 +168,14 @@ fn tokens(schedule: ScheduleKind, floor_us: f64, straggler: Option<(DeviceId, f6
     let mut config = config(schedule, 3.0, 64);
     config.profile.expert.floor_us = floor_us;
     config.straggler = straggler;
-    // Adaptive's first looks are over by then.
+    // Adaptive's first looks are over by then, also where several are near the best.
     config.control = ControlConfig {
         window: Duration::from_millis(20),
         rows: 64,
         settle: Duration::from_millis(10),
         ..ControlConfig::default()
     };
-    config.warm_up = Duration::from_millis(600);
+    config.warm_up = Duration::from_millis(1200);
     simulate(config).expect("valid").tokens as f64
 }
 

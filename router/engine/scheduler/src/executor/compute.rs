@@ -51,7 +51,7 @@ impl Task {
         self.parts.clear();
         self.experts.clear();
         self.logits.clear();
-        if let Stage::Experts { .. } = stage {
+        if let Stage::Experts(_) = stage {
             self.parts.extend(self.items.iter().map(|item| item.part));
         } else {
             self.rows.extend(self.items.iter().map(|item| item.part.row));
@@ -60,7 +60,7 @@ impl Task {
         let before = match stage {
             Stage::SubLayer(at) => at.checked_sub(1),
             Stage::Head => kinds.len().checked_sub(1),
-            Stage::Embed | Stage::Experts { .. } => None,
+            Stage::Embed | Stage::Experts(_) => None,
         };
         self.join = before.filter(|before| matches!(kinds[*before], SubLayerKind::Experts { .. }));
     }
@@ -140,7 +140,7 @@ impl Executor {
                     Err(BackendError(message))
                 }
             },
-            Stage::Experts { sub_layer, .. } => backend.experts(sub_layer, &task.parts),
+            Stage::Experts(sub_layer) => backend.experts(sub_layer, &task.parts),
             Stage::Head => self.head(backend, task),
         }
     }

@@ -30,10 +30,12 @@ impl Executor {
         costs: &StageCosts,
     ) -> Vec<Self> {
         let of = kind.lanes();
+        let hosting: Vec<_> =
+            (0..layout.sub_layers.len()).map(|at| placement.hosting(layout, at, me)).collect();
         let lane = |index| {
             // Beside the first there is nothing but lock-step.
             let kind = if index == 0 { kind } else { ScheduleKind::Lockstep };
-            let schedule = kind.build(&layout.sub_layers, costs);
+            let schedule = kind.build(&layout.sub_layers, costs, &hosting);
             Self::on(layout, placement, me, Lane { index, of }, schedule)
         };
         (0..of).map(lane).collect()

@@ -13,7 +13,7 @@ mod remote;
 use std::sync::Arc;
 
 use crate::{
-    Backend, BackendError, BlockId, ModelLayout, Moment, PlannedRow, Row, SequenceId, SubLayerId,
+    Backend, BackendError, BlockId, ExpertId, ModelLayout, Moment, PlannedRow, Row, SequenceId, SubLayerId,
     SubLayerKind,
     exchange::Parcel,
     placement::{DeviceId, Placement},
@@ -104,11 +104,10 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Of a worker that has all of the model. `experts_per_group`: how many experts of a gated sub-layer share a queue; at least 1, taken
-    /// for 1 if 0.
+    /// Of a worker that has all of the model.
     #[must_use]
-    pub fn new(layout: &ModelLayout, experts_per_group: u16, schedule: Box<dyn Schedule>) -> Self {
-        let placement = Placement::alone(layout, experts_per_group);
+    pub fn new(layout: &ModelLayout, schedule: Box<dyn Schedule>) -> Self {
+        let placement = Placement::alone(layout, 1);
         Self::on(layout, &Arc::new(placement), DeviceId(0), Lane::ONLY, schedule)
     }
 
@@ -131,7 +130,7 @@ impl Executor {
             queues: MicroQueues::new(layout, placement, me),
             order: Order::new(layout),
             join: JoinPool::new(arena.len()),
-            upstream: Upstream::new(layout, placement, arena.len()),
+            upstream: Upstream::new(layout, placement, me, arena.len()),
             arena,
             site,
             task: Task::default(),
@@ -173,6 +172,11 @@ impl Executor {
     /// Its micro-queues that are not empty, in any order: it may have thousands that are.
     pub fn waiting(&self) -> impl Iterator<Item = &QueueState> {
         self.queues.filled().iter().map(|queue| &self.queues.states()[*queue])
+    }
+
+    /// Of each part that waits for an expert here, its sub-layer and its expert.
+    pub fn waiting_parts(&self) -> impl Iterator<Item = (SubLayerId, ExpertId)> {
+        self.queues.waiting_parts()
     }
 
     /// When the entry came that has waited longest.
@@ -263,13 +267,8 @@ impl Executor {
             let queue = schedule.next(&view)?;
             let stage = queues.states()[queue].stage;
             task.items.clear();
-            match stage {
-                Stage::Experts { sub_layer, .. } if fuses => {
-                    queues.drain_experts(sub_layer, &mut task.items);
-                }
-                _ => queues.drain(queue, &mut task.items),
-            }
-            if let Stage::Experts { .. } = stage {
+            queues.drain(queue, &mut task.items);
+            if let Stage::Experts(_) = stage {
                 // Of sequences that have ended meanwhile.
                 task.items.retain(|item| site.visits.of(item.part.row) == item.visit);
                 task.items.sort_by_key(|item| item.part.expert);
@@ -300,7 +299,7 @@ impl Executor {
                 SubLayerKind::Experts { top_k, .. } => self.dispatch(at, top_k, &task, now, outbox),
                 _ => self.advance(&task.rows, at + 1, now, finished),
             },
-            Some(Stage::Experts { sub_layer, .. }) => self.results(sub_layer, &task, now, finished, outbox),
+            Some(Stage::Experts(sub_layer)) => self.results(sub_layer, &task, now, finished, outbox),
             Some(Stage::Head) if task.stepped => self.chosen(&task, finished),
             Some(Stage::Head) => {
                 finished.take_logits(&mut task.logits);

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use super::{Executor, Finished, Lane, Task};
 use crate::{
-    ExpertId, ModelLayout, Moment, PartWork, SubLayerId,
+    ExpertId, ModelLayout, Moment, PartWork, SubLayerId, SubLayerKind,
     exchange::{Leg, Parcel, RemotePart},
     placement::{DeviceId, Placement},
     queues::{Barrier, Item, Notice, Visits},
@@ -148,6 +148,18 @@ impl Executor {
         self.site.copies = copies;
     }
 
+    /// The experts that it hosts, by sub-layer.
+    pub fn hosted(&self) -> impl Iterator<Item = (SubLayerId, ExpertId)> {
+        let Site { me, placement, .. } = &self.site;
+        let of = move |(at, kind): (SubLayerId, &SubLayerKind)| {
+            let SubLayerKind::Experts { experts, .. } = *kind else { return Vec::new() };
+            let hosts = |expert: ExpertId| &placement.groups(at)[usize::from(placement.group(expert))];
+            let here = (0..experts).filter(|expert| hosts(*expert).contains(me));
+            here.map(|expert| (at, expert)).collect()
+        };
+        self.kinds.iter().enumerate().flat_map(of)
+    }
+
     /// What must be told to all other devices, in order and before any parcel that comes after.
     pub fn notices(&mut self) -> impl Iterator<Item = Notice> + '_ {
         self.site.notices.drain(..)
@@ -180,9 +192,9 @@ impl Executor {
             for (slot, expert) in (0..top_k).zip(chosen) {
                 let part = PartWork { row: *row, slot, expert: *expert };
                 let to = site.route(at, *expert);
-                let here = queues.experts(at, site.placement.group(*expert)).filter(|_| to == site.me);
+                let here = queues.experts(at).filter(|_| to == site.me);
                 if let Some(queue) = here {
-                    upstream.got(at, site.placement.group(*expert));
+                    upstream.got(at);
                     queues.push(queue, Item { part, visit, since: now });
                     continue;
                 }
@@ -242,9 +254,8 @@ impl Executor {
             Leg::Inputs => {
                 for part in &parcel.parts {
                     self.site.visits.hear(part.work.row, part.visit);
-                    let group = self.site.placement.group(part.work.expert);
-                    if let Some(queue) = self.queues.experts(at, group) {
-                        self.upstream.got(at, group);
+                    if let Some(queue) = self.queues.experts(at) {
+                        self.upstream.got(at);
                         self.queues.push(queue, Item { part: part.work, visit: part.visit, since: now });
                     }
                 }

@@ -1,7 +1,9 @@
 //! A pipeline of a device that shares its model with others.
 
 use super::Pipeline;
-use crate::{DeviceId, Executor, Mode, Moment, Notice, Parcel, PartWork, QueueState, Stage, Work};
+use crate::{
+    DeviceId, Executor, ExpertId, Mode, Moment, Notice, Parcel, PartWork, QueueState, Stage, SubLayerId, Work,
+};
 
 impl Pipeline {
     /// Takes in what another device sent; see [`Executor::receive`].
@@ -68,6 +70,16 @@ impl Pipeline {
     /// Micro-queues of all lanes that are not empty, in any order.
     pub fn waiting(&self) -> impl Iterator<Item = &QueueState> {
         self.lanes.iter().flat_map(Executor::waiting)
+    }
+
+    /// The experts that this device hosts, by sub-layer.
+    pub fn hosted(&self) -> impl Iterator<Item = (SubLayerId, ExpertId)> {
+        self.lanes.first().into_iter().flat_map(Executor::hosted)
+    }
+
+    /// Of each part that waits for an expert here, in any lane, its sub-layer and its expert.
+    pub fn waiting_parts(&self) -> impl Iterator<Item = (SubLayerId, ExpertId)> {
+        self.lanes.iter().flat_map(Executor::waiting_parts)
     }
 
     /// When the entry came that has waited longest.

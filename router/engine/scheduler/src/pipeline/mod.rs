@@ -61,7 +61,7 @@ impl Pipeline {
     /// # Errors
     /// If the bounds contradict each other or the layout.
     pub fn new(config: CoreConfig, layout: &ModelLayout) -> Result<Self, ConfigError> {
-        Self::with_schedule(config, layout, u16::MAX, Box::new(Lockstep))
+        Self::with_schedule(config, layout, Box::new(Lockstep))
     }
 
     /// # Errors
@@ -69,15 +69,9 @@ impl Pipeline {
     pub fn with_schedule(
         config: CoreConfig,
         layout: &ModelLayout,
-        experts_per_group: u16,
         schedule: Box<dyn Schedule>,
     ) -> Result<Self, ConfigError> {
-        Self::with_lanes(
-            config,
-            layout,
-            vec![Executor::new(layout, experts_per_group, schedule)],
-            Pace::Lockstep,
-        )
+        Self::with_lanes(config, layout, vec![Executor::new(layout, schedule)], Pace::Lockstep)
     }
 
     /// Of one of many devices ([`Executor::lanes`]).

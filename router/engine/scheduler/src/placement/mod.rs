@@ -38,6 +38,18 @@ pub struct Placement {
     stagger: usize,
 }
 
+/// Where the experts of a gated sub-layer are, as one device sees them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hosting {
+    /// Experts that this device hosts.
+    pub here: usize,
+    /// Of all parts, what comes to it if all experts get as many, and copies of one share them.
+    pub share: f64,
+    /// Devices that host any, and how many each does in the mean.
+    pub hosts: usize,
+    pub each: f64,
+}
+
 /// Which devices may have which role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Roles {
@@ -215,6 +227,25 @@ impl Placement {
     #[must_use]
     pub const fn group(&self, expert: ExpertId) -> u16 {
         expert / self.experts_per_group
+    }
+
+    /// Of a sub-layer, as a device sees it.
+    #[must_use]
+    pub fn hosting(&self, layout: &ModelLayout, sub_layer: SubLayerId, me: DeviceId) -> Hosting {
+        let SubLayerKind::Experts { experts, .. } = layout.sub_layers[sub_layer] else {
+            return Hosting { here: 0, share: 0.0, hosts: 0, each: 0.0 };
+        };
+        let (mut here, mut share, mut copies) = (0, 0.0, 0);
+        for expert in 0..experts {
+            let hosts = &self.hosts[sub_layer][usize::from(self.group(expert))];
+            copies += hosts.len();
+            if hosts.contains(&me) {
+                here += 1;
+                share += 1.0 / (f64::from(experts) * hosts.len() as f64);
+            }
+        }
+        let hosts = self.hosts_of_any[sub_layer].len();
+        Hosting { here, share, hosts, each: copies as f64 / hosts.max(1) as f64 }
     }
 
     /// Devices that host any group of a sub-layer, ascending.

@@ -1,6 +1,6 @@
 use super::{upstream::Upstream, visits::Visit};
 use crate::{
-    ModelLayout, Moment, PartWork, Row, SubLayerId, SubLayerKind,
+    ExpertId, ModelLayout, Moment, PartWork, Row, SubLayerId,
     placement::{DeviceId, Placement},
     schedule::{QueueId, QueueState, Stage},
 };
@@ -20,7 +20,7 @@ impl Item {
 }
 
 /// The queues of one worker, in the order in which a token passes them: those of attention and gates where it has attention, and those of the
-/// groups of experts that it hosts.
+/// experts that it hosts, all of a sub-layer in one.
 #[derive(Debug)]
 pub(crate) struct MicroQueues {
     items: Vec<Vec<Item>>,
@@ -30,8 +30,8 @@ pub(crate) struct MicroQueues {
     places: Vec<usize>,
     /// Per sub-layer its own queue, where there is one.
     sub_layers: Vec<Option<QueueId>>,
-    /// Per sub-layer and group, where it is hosted.
-    groups: Vec<Vec<Option<QueueId>>>,
+    /// Per sub-layer that of its experts, where any are hosted.
+    experts: Vec<Option<QueueId>>,
 }
 
 const NOWHERE: usize = usize::MAX;
@@ -39,26 +39,20 @@ const NOWHERE: usize = usize::MAX;
 impl MicroQueues {
     pub(crate) fn new(layout: &ModelLayout, placement: &Placement, me: DeviceId) -> Self {
         let attends = placement.rank(me).is_some();
-        let (mut stages, mut sub_layers, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut stages, mut sub_layers, mut experts) = (Vec::new(), Vec::new(), Vec::new());
         if attends {
             stages.push(Stage::Embed);
         }
-        for (sub_layer, kind) in layout.sub_layers.iter().enumerate() {
+        for sub_layer in 0..layout.sub_layers.len() {
             sub_layers.push(attends.then_some(stages.len()));
             if attends {
                 stages.push(Stage::SubLayer(sub_layer));
             }
-            let mut hosted = Vec::new();
-            if matches!(kind, SubLayerKind::Experts { .. }) {
-                for (group, hosts) in (0..).zip(placement.groups(sub_layer)) {
-                    let here = hosts.contains(&me);
-                    hosted.push(here.then_some(stages.len()));
-                    if here {
-                        stages.push(Stage::Experts { sub_layer, group });
-                    }
-                }
+            let hosts = placement.hosts(sub_layer).contains(&me);
+            experts.push(hosts.then_some(stages.len()));
+            if hosts {
+                stages.push(Stage::Experts(sub_layer));
             }
-            groups.push(hosted);
         }
         if attends {
             stages.push(Stage::Head);
@@ -72,7 +66,7 @@ impl MicroQueues {
                 .map(|stage| QueueState { stage, depth: 0, oldest: None, newest: None, soon: 0.0 })
                 .collect(),
             sub_layers,
-            groups,
+            experts,
         }
     }
 
@@ -98,8 +92,19 @@ impl MicroQueues {
         self.sub_layers[sub_layer]
     }
 
-    pub(crate) fn experts(&self, sub_layer: SubLayerId, group: u16) -> Option<QueueId> {
-        *self.groups[sub_layer].get(usize::from(group))?
+    pub(crate) fn experts(&self, sub_layer: SubLayerId) -> Option<QueueId> {
+        self.experts[sub_layer]
+    }
+
+    /// Of each part that waits, its expert.
+    pub(crate) fn waiting_parts(&self) -> impl Iterator<Item = (SubLayerId, ExpertId)> {
+        let items = |queue: &QueueId| match self.states[*queue].stage {
+            Stage::Experts(sub_layer) => {
+                Some(self.items[*queue].iter().map(move |item| (sub_layer, item.part.expert)))
+            }
+            Stage::Embed | Stage::SubLayer(_) | Stage::Head => None,
+        };
+        self.filled.iter().filter_map(items).flatten()
     }
 
     pub(crate) fn push(&mut self, queue: QueueId, item: Item) {
@@ -118,17 +123,6 @@ impl MicroQueues {
     pub(crate) fn drain(&mut self, queue: QueueId, into: &mut Vec<Item>) {
         into.append(&mut self.items[queue]);
         self.changed(queue);
-    }
-
-    /// All hosted groups of a sub-layer.
-    pub(crate) fn drain_experts(&mut self, sub_layer: SubLayerId, into: &mut Vec<Item>) {
-        for group in 0..self.groups[sub_layer].len() {
-            if let Some(queue) = self.groups[sub_layer][group]
-                && self.states[queue].depth > 0
-            {
-                self.drain(queue, into);
-            }
-        }
     }
 
     /// Takes out what `keep` does not keep.
@@ -160,7 +154,7 @@ impl MicroQueues {
             let stage = self.states[*queue].stage;
             self.states[*queue].soon = match stage {
                 Stage::Embed => 0.0,
-                Stage::Experts { sub_layer, group } => upstream.parts(sub_layer, group),
+                Stage::Experts(sub_layer) => upstream.parts(sub_layer),
                 Stage::SubLayer(at) => {
                     // Those in queues on the way to the gate have passed here, or wait here.
                     let goal = upstream.goal_of(at);

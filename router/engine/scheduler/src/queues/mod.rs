@@ -1,5 +1,5 @@
-//! Rows on their way through the sub-layers: a micro-queue per sub-layer and per group of experts (AMoE, arXiv 2505.08944),
-//! the pool where the parts of a row are joined, and the barrier of devices in lock-step.
+//! Rows on their way through the sub-layers: a micro-queue per sub-layer, and of a gated one another for the experts that a worker hosts (AMoE,
+//! arXiv 2505.08944), the pool where the parts of a row are joined, and the barrier of devices in lock-step.
 //!
 //! Nothing here is lock-free or shared between threads: a worker owns its queues.
 

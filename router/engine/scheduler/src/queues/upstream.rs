@@ -1,4 +1,7 @@
-use crate::{ModelLayout, SubLayerId, SubLayerKind, placement::Placement};
+use crate::{
+    ModelLayout, SubLayerId, SubLayerKind,
+    placement::{DeviceId, Placement},
+};
 
 /// What a device with attention says with a call of a gate of the rows that it owns: how many have passed with this call, how many are
 /// still to pass this gate, and how many are on their way to the next one. Counts, in rows.
@@ -25,30 +28,27 @@ pub(crate) struct Upstream {
     own: Vec<usize>,
     others: Vec<usize>,
     told: Vec<Vec<usize>>,
-    /// Per gated sub-layer: rows that passed its gate anywhere, and per group the parts that came here.
+    /// Per gated sub-layer: rows that passed its gate anywhere, and the parts that came here.
     passed: Vec<f64>,
-    parts: Vec<Vec<f64>>,
+    parts: Vec<f64>,
 }
 
 /// Rows whose parts are counted before half of the count is forgotten.
 const MEMORY: f64 = 8192.0;
 
 impl Upstream {
-    pub(crate) fn new(layout: &ModelLayout, placement: &Placement, rows: usize) -> Self {
+    pub(crate) fn new(layout: &ModelLayout, placement: &Placement, me: DeviceId, rows: usize) -> Self {
         let kinds = &layout.sub_layers;
         let gated = |kind: &SubLayerKind| matches!(kind, SubLayerKind::Experts { .. });
         let head = kinds.len();
         let goal = |from: usize| kinds[from..].iter().position(gated).map_or(head, |at| from + at);
         let goals = (0..=head).map(goal).collect();
-        // Before anything was counted a group is taken to get its even share.
+        // Before anything was counted experts are taken to get their even share.
         let even = |(sub_layer, kind): (usize, &SubLayerKind)| match *kind {
-            SubLayerKind::Experts { experts, top_k } => {
-                let groups = placement.groups(sub_layer);
-                let share =
-                    f64::from(top_k) * f64::from(placement.experts_per_group()) / f64::from(experts.max(1));
-                groups.iter().map(|hosts| share / hosts.len().max(1) as f64).collect()
+            SubLayerKind::Experts { top_k, .. } => {
+                f64::from(top_k) * placement.hosting(layout, sub_layer, me).share
             }
-            _ => Vec::new(),
+            SubLayerKind::Attention | SubLayerKind::DenseFeedForward => 0.0,
         };
         Self {
             goals,
@@ -116,7 +116,7 @@ impl Upstream {
         self.passed[at] += passed as f64;
         if self.passed[at] > MEMORY {
             self.passed[at] /= 2.0;
-            self.parts[at].iter_mut().for_each(|parts| *parts /= 2.0);
+            self.parts[at] /= 2.0;
         }
     }
 
@@ -131,17 +131,14 @@ impl Upstream {
         }
     }
 
-    /// A part came to a group that is computed here.
-    pub(crate) fn got(&mut self, at: SubLayerId, group: u16) {
-        if let Some(parts) = self.parts[at].get_mut(usize::from(group)) {
-            *parts += 1.0;
-        }
+    /// A part came that is computed here.
+    pub(crate) fn got(&mut self, at: SubLayerId) {
+        self.parts[at] += 1.0;
     }
 
-    /// Parts that are about to come to a group.
-    pub(crate) fn parts(&self, at: SubLayerId, group: u16) -> f64 {
-        let share = self.parts[at].get(usize::from(group)).map_or(0.0, |parts| parts / self.passed[at]);
-        (self.own[at] + self.others[at]) as f64 * share
+    /// Parts that are about to come.
+    pub(crate) fn parts(&self, at: SubLayerId) -> f64 {
+        (self.own[at] + self.others[at]) as f64 * self.parts[at] / self.passed[at]
     }
 
     /// Rows of this device that are to pass a sub-layer, or the head, and have not passed the gate before it; those that wait there

@@ -1,5 +1,5 @@
 use super::{Defrag, Lockstep, Pace, Patient, QueueId, Queues, Roofline, Schedule, StageCosts};
-use crate::{Moment, SubLayerKind};
+use crate::{Moment, SubLayerKind, placement::Hosting};
 
 /// Lock-step, ping-pong, roofline or defrag, as all workers are told together: what pays depends on the load, the experts and the number of
 /// devices, and a [`Control`](super::Control) that sees all of them decides from measurements. Begins in lock-step.
@@ -12,10 +12,10 @@ pub struct Adaptive {
 
 impl Adaptive {
     #[must_use]
-    pub fn new(kinds: Vec<SubLayerKind>, costs: StageCosts) -> Self {
+    pub fn new(kinds: &[SubLayerKind], costs: StageCosts, hosting: &[Hosting]) -> Self {
         Self {
             pace: Pace::Lockstep,
-            roofline: Patient(Roofline::new(kinds, costs)),
+            roofline: Patient(Roofline::new(kinds, costs, hosting)),
             defrag: Patient(Defrag::default()),
         }
     }

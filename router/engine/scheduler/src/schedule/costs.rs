@@ -58,7 +58,14 @@ impl Cost {
         Self { fixed: self.fixed + fixed, each: self.each + each, ..self }
     }
 
-    /// Paid once in a call for several groups.
+    /// Of `times` as many entries.
+    #[must_use]
+    pub fn of_times(mut self, times: f64) -> Self {
+        self.knots[..self.count].iter_mut().for_each(|(entries, _)| *entries /= times);
+        Self { each: self.each * times, ..self }
+    }
+
+    /// Paid once in a call for several experts.
     #[must_use]
     pub const fn fixed(&self) -> f64 {
         self.fixed
@@ -126,6 +133,22 @@ impl StageCosts {
         self.expert.fixed() + most.max(together)
     }
 
+    /// Of a call for parts that are spread evenly over so many experts: few of them use few experts, and read the weights of these alone.
+    #[must_use]
+    pub fn spread(&self, experts: f64) -> Cost {
+        if experts <= 1.0 {
+            return self.expert;
+        }
+        let seconds = |parts: f64| {
+            let used = experts * (1.0 - (1.0 - 1.0 / experts).powf(parts));
+            let own = |cost: &Cost| cost.of(parts / used) - cost.fixed;
+            self.expert.fixed + own(&self.expert).max(used * own(&self.beside))
+        };
+        let points =
+            (0..KNOTS).map(|doubled| 2.0f64.powi(doubled as i32)).map(|parts| (parts, seconds(parts)));
+        Cost::through(points, self.expert.fixed)
+    }
+
     /// Of attention, without its context, for so many rows, of which so many are alone of their sequence.
     #[must_use]
     pub fn attend(&self, rows: usize, alone: usize) -> f64 {
@@ -137,7 +160,7 @@ impl StageCosts {
     #[must_use]
     pub fn call(&self, work: &Work<'_>, kinds: &[SubLayerKind]) -> f64 {
         let own = match work.stage {
-            Stage::Experts { .. } => {
+            Stage::Experts(_) => {
                 self.experts(work.parts.chunk_by(|a, b| a.expert == b.expert).map(<[_]>::len))
             }
             Stage::SubLayer(at) if kinds.get(at) == Some(&SubLayerKind::Attention) => {
@@ -155,7 +178,7 @@ impl StageCosts {
         match stage {
             Stage::Embed => self.embed,
             Stage::Head => self.head,
-            Stage::Experts { .. } => self.expert,
+            Stage::Experts(_) => self.expert,
             Stage::SubLayer(at) => match kinds.get(at) {
                 Some(SubLayerKind::Attention) => self.attention,
                 Some(SubLayerKind::Experts { .. }) => self.gate,
@@ -198,6 +221,25 @@ mod tests {
         ] {
             assert!((costs.experts(parts.clone()) - seconds).abs() < 1e-9, "{parts:?}");
         }
+    }
+
+    #[test]
+    fn parts_that_are_spread_use_as_many_experts_as_they_meet() {
+        let level = |fixed, seconds| Cost::roofline(fixed, seconds, 0.0);
+        let costs =
+            StageCosts { expert: level(10.0, 3.0), beside: level(10.0, 3.0), ..StageCosts::default() };
+        let spread = costs.spread(4.0);
+        // One expert; of two parts every fourth meets the other's; at last all.
+        for (parts, seconds) in [(1, 13.0), (2, 10.0 + 3.0 * 1.75), (512, 22.0), (4096, 22.0)] {
+            assert!((spread.seconds(parts) - seconds).abs() < 1e-9, "{parts}: {}", spread.seconds(parts));
+        }
+        // Two and two: four of them meet 4 * (1 - (3/4)^4) experts.
+        let four = 10.0 + 12.0 * (1.0 - 0.75f64.powi(4));
+        assert!((spread.saved(2, 2.0) - (2.0 * 15.25 - four)).abs() < 1e-9);
+        assert_eq!(costs.spread(1.0), costs.expert);
+        assert_eq!(costs.spread(0.0), costs.expert);
+        // A row of two parts.
+        assert!((spread.of_times(2.0).seconds(1) - 15.25).abs() < 1e-9);
     }
 
     #[test]

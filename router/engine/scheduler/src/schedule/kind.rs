@@ -6,7 +6,7 @@ use super::{
     Adaptive, Defrag, FirstLayerFirst, Lockstep, Mode, MostTokensFirst, Pace, Patient, Roofline, Schedule,
     StageCosts,
 };
-use crate::SubLayerKind;
+use crate::{SubLayerKind, placement::Hosting};
 
 /// A schedule by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,16 +38,16 @@ impl ScheduleKind {
         Self::Adaptive,
     ];
 
-    /// `costs`: what [`Roofline`] predicts from; nothing to the others.
+    /// `costs` and, by sub-layer, `hosting`: what [`Roofline`] predicts from; nothing to the others.
     #[must_use]
-    pub fn build(self, kinds: &[SubLayerKind], costs: &StageCosts) -> Box<dyn Schedule> {
+    pub fn build(self, kinds: &[SubLayerKind], costs: &StageCosts, hosting: &[Hosting]) -> Box<dyn Schedule> {
         match self {
             Self::Lockstep | Self::PingPong => Box::new(Lockstep),
             Self::MostTokensFirst => Box::new(Patient(MostTokensFirst)),
             Self::FirstLayerFirst => Box::new(FirstLayerFirst),
             Self::Defrag => Box::new(Patient(Defrag::default())),
-            Self::Roofline => Box::new(Patient(Roofline::new(kinds.to_vec(), *costs))),
-            Self::Adaptive => Box::new(Adaptive::new(kinds.to_vec(), *costs)),
+            Self::Roofline => Box::new(Patient(Roofline::new(kinds, *costs, hosting))),
+            Self::Adaptive => Box::new(Adaptive::new(kinds, *costs, hosting)),
         }
     }
 

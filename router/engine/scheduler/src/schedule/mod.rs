@@ -38,8 +38,8 @@ pub enum Stage {
     Embed,
     /// A sub-layer; of a gated one, its gate.
     SubLayer(SubLayerId),
-    /// One group of experts of a gated sub-layer. Here an entry is a part of a row, not a row.
-    Experts { sub_layer: SubLayerId, group: u16 },
+    /// Those experts of a gated sub-layer that the worker hosts: one call computes them all. Here an entry is a part of a row, not a row.
+    Experts(SubLayerId),
     /// Final norm and output head.
     Head,
 }
@@ -91,7 +91,7 @@ impl<'a> Queues<'a> {
     pub fn is_whole(&self, queue: QueueId) -> bool {
         let Some(barrier) = self.barrier else { return true };
         match self.queues[queue].stage {
-            Stage::Experts { sub_layer, .. } => barrier.is_whole(sub_layer),
+            Stage::Experts(sub_layer) => barrier.is_whole(sub_layer),
             Stage::Embed | Stage::SubLayer(_) | Stage::Head => self.queues[queue].depth == self.in_flight,
         }
     }
@@ -145,7 +145,7 @@ pub trait Schedule: Debug + Send {
     fn admits(&self, in_flight: usize) -> bool;
 
     /// True if all rows of a tick pass all sub-layers together, whatever the queues hold: then the backend may compute a tick in one
-    /// call ([`Backend::step`](crate::Backend::step)), and all groups of a sub-layer are drained at once.
+    /// call ([`Backend::step`](crate::Backend::step)).
     fn fuses(&self) -> bool {
         false
     }

@@ -1,13 +1,14 @@
 use std::time::Duration;
 
-use super::{Cost, QueueId, QueueState, Queues, Schedule, Stage, StageCosts};
-use crate::{Moment, SubLayerKind};
+use super::{Cost, QueueId, Queues, Schedule, Stage, StageCosts};
+use crate::{Moment, SubLayerId, SubLayerKind, placement::Hosting};
 
 /// Fewer entries than these are not expected to come: half of one.
 const NOTHING: f64 = 0.5;
 
 /// Rows per predicted time, those that are about to come included. A call reads its weights however few rows it has, so a call now
-/// and another for the rows that come after take longer than one for all ([`Cost::saved`]).
+/// and another for the rows that come after take longer than one for all ([`Cost::saved`]); of experts, as many as the parts meet
+/// ([`StageCosts::spread`]).
 ///
 /// A queue for which no more is about to come is ripe. Another is ripe once the worker has been idle, since the queue's last entry came,
 /// for as long as one call for all would save: whoever waits no longer than that loses at most as much again as the best choice in
@@ -18,8 +19,9 @@ const NOTHING: f64 = 0.5;
 /// with them from then on.
 #[derive(Debug, Clone)]
 pub struct Roofline {
-    kinds: Vec<SubLayerKind>,
     costs: StageCosts,
+    gates: Vec<Gate>,
+    kinds: Vec<SubLayerKind>,
     /// Of each queue; and of what its rows come to next, where that reads weights of its own for them: behind attention the experts.
     of: Vec<(Cost, Option<Cost>)>,
     /// None: it chose a queue when it was asked last.
@@ -27,27 +29,49 @@ pub struct Roofline {
     asks_again: Option<Moment>,
 }
 
+/// What a row's parts take at the experts behind a gate.
+#[derive(Debug, Clone, Copy)]
+struct Gate {
+    sub_layer: SubLayerId,
+    /// Of parts here, and of rows anywhere: devices compute theirs side by side.
+    here: Cost,
+    anywhere: Cost,
+}
+
 impl Roofline {
+    /// `hosting`: by sub-layer; one expert for those that are not told.
     #[must_use]
-    pub const fn new(kinds: Vec<SubLayerKind>, costs: StageCosts) -> Self {
-        Self { kinds, costs, of: Vec::new(), idle_since: None, asks_again: None }
+    pub fn new(kinds: &[SubLayerKind], costs: StageCosts, hosting: &[Hosting]) -> Self {
+        let gate = |(sub_layer, kind): (SubLayerId, &SubLayerKind)| {
+            let SubLayerKind::Experts { top_k, .. } = *kind else { return None };
+            let Hosting { here, hosts, each, .. } = *hosting.get(sub_layer)?;
+            let anywhere = costs.spread(each).of_times(f64::from(top_k) / hosts.max(1) as f64);
+            Some(Gate { sub_layer, here: costs.spread(here as f64), anywhere })
+        };
+        let gates = kinds.iter().enumerate().filter_map(gate).collect();
+        Self { costs, gates, kinds: kinds.to_vec(), of: Vec::new(), idle_since: None, asks_again: None }
+    }
+
+    /// Of a queue, and of what its rows come to next, where that reads weights of its own for them.
+    fn of(&self, stage: Stage) -> (Cost, Option<Cost>) {
+        let next = |at: SubLayerId| self.gates.iter().find(|gate| gate.sub_layer >= at);
+        match stage {
+            Stage::Experts(at) => {
+                let gate = next(at).filter(|gate| gate.sub_layer == at);
+                (gate.map_or(self.costs.expert, |gate| gate.here), None)
+            }
+            Stage::SubLayer(at) => (self.costs.of(stage, &self.kinds), next(at).map(|gate| gate.anywhere)),
+            Stage::Embed | Stage::Head => (self.costs.of(stage, &self.kinds), None),
+        }
     }
 }
 
 impl Schedule for Roofline {
     fn next(&mut self, queues: &Queues<'_>) -> Option<QueueId> {
-        let Self { kinds, costs, of, idle_since, asks_again } = self;
-        if of.len() != queues.queues.len() {
-            let next = |stage: Stage| match stage {
-                Stage::SubLayer(at) => {
-                    let gated = kinds[at..].iter().any(|kind| matches!(kind, SubLayerKind::Experts { .. }));
-                    gated.then_some(costs.expert)
-                }
-                Stage::Embed | Stage::Experts { .. } | Stage::Head => None,
-            };
-            let of_stage = |queue: &QueueState| (costs.of(queue.stage, kinds), next(queue.stage));
-            *of = queues.queues.iter().map(of_stage).collect();
+        if self.of.len() != queues.queues.len() {
+            self.of = queues.queues.iter().map(|queue| self.of(queue.stage)).collect();
         }
+        let Self { of, idle_since, asks_again, .. } = self;
         let idle = *idle_since.get_or_insert(queues.now);
         *asks_again = None;
         let mut first: Option<QueueId> = None;

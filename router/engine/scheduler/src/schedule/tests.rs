@@ -3,20 +3,17 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::SubLayerKind;
+use crate::{SubLayerKind, placement::Hosting};
 
 fn queue(stage: Stage, depth: usize, since: u64) -> QueueState {
     let oldest = (depth > 0).then(|| Moment(Duration::from_millis(since)));
     QueueState { stage, depth, oldest, newest: oldest, soon: 0.0 }
 }
 
-/// A worker with experts only: `depths[b][e]`, all since 0.
-fn experts(depths: &[&[usize]]) -> Vec<QueueState> {
-    let block = |(sub_layer, groups): (usize, &&[usize])| {
-        let groups = (0..).zip(groups.iter());
-        groups.map(|(group, depth)| queue(Stage::Experts { sub_layer, group }, *depth, 0)).collect::<Vec<_>>()
-    };
-    depths.iter().enumerate().flat_map(block).collect()
+/// A worker with experts only: `depths[b]`, all since 0.
+fn experts(depths: &[usize]) -> Vec<QueueState> {
+    let block = |(sub_layer, depth): (usize, &usize)| queue(Stage::Experts(sub_layer), *depth, 0);
+    depths.iter().enumerate().map(block).collect()
 }
 
 fn choose(schedule: &mut dyn Schedule, queues: &[QueueState], now: u64) -> Option<QueueId> {
@@ -32,27 +29,21 @@ fn choose(schedule: &mut dyn Schedule, queues: &[QueueState], now: u64) -> Optio
 
 #[test]
 fn defrag_is_the_formula() {
-    // Ten blocks of two groups. By hand:
-    // L(0) = 0.8 * (0+4)/2 + 0.8^2 * (2+0)/2 + 0.8^7 * (0+6)/2 = 1.6 + 0.64 + 0.6291456 = 2.8691456
-    // S(0,0) = 5 + L(0) = 7.8691456
-    // L(1) = 0.8 * 1 + 0.8^6 * 3 = 0.8 + 0.786432 = 1.586432; S(1,1) = 5.586432
-    // L(2) = 0.8^5 * 3 = 0.98304; S(2,0) = 2.98304
-    // L(7): blocks 8, 9, 0 (2.5, at 0.8^3), 1 (2, at 0.8^4), 2 (1, at 0.8^5)
-    //     = 1.28 + 0.8192 + 0.32768 = 2.42688; S(7,1) = 8.42688
-    let mut depths: Vec<&[usize]> = vec![&[0, 0]; 10];
-    depths[0] = &[5, 0];
-    depths[1] = &[0, 4];
-    depths[2] = &[2, 0];
-    depths[7] = &[0, 6];
-    assert_eq!(choose(&mut Defrag::default(), &experts(&depths), 0), Some(15), "S(7,1) = 8.43");
-    // With five there: L(0) loses 0.8^7 * 0.5, and S(7,1) = 7.42688 < S(0,0) = 7.764288.
-    depths[7] = &[0, 5];
-    assert_eq!(choose(&mut Defrag::default(), &experts(&depths), 0), Some(0), "S(0,0) = 7.76");
+    // Ten blocks. By hand:
+    // L(0) = 0.8 * 4 + 0.8^2 * 2 + 0.8^7 * 6 = 3.2 + 1.28 + 1.2582912 = 5.7382912; S(0) = 10.7382912
+    // L(1) = 0.8 * 2 + 0.8^6 * 6 = 1.6 + 1.572864; S(1) = 7.172864
+    // L(2) = 0.8^5 * 6 = 1.96608; S(2) = 3.96608
+    // L(7): blocks 0 (5, at 0.8^3), 1 (4, at 0.8^4), 2 (2, at 0.8^5) = 2.56 + 1.6384 + 0.65536; S(7) = 10.85376
+    let mut depths = [5, 4, 2, 0, 0, 0, 0, 6, 0, 0];
+    assert_eq!(choose(&mut Defrag::default(), &experts(&depths), 0), Some(7), "S(7) = 10.85");
+    // With five there: L(0) loses 0.8^7, and S(7) = 9.85376 < S(0) = 10.528576.
+    depths[7] = 5;
+    assert_eq!(choose(&mut Defrag::default(), &experts(&depths), 0), Some(0), "S(0) = 10.53");
 }
 
 #[test]
 fn defrag_waits_where_rows_would_gather() {
-    let queues = experts(&[&[3], &[4], &[0], &[0], &[0], &[0], &[0], &[0], &[0]]);
+    let queues = experts(&[3, 4, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(choose(&mut MostTokensFirst, &queues, 0), Some(1));
     // 3 + 0.8 * 4 over 4: the rows of block 0 come to those of block 1 before these run.
     assert_eq!(choose(&mut Defrag::default(), &queues, 0), Some(0));
@@ -60,34 +51,33 @@ fn defrag_waits_where_rows_would_gather() {
 
 #[test]
 fn depth_first_and_layer_first_are_what_they_say() {
-    let queues = experts(&[&[0, 2], &[7, 7], &[1, 0]]);
+    let queues = experts(&[0, 2, 7, 7, 1, 0]);
     assert_eq!(choose(&mut MostTokensFirst, &queues, 0), Some(2), "of equal ones the first");
     assert_eq!(choose(&mut FirstLayerFirst, &queues, 0), Some(1));
     assert_eq!(choose(&mut Lockstep, &queues, 0), Some(1));
-    let empty = experts(&[&[0, 0]]);
+    let empty = experts(&[0, 0]);
     for kind in ScheduleKind::ALL {
-        assert_eq!(choose(&mut *kind.build(&[], &StageCosts::default()), &empty, 0), None, "{kind}");
+        assert_eq!(choose(&mut *kind.build(&[], &StageCosts::default(), &[]), &empty, 0), None, "{kind}");
     }
 }
 
 #[test]
 fn who_waited_too_long_goes_first() {
-    let stage = |group| Stage::Experts { sub_layer: 0, group };
+    let stage = Stage::Experts;
     let queues = [queue(stage(0), 9, 60), queue(stage(1), 1, 20), queue(stage(2), 1, 10)];
     for kind in [ScheduleKind::MostTokensFirst, ScheduleKind::Defrag, ScheduleKind::Roofline] {
         let costs = StageCosts { expert: Cost::roofline(1.0, 0.0, 1.0), ..StageCosts::default() };
-        let mut schedule = kind.build(&[], &costs);
+        let mut schedule = kind.build(&[], &costs, &[]);
         assert_eq!(choose(&mut *schedule, &queues, 110), Some(0), "{kind}: 100 ms exactly are not too long");
         assert_eq!(choose(&mut *schedule, &queues, 111), Some(2), "{kind}: the longest waiting");
     }
 }
 
-/// Two groups of experts, a call of which takes 30 ms for up to 20 parts.
+/// Experts of two sub-layers, a call of which takes 30 ms for up to 20 parts.
 fn waiting() -> (Roofline, Vec<QueueState>) {
     let costs = StageCosts { expert: Cost::roofline(0.010, 0.020, 0.001), ..StageCosts::default() };
-    let stage = |group| Stage::Experts { sub_layer: 1, group };
-    let schedule = Roofline::new(vec![SubLayerKind::Attention; 2], costs);
-    (schedule, vec![queue(stage(0), 6, 0), queue(stage(1), 0, 0)])
+    let schedule = Roofline::new(&[SubLayerKind::Attention; 2], costs, &[]);
+    (schedule, experts(&[6, 0]))
 }
 
 /// Once: its answer may change its state.
@@ -125,6 +115,30 @@ fn roofline_waits_less_where_less_is_saved() {
 }
 
 #[test]
+fn roofline_counts_all_experts_that_a_call_would_read_again() {
+    // Each expert takes 30 ms, whatever its parts. Of eight here 64 parts meet all, and as many to come too: 240 ms are saved.
+    let costs = StageCosts {
+        expert: Cost::roofline(0.0, 0.030, 0.0),
+        beside: Cost::roofline(0.0, 0.030, 0.0),
+        ..StageCosts::default()
+    };
+    let kinds = [SubLayerKind::Attention, SubLayerKind::Experts { experts: 16, top_k: 2 }];
+    let of = |here, hosts, each| Hosting { here, share: 0.5, hosts, each };
+    let wait = |hosting: Hosting, stage: Stage| {
+        let mut schedule = Roofline::new(&kinds, costs, &[of(0, 0, 0.0), hosting]);
+        let mut queues = [queue(stage, 64, 0)];
+        queues[0].soon = 64.0;
+        assert_eq!(ask(&mut schedule, &queues, 0), None);
+        schedule.asks_again().map(|at| at.0.as_millis())
+    };
+    assert_eq!(wait(of(8, 2, 8.0), Stage::Experts(1)), Some(239), "64 of 8 meet 7.998");
+    assert_eq!(wait(of(1, 16, 1.0), Stage::Experts(1)), Some(30));
+    // Before attention: what its rows' parts will read, on each of the devices side by side.
+    assert_eq!(wait(of(0, 2, 8.0), Stage::SubLayer(0)), Some(239));
+    assert_eq!(wait(of(0, 16, 1.0), Stage::SubLayer(0)), Some(30));
+}
+
+#[test]
 fn roofline_never_waits_beside_a_queue_that_is_ripe() {
     let (mut schedule, mut queues) = waiting();
     queues[0].soon = 6.0;
@@ -146,17 +160,16 @@ proptest! {
     /// Whatever the queues hold, each schedule takes one that is not empty if there is one; a deadline is kept by those that have one.
     #[test]
     fn a_filled_queue_is_chosen(
-        depths in prop::collection::vec(prop::collection::vec(0usize..5, 3), 1..12),
+        depths in prop::collection::vec(0usize..5, 1..36),
         ages in prop::collection::vec(0u64..300, 36), now in 300u64..400,
     ) {
-        let depths: Vec<&[usize]> = depths.iter().map(Vec::as_slice).collect();
         let mut queues = experts(&depths);
         for (queue, age) in queues.iter_mut().zip(ages) {
             queue.oldest = queue.oldest.map(|_| Moment(Duration::from_millis(age)));
         }
         let costs = StageCosts { expert: Cost::roofline(0.5, 2.0, 1.0), ..StageCosts::default() };
         for kind in ScheduleKind::ALL {
-            let chosen = choose(&mut *kind.build(&[], &costs), &queues, now);
+            let chosen = choose(&mut *kind.build(&[], &costs, &[]), &queues, now);
             prop_assert_eq!(chosen.is_some(), queues.iter().any(|queue| queue.depth > 0));
             let Some(chosen) = chosen else { continue };
             prop_assert!(queues[chosen].depth > 0);
@@ -170,25 +183,18 @@ proptest! {
 
     /// The score of the chosen queue, computed as the formula is written, is the largest.
     #[test]
-    fn defrag_chooses_the_largest_score(
-        depths in prop::collection::vec(prop::collection::vec(0usize..9, 4), 1..20),
-    ) {
-        let slices: Vec<&[usize]> = depths.iter().map(Vec::as_slice).collect();
-        let score = |b: usize, e: usize| {
-            let ahead: f64 = (1..=7)
-                .map(|k| {
-                    let waiting: usize = depths[(b + k) % depths.len()].iter().sum();
-                    0.8f64.powi(i32::try_from(k).expect("small")) * waiting as f64 / 4.0
-                })
-                .sum();
-            ahead + depths[b][e] as f64
+    fn defrag_chooses_the_largest_score(depths in prop::collection::vec(0usize..9, 1..40)) {
+        let score = |b: usize| {
+            let weight = |k: usize| 0.8f64.powi(i32::try_from(k).expect("small"));
+            let ahead: f64 = (1..=7).map(|k| weight(k) * depths[(b + k) % depths.len()] as f64).sum();
+            ahead + depths[b] as f64
         };
-        let chosen = choose(&mut Defrag::default(), &experts(&slices), 0);
-        let filled = (0..depths.len()).flat_map(|b| (0..4).map(move |e| (b, e))).filter(|(b, e)| depths[*b][*e] > 0);
-        let best = filled.map(|(b, e)| score(b, e)).fold(None, |best: Option<f64>, s| Some(best.map_or(s, |b| b.max(s))));
+        let chosen = choose(&mut Defrag::default(), &experts(&depths), 0);
+        let filled = (0..depths.len()).filter(|b| depths[*b] > 0);
+        let best = filled.map(score).fold(None, |best: Option<f64>, s| Some(best.map_or(s, |b| b.max(s))));
         prop_assert_eq!(chosen.is_some(), best.is_some());
         if let (Some(chosen), Some(best)) = (chosen, best) {
-            prop_assert!((score(chosen / 4, chosen % 4) - best).abs() < 1e-9);
+            prop_assert!((score(chosen) - best).abs() < 1e-9);
         }
     }
 }

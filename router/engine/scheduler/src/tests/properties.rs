@@ -38,7 +38,7 @@ fn run(
     let layout = fake().layout().clone();
     let pipeline = match schedule {
         None => Pipeline::new(config, &layout),
-        Some(seed) => Pipeline::with_schedule(config, &layout, 2, Box::new(Shuffled::new(seed))),
+        Some(seed) => Pipeline::with_schedule(config, &layout, Box::new(Shuffled::new(seed))),
     };
     let mut simulation = Simulation::new(pipeline.expect("valid"), fake(), jobs.len(), jobs.to_vec());
     simulation.run();

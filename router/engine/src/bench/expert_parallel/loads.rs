@@ -29,7 +29,7 @@ impl ReportedLoads {
         if options.skew.is_some() {
             return None;
         }
-        let came = record::loads(records, layout, options.experts_per_group);
+        let came = record::loads(records, layout);
         let table = |loads: &Loads| (0..loads.sub_layers()).map(|at| loads.experts(at).to_vec()).collect();
         Some(Self { counted: table(counted), came: table(&came) })
     }
