@@ -176,6 +176,8 @@ fn tokens(schedule: ScheduleKind, floor_us: f64, straggler: Option<(DeviceId, f6
         ..ControlConfig::default()
     };
     config.warm_up = Duration::from_millis(1200);
+    // Long beside a look.
+    config.measured = Duration::from_secs(1);
     simulate(config).expect("valid").tokens as f64
 }
 
@@ -255,9 +257,10 @@ fn experts_that_were_used_just_before_take_less() {
     assert!(all > 1.1 && few < all && skewed > few, "{few}, {all}, {skewed}");
 }
 
+/// A slow device is waited for in every sub-layer; without a barrier only where its rows are worth it.
 #[test]
-fn a_straggler_holds_up_lock_step_more() {
-    let loss = |kind| tokens(kind, 1.0, Some((DeviceId(0), 2.0))) / tokens(kind, 1.0, None);
-    let [lockstep, roofline] = [ScheduleKind::Lockstep, ScheduleKind::Roofline].map(loss);
-    assert!(lockstep < 1.0 && roofline > lockstep, "{lockstep}, {roofline}");
+fn with_a_straggler_too_who_has_no_barrier_is_ahead() {
+    let [lockstep, roofline, defrag] = [ScheduleKind::Lockstep, ScheduleKind::Roofline, ScheduleKind::Defrag]
+        .map(|kind| tokens(kind, 1.0, Some((DeviceId(0), 2.0))));
+    assert!(roofline > 1.3 * lockstep && defrag > 1.3 * lockstep, "{lockstep}, {roofline}, {defrag}");
 }

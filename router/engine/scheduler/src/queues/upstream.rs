@@ -4,12 +4,14 @@ use crate::{
 };
 
 /// What a device with attention says with a call of a gate of the rows that it owns: how many have passed with this call, how many are
-/// still to pass this gate, and how many are on their way to the next one. Counts, in rows.
+/// still to pass this gate, how many are on their way to the next one, and how many to the head, from where most come round to the first gate
+/// with their next token. Counts, in rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ahead {
     pub passed: u32,
     pub here: u32,
     pub next: u32,
+    pub head: u32,
 }
 
 /// Rows that are about to come: those between two gates. A row's goal is the gate that it passes next, behind the last one the head, or the way
@@ -109,6 +111,7 @@ impl Upstream {
             passed: u32::try_from(passed).unwrap_or(u32::MAX),
             here: count(at),
             next: count(self.goals[at + 1]),
+            head: count(self.head()),
         }
     }
 
@@ -123,9 +126,10 @@ impl Upstream {
     /// The device of this rank says so of its own rows.
     pub(crate) fn hear(&mut self, rank: u32, at: SubLayerId, ahead: Ahead) {
         self.count(at, ahead.passed as usize);
-        let next = self.goals[at + 1];
+        let (next, head) = (self.goals[at + 1], self.head());
         let Some(told) = self.told.get_mut(rank as usize) else { return };
-        for (goal, rows) in [(at, ahead.here as usize), (next, ahead.next as usize)] {
+        for (goal, rows) in [(at, ahead.here), (next, ahead.next), (head, ahead.head)] {
+            let rows = rows as usize;
             self.others[goal] = self.others[goal] - told[goal] + rows;
             told[goal] = rows;
         }
@@ -136,9 +140,15 @@ impl Upstream {
         self.parts[at] += 1.0;
     }
 
-    /// Parts that are about to come.
+    /// Parts that are about to come; to the first gate those of rows that come round, too.
     pub(crate) fn parts(&self, at: SubLayerId) -> f64 {
-        (self.own[at] + self.others[at]) as f64 * self.parts[at] / self.passed[at]
+        let to = |goal: usize| self.own[goal] + self.others[goal];
+        let round = if at == self.goals[0] { to(self.head()) } else { 0 };
+        (to(at) + round) as f64 * self.parts[at] / self.passed[at]
+    }
+
+    const fn head(&self) -> usize {
+        self.goals.len() - 1
     }
 
     /// Rows of this device that are to pass a sub-layer, or the head, and have not passed the gate before it; those that wait there

@@ -5,18 +5,20 @@ use crate::{Moment, SubLayerId, SubLayerKind, placement::Hosting};
 
 /// Fewer entries than these are not expected to come: half of one.
 const NOTHING: f64 = 0.5;
+/// Waits of what they save, at most. The ski-rental rule has 1; but what is about to come was counted and comes, so that a wait given up just before is
+/// the costlier mistake.
+const WORTH: f64 = 2.0;
 
 /// Rows per predicted time, those that are about to come included. A call reads its weights however few rows it has, so a call now
 /// and another for the rows that come after take longer than one for all ([`Cost::saved`]); of experts, as many as the parts meet
 /// ([`StageCosts::spread`]).
 ///
-/// A queue for which no more is about to come is ripe. Another is ripe once the worker has been idle, since the queue's last entry came,
-/// for as long as one call for all would save: whoever waits no longer than that loses at most as much again as the best choice in
-/// hindsight would (the ski-rental rule), and an entry that comes meanwhile has paid for the wait. Rows that attention lets through in two parts are two calls of experts too: before attention, both
-/// count. Nothing is waited for while something else is ripe.
+/// A queue for which no more is about to come is ripe. Another is ripe once the worker has been idle, since the queue's last entry came, for
+/// [`WORTH`] times as long as one call for all would save: an entry that comes meanwhile has paid for the wait. Rows that attention lets
+/// through in two parts are two calls of experts too: before attention, both count. Nothing is waited for while something else is ripe.
 ///
-/// Of ripe queues the first in the order of computation runs: rows that are behind catch up with those ahead of them, and are computed
-/// with them from then on.
+/// Of ripe queues the last in the order of computation runs: rows that are ahead come round, and meet at the beginning those that are behind
+/// and those that are new. (The first: whatever is new would run through alone until it meets the others, wherever these are.)
 #[derive(Debug, Clone)]
 pub struct Roofline {
     costs: StageCosts,
@@ -74,7 +76,7 @@ impl Schedule for Roofline {
         let Self { of, idle_since, asks_again, .. } = self;
         let idle = *idle_since.get_or_insert(queues.now);
         *asks_again = None;
-        let mut first: Option<QueueId> = None;
+        let mut last: Option<QueueId> = None;
         for queue in queues.filled {
             let state = &queues.queues[*queue];
             if state.soon > NOTHING {
@@ -82,18 +84,18 @@ impl Schedule for Roofline {
                 let (own, next) = &of[*queue];
                 let saved = |cost: &Cost| cost.saved(state.depth, state.soon).max(0.0);
                 let saved = saved(own) + next.as_ref().map_or(0.0, saved);
-                let ripe = Moment(since.0 + Duration::from_secs_f64(saved));
+                let ripe = Moment(since.0 + Duration::from_secs_f64(WORTH * saved));
                 if ripe > queues.now {
                     *asks_again = Some(asks_again.map_or(ripe, |other| other.min(ripe)));
                     continue;
                 }
             }
-            first = Some(first.map_or(*queue, |first| first.min(*queue)));
+            last = last.max(Some(*queue));
         }
-        if first.is_some() {
+        if last.is_some() {
             (*idle_since, *asks_again) = (None, None);
         }
-        first
+        last
     }
 
     fn admits(&self, _: usize) -> bool {
