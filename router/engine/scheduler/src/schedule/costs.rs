@@ -144,8 +144,8 @@ impl StageCosts {
             let own = |cost: &Cost| cost.of(parts / used) - cost.fixed;
             self.expert.fixed + own(&self.expert).max(used * own(&self.beside))
         };
-        let points =
-            (0..KNOTS).map(|doubled| 2.0f64.powi(doubled as i32)).map(|parts| (parts, seconds(parts)));
+        // To 19,683 parts: far behind where computing takes longer than reading.
+        let points = (0..KNOTS as i32).map(|at| 3.0f64.powi(at)).map(|parts| (parts, seconds(parts)));
         Cost::through(points, self.expert.fixed)
     }
 
@@ -229,17 +229,21 @@ mod tests {
         let costs =
             StageCosts { expert: level(10.0, 3.0), beside: level(10.0, 3.0), ..StageCosts::default() };
         let spread = costs.spread(4.0);
-        // One expert; of two parts every fourth meets the other's; at last all.
-        for (parts, seconds) in [(1, 13.0), (2, 10.0 + 3.0 * 1.75), (512, 22.0), (4096, 22.0)] {
-            assert!((spread.seconds(parts) - seconds).abs() < 1e-9, "{parts}: {}", spread.seconds(parts));
+        // One expert; of three parts some meet another's; at last all.
+        let met = |parts| 4.0 * (1.0 - 0.75f64.powi(parts));
+        for (parts, used) in [(1, 1.0), (3, met(3)), (9, met(9)), (729, 4.0), (100_000, 4.0)] {
+            let found = spread.seconds(parts);
+            assert!((found - 10.0 - 3.0 * used).abs() < 1e-6, "{parts}: {found}");
         }
-        // Two and two: four of them meet 4 * (1 - (3/4)^4) experts.
-        let four = 10.0 + 12.0 * (1.0 - 0.75f64.powi(4));
-        assert!((spread.saved(2, 2.0) - (2.0 * 15.25 - four)).abs() < 1e-9);
+        assert!((spread.saved(9, 720.0) - spread.seconds(9)).abs() < 0.1, "the others read all weights");
         assert_eq!(costs.spread(1.0), costs.expert);
         assert_eq!(costs.spread(0.0), costs.expert);
-        // A row of two parts.
-        assert!((spread.of_times(2.0).seconds(1) - 15.25).abs() < 1e-9);
+        // A row of three parts.
+        assert!((spread.of_times(3.0).seconds(1) - spread.seconds(3)).abs() < 1e-9);
+        // Bound by computing, one call for two saves next to nothing but its own time.
+        let bound = Cost::roofline(10.0, 3.0, 0.01);
+        let spread = StageCosts { expert: bound, beside: bound, ..StageCosts::default() }.spread(4.0);
+        assert!((spread.saved(3000, 3000.0) - 10.0).abs() < 1.0, "{}", spread.saved(3000, 3000.0));
     }
 
     #[test]
