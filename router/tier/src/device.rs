@@ -14,7 +14,7 @@ pub struct DeviceLoad {
     pub experts: Vec<ExpertLoad>,
     /// Entries that wait, by sub-layer: `s3`; `e3` for the experts of a gated one; `embed`, `head`.
     pub queue_depth: Vec<(String, usize)>,
-    /// Mean entries of the micro-queues that hold any.
+    /// Mean depth of the micro-queues that hold any, in rows: a part of a row is a share of one.
     pub mean_queue_depth: f64,
     /// How long the oldest entry waits.
     pub oldest_seconds: f64,

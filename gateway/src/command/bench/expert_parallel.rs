@@ -46,7 +46,7 @@ pub struct ExpertParallelArgs {
     /// With `--simulate`: a device that takes X times as long, `DEVICE:X`.
     #[arg(long, value_parser = straggler)]
     straggler: Option<(u16, f64)>,
-    /// Experts that share a micro-queue and a place.
+    /// Experts that share a place.
     #[arg(long, default_value_t = 1)]
     experts_per_group: u16,
     /// Copies of the hottest experts of a layer.

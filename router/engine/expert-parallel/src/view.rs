@@ -18,6 +18,7 @@ pub struct DeviceView {
     pub queue_depth: BTreeMap<String, usize>,
     /// Its experts, by gated sub-layer and expert.
     pub experts: BTreeMap<(SubLayerId, ExpertId), ExpertView>,
+    /// In rows: a part is a share of one.
     pub mean_queue_depth: f64,
     pub oldest_seconds: f64,
     pub kv_blocks_held: usize,
@@ -43,11 +44,8 @@ impl DeviceView {
         for part in pipeline.waiting_parts() {
             experts.entry(part).or_default().waiting += 1;
         }
-        let (mut filled, mut entries) = (0, 0);
         for queue in pipeline.waiting() {
             *depths.entry(queue.stage).or_default() += queue.depth;
-            filled += 1;
-            entries += queue.depth;
         }
         let kv = pipeline.core().kv();
         Self {
@@ -56,7 +54,7 @@ impl DeviceView {
             calls: record.calls(),
             queue_depth: depths.into_iter().map(|(stage, depth)| (label(stage), depth)).collect(),
             experts,
-            mean_queue_depth: entries as f64 / filled.max(1) as f64,
+            mean_queue_depth: pipeline.mean_depth(),
             oldest_seconds: pipeline.oldest().map_or(0.0, |oldest| now.since(oldest).as_secs_f64()),
             kv_blocks_held: kv.held(),
             kv_blocks: kv.len(),

@@ -158,7 +158,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             }
         }
         if self.pipeline.in_flight() > 0 {
-            self.depth += DEPTH_ALPHA * (self.pipeline.executor().mean_depth() - self.depth);
+            self.depth += DEPTH_ALPHA * (self.pipeline.mean_depth() - self.depth);
         }
         let mut out = std::mem::take(&mut self.out);
         if out.ready().next().is_some() {

@@ -11,7 +11,7 @@ TIMES = {"": f"--warm-up-seconds 3 --adaptive-warm-up-seconds 5 {MEASURED}", "ol
 # Of schedules that are far behind on two GPUs; on one, all that there are.
 FAR = "defrag,roofline"
 ALL_FAR = "defrag,roofline,mtfs,flfs"
-FAR_TIMES = "--warm-up-seconds 3 --seconds 3"
+FAR_TIMES = "--warm-up-seconds 2.5 --seconds 1.25"
 SMALL_TIMES = "--warm-up-seconds 0.5 --seconds 0.3"
 WINDOW = "--control-window-seconds 0.05"
 # Starting a run.

@@ -158,10 +158,9 @@ impl Executor {
         self.arena.prefill()
     }
 
-    /// Mean entries of the micro-queues that are not empty.
-    #[must_use]
-    pub fn mean_depth(&self) -> f64 {
-        self.queues.mean_depth()
+    /// Depth of each micro-queue that is not empty, in rows: a part for an expert is a share of one.
+    pub fn depths(&self) -> impl Iterator<Item = f64> {
+        self.queues.depths()
     }
 
     /// What its micro-queues hold, in the order in which a token passes them.

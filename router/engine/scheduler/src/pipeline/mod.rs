@@ -123,6 +123,17 @@ impl Pipeline {
         self.lanes.iter().map(Executor::in_flight).sum()
     }
 
+    /// Mean depth of the micro-queues that are not empty, in all lanes, in rows: a part for an expert is a share of one.
+    #[must_use]
+    pub fn mean_depth(&self) -> f64 {
+        let (sum, count) = self
+            .lanes
+            .iter()
+            .flat_map(Executor::depths)
+            .fold((0.0, 0), |(sum, count), depth| (sum + depth, count + 1));
+        sum / f64::from(count.max(1))
+    }
+
     /// # Errors
     /// If it could never be computed.
     pub fn start(&mut self, new: NewSequence) -> Result<SequenceId, StartError> {

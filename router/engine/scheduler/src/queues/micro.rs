@@ -1,6 +1,6 @@
 use super::{upstream::Upstream, visits::Visit};
 use crate::{
-    ExpertId, ModelLayout, Moment, PartWork, Row, SubLayerId,
+    ExpertId, ModelLayout, Moment, PartWork, Row, SubLayerId, SubLayerKind,
     placement::{DeviceId, Placement},
     schedule::{QueueId, QueueState, Stage},
 };
@@ -32,6 +32,8 @@ pub(crate) struct MicroQueues {
     sub_layers: Vec<Option<QueueId>>,
     /// Per sub-layer that of its experts, where any are hosted.
     experts: Vec<Option<QueueId>>,
+    /// Of each queue what an entry is of a row.
+    shares: Vec<f64>,
 }
 
 const NOWHERE: usize = usize::MAX;
@@ -40,6 +42,12 @@ impl MicroQueues {
     pub(crate) fn new(layout: &ModelLayout, placement: &Placement, me: DeviceId) -> Self {
         let attends = placement.rank(me).is_some();
         let (mut stages, mut sub_layers, mut experts) = (Vec::new(), Vec::new(), Vec::new());
+        let share = |stage: &Stage| match *stage {
+            Stage::Experts(at) if let SubLayerKind::Experts { top_k, .. } = layout.sub_layers[at] => {
+                1.0 / f64::from(top_k.max(1))
+            }
+            _ => 1.0,
+        };
         if attends {
             stages.push(Stage::Embed);
         }
@@ -57,6 +65,7 @@ impl MicroQueues {
         if attends {
             stages.push(Stage::Head);
         }
+        let shares = stages.iter().map(share).collect();
         Self {
             items: stages.iter().map(|_| Vec::new()).collect(),
             filled: Vec::new(),
@@ -67,6 +76,7 @@ impl MicroQueues {
                 .collect(),
             sub_layers,
             experts,
+            shares,
         }
     }
 
@@ -169,10 +179,9 @@ impl MicroQueues {
         }
     }
 
-    /// Mean depth of the queues that are not empty.
-    pub(crate) fn mean_depth(&self) -> f64 {
-        let sum: usize = self.filled.iter().map(|queue| self.states[*queue].depth).sum();
-        if self.filled.is_empty() { 0.0 } else { sum as f64 / self.filled.len() as f64 }
+    /// Depth of each queue that is not empty, in rows: a part is a share of one.
+    pub(crate) fn depths(&self) -> impl Iterator<Item = f64> {
+        self.filled.iter().map(|queue| self.states[*queue].depth as f64 * self.shares[*queue])
     }
 
     /// When the longest waiting entry came.

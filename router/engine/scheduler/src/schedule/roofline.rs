@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use super::{Cost, QueueId, Queues, Schedule, Stage, StageCosts};
 use crate::{Moment, SubLayerId, SubLayerKind, placement::Hosting};
@@ -17,8 +17,9 @@ const WORTH: f64 = 2.0;
 /// [`WORTH`] times as long as one call for all would save: an entry that comes meanwhile has paid for the wait. Rows that attention lets
 /// through in two parts are two calls of experts too: before attention, both count. Nothing is waited for while something else is ripe.
 ///
-/// Of ripe queues the last in the order of computation runs: rows that are ahead come round, and meet at the beginning those that are behind
-/// and those that are new. (The first: whatever is new would run through alone until it meets the others, wherever these are.)
+/// Of ripe queues those of a worker's own rows come before its experts, and of these the last in the order of computation: rows that are ahead
+/// come round, and meet at the beginning those that are behind and those that are new. (The first: whatever is new would run through alone
+/// until it meets the others, wherever these are.) Of experts the first runs: there rows of several devices meet, and those behind catch up.
 #[derive(Debug, Clone)]
 pub struct Roofline {
     costs: StageCosts,
@@ -68,6 +69,14 @@ impl Roofline {
     }
 }
 
+/// Of ripe queues the largest runs.
+fn rank(stage: Stage, queue: QueueId) -> (bool, Reverse<QueueId>, QueueId) {
+    match stage {
+        Stage::Experts(_) => (false, Reverse(queue), queue),
+        Stage::Embed | Stage::SubLayer(_) | Stage::Head => (true, Reverse(0), queue),
+    }
+}
+
 impl Schedule for Roofline {
     fn next(&mut self, queues: &Queues<'_>) -> Option<QueueId> {
         if self.of.len() != queues.queues.len() {
@@ -76,7 +85,7 @@ impl Schedule for Roofline {
         let Self { of, idle_since, asks_again, .. } = self;
         let idle = *idle_since.get_or_insert(queues.now);
         *asks_again = None;
-        let mut last: Option<QueueId> = None;
+        let mut next = None;
         for queue in queues.filled {
             let state = &queues.queues[*queue];
             if state.soon > NOTHING {
@@ -90,12 +99,12 @@ impl Schedule for Roofline {
                     continue;
                 }
             }
-            last = last.max(Some(*queue));
+            next = next.max(Some(rank(state.stage, *queue)));
         }
-        if last.is_some() {
+        if next.is_some() {
             (*idle_since, *asks_again) = (None, None);
         }
-        last
+        next.map(|(.., queue)| queue)
     }
 
     fn admits(&self, _: usize) -> bool {
