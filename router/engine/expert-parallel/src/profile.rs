@@ -43,6 +43,9 @@ pub struct Profile {
     #[serde(default, deserialize_with = "each_or_all")]
     pub worker: WorkerTimes,
     pub link: Link,
+    /// Of sending a request: those that are sent at once come to a device one after the other.
+    #[serde(default)]
+    pub request_us: f64,
     /// What was measured, by stage: entries, and microseconds of a call for so many. `beside`: of one expert's in a call for many experts, with
     /// all of `fixed_us`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -299,6 +302,7 @@ impl Profile {
             },
             points: BTreeMap::new(),
             in_turn: BTreeMap::new(),
+            request_us: 0.0,
             reuse: Vec::new(),
         }
     }

@@ -53,6 +53,7 @@ pub(super) fn profile(done: &Done) -> Profile {
         link: packing(link, samples.median((Call::Waiting, 1))),
         points,
         in_turn: BTreeMap::new(),
+        request_us: 0.0,
         reuse: Vec::new(),
     }
 }

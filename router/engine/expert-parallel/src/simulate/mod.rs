@@ -70,6 +70,9 @@ pub struct Outcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
+    /// A request of those that are sent at once.
+    Request,
+    /// One that comes by chance.
     Arrival,
     /// A device's call is over.
     Done(usize),
@@ -145,7 +148,14 @@ pub fn simulate(config: Config) -> Result<Outcome, ConfigError> {
 impl Simulation {
     fn run(&mut self) {
         match self.config.workload.arrivals {
-            Arrivals::Closed(count) => (0..count).for_each(|_| self.submit()),
+            Arrivals::Closed(count) => {
+                let each = Duration::from_secs_f64(1e-6 * self.config.profile.request_us.max(0.0));
+                let mut at = Duration::ZERO;
+                for _ in 0..count {
+                    self.at(Moment(at), Event::Request);
+                    at += each;
+                }
+            }
             Arrivals::Poisson(_) => self.at(Moment::default(), Event::Arrival),
         }
         let (warm_up, mut warm) = (Moment(self.config.warm_up), false);
@@ -171,6 +181,7 @@ impl Simulation {
 
     fn happen(&mut self, event: Event) {
         match event {
+            Event::Request => self.submit(),
             Event::Arrival => {
                 self.submit();
                 if let Some(gap) = self.config.workload.gap(self.submitted) {

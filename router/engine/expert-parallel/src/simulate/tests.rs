@@ -1,12 +1,12 @@
 use reprise_scheduler::{
-    SubLayerKind,
+    Stage, SubLayerKind,
     placement::{Demand, Greedy, Planner, Roles},
 };
 
 use super::*;
 use crate::{
     profile::{InTurn, Link, Reuse, StageTime},
-    record::balance,
+    record::{Span, balance},
     workload::Lengths,
 };
 
@@ -44,6 +44,7 @@ fn profile() -> Profile {
         link: Link { latency_us: 7.0, vector_us: 0.5, ..Link::default() },
         points: Default::default(),
         in_turn: Default::default(),
+        request_us: 0.0,
         reuse: Vec::new(),
     }
 }
@@ -113,6 +114,22 @@ fn one_token_takes_what_can_be_added_up() {
 fn parcels_are_packed_one_after_the_other_and_unpacked_when_they_come() {
     let (apart, together) = (6.0 + 7.5 + 3.0 + 25.0 + 3.0 + 7.5 + 3.0, 60.5 + 4.0 * 3.0);
     each_token_takes(3.0, 12.0 + 1.0 + apart, 12.0 + 1.0 + together);
+}
+
+/// Requests that are sent at once come one after the other: with nothing to wait for, the first begins alone.
+#[test]
+fn requests_come_as_fast_as_they_are_sent() {
+    let first_calls = |request_us| {
+        let mut config = config(ScheduleKind::Defrag, 0.0, 40);
+        config.profile.request_us = request_us;
+        config.warm_up = Duration::ZERO;
+        let outcome = simulate(config).expect("valid");
+        let attends = |span: &&Span| span.stage == Stage::SubLayer(0);
+        let spans = outcome.records.first().map(Record::spans).unwrap_or_default();
+        spans.iter().filter(attends).take(2).map(|span| span.entries).collect::<Vec<_>>()
+    };
+    let (at_once, apart) = (first_calls(0.0), first_calls(3.0));
+    assert!(at_once[0] > 4 * apart[0], "{at_once:?}, {apart:?}");
 }
 
 #[test]

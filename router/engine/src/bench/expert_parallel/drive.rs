@@ -48,6 +48,8 @@ pub(super) struct Driver<'a, P: Send + 'static> {
     /// The same on the cluster's clock.
     begin: Duration,
     submitted: u64,
+    /// Seconds that sending one of the first requests took.
+    sent_each: f64,
     /// When the next comes, if they come by themselves.
     next: Option<Duration>,
     /// When each arrived, and when its last token came.
@@ -76,18 +78,24 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
     ) -> Result<Self, ExpertParallelError> {
         let (begun, begin) = (Instant::now(), cluster.now().0);
         let (running, next) = (HashMap::new(), Some(Duration::ZERO));
-        let mut driver = Self { options, cluster, vocabulary, begun, begin, submitted: 0, next, running };
+        let mut driver =
+            Self { options, cluster, vocabulary, begun, begin, submitted: 0, sent_each: 0.0, next, running };
         if let Arrivals::Closed(sequences) = options.arrivals {
             driver.next = None;
             for _ in 0..sequences {
                 driver.submit()?;
             }
+            driver.sent_each = driver.elapsed().as_secs_f64() / sequences.max(1) as f64;
         }
         Ok(driver)
     }
 
     pub(super) const fn cluster(&mut self) -> &mut Cluster<P> {
         &mut self.cluster
+    }
+
+    pub(super) const fn sent_each(&self) -> f64 {
+        self.sent_each
     }
 
     pub(super) fn elapsed(&self) -> Duration {
@@ -172,9 +180,22 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
         }
         let until = self.cluster.now();
         let (tokens, seconds) = counted.whole(self.elapsed().saturating_sub(warm_up));
-        let tenths = counted.tenths;
+        let (tenths, sent_each) = (counted.tenths, self.sent_each);
         let records = self.stop();
-        Ok(Run { variant, repeat, seconds, tokens, tenths, requests, gaps, first, records, until, modes })
+        Ok(Run {
+            variant,
+            repeat,
+            seconds,
+            tokens,
+            tenths,
+            requests,
+            gaps,
+            first,
+            records,
+            until,
+            modes,
+            sent_each,
+        })
     }
 
     fn submit(&mut self) -> Result<(), RequestError> {

@@ -81,8 +81,9 @@ pub(super) fn run_on<M: Machine>(
             if looks { look_at_calls(driver, each.mul_f64(BETWEEN_TURNS)) } else { Ok(()) }
         };
         let (turns, gaps) = turns::take(options, &contenders, &mut driver, each, between)?;
+        let sent_each = driver.sent_each();
         let records = driver.stop();
-        let profile = in_turn(profile, &records);
+        let profile = with_requests(in_turn(profile, &records), sent_each);
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
         (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
         report["loads"] = json!(ReportedLoads::of(options, layout, &loads, &records));
@@ -102,7 +103,8 @@ pub(super) fn run_on<M: Machine>(
             runs.push(Driver::start(options, cluster, layout.vocabulary)?.run(variant, repeat)?);
         }
     }
-    let profile = in_turn(profile, runs.iter().flat_map(|run| &run.records));
+    let sent_each = runs.iter().map(|run| run.sent_each).sum::<f64>() / runs.len().max(1) as f64;
+    let profile = with_requests(in_turn(profile, runs.iter().flat_map(|run| &run.records)), sent_each);
     let placement = options.place(layout, &loads, options.replicas)?;
     let reported = ReportedLoads::of(options, layout, &loads, runs.iter().flat_map(|run| &run.records));
     let mut report = whole(options, &machine.name(), runs, &placement, &loads, &profile)?;
@@ -157,6 +159,11 @@ pub(super) fn measured<M: Machine>(
 fn in_turn<'a>(profile: Profile, records: impl IntoIterator<Item = &'a Record>) -> Profile {
     let in_turn = record::in_turn(records);
     if in_turn.is_empty() { profile } else { Profile { in_turn, ..profile } }
+}
+
+/// With what sending a request took, if it was measured.
+fn with_requests(profile: Profile, sent_each: f64) -> Profile {
+    if sent_each > 0.0 { Profile { request_us: 1e6 * sent_each, ..profile } } else { profile }
 }
 
 /// What calls are compared with; nothing where what they take among others is known or simulated.

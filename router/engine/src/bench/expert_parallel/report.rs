@@ -33,6 +33,8 @@ pub(super) struct Run {
     pub(super) until: Moment,
     /// Of an adaptive schedule.
     pub(super) modes: Modes,
+    /// Seconds that sending one of the first requests took; 0 where they come by chance.
+    pub(super) sent_each: f64,
 }
 
 /// Mean and quantiles of seconds, in milliseconds.

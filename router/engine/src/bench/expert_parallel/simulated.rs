@@ -90,6 +90,7 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
             records: outcome.records,
             until: outcome.until,
             modes: outcome.modes,
+            sent_each: 0.0,
         });
     }
     let placement = options.place(&layout, &loads, options.replicas)?;
