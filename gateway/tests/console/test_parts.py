@@ -58,7 +58,7 @@ def test_a_spread_tier_shows_its_devices_and_experts(page, gateway):
     # Experts of every third layer, four each, each cell says what it is.
     cells = maps.nth(1).locator("rect")
     assert cells.count() >= 16 and cells.count() % 4 == 0
-    assert re.match(r"sub-layer \d+, expert group \d+ on device [01]: ", cells.first.locator("title").text_content())
+    assert re.match(r"sub-layer \d+, expert \d+ on device [01]: ", cells.first.locator("title").text_content())
     assert float(card.locator(".meter", has_text="balance").locator("output").inner_text()) > 0.5
 
 

@@ -91,6 +91,7 @@ def simulate(binary, report, folder, at, made):
 
 def compare(path, predicted, measured, order):
     """Both tokens per second by cell and schedule. Every prediction beside what was measured goes to `path`, a table to standard output."""
+    order = [name for name in order if any(name in of for of in measured.values())]
     print("| cell | " + " | ".join(order) + " |\n|---|" + "---|" * len(order))
     errors, right, pairs = {}, 0, 0
     with path.open("w", newline="") as file:

@@ -66,16 +66,22 @@ def table(head, lines):
     print()
 
 
+def plus(value, of=""):
+    """Half of an interval, if it is known: of one run of each there is none."""
+    return "" if math.isnan(value) else f" ± {value:.{1 if of else 2}f}{of}"
+
+
 def throughput(cells):
     sd, lines, ratios = spread(cells), [], []
+    names = [name for name in ORDER[1:] if any(name in runs for runs in cells.values())]
     for cell, runs in cells.items():
         if "lockstep" not in runs:
             continue
         base = speed(runs["lockstep"])
-        line = [cell, f"{base:,.0f} ± {100 * interval(sd, runs['lockstep']):.1f} %"]
-        for name in ORDER[1:]:
+        line = [cell, f"{base:,.0f}{plus(100 * interval(sd, runs['lockstep']), ' %')}"]
+        for name in names:
             ratio = speed(runs[name]) / base if name in runs else None
-            line.append("" if ratio is None else f"{ratio:.2f} ± {ratio * interval(sd, runs['lockstep'], runs[name]):.2f} ({len(runs[name])})")
+            line.append("" if ratio is None else f"{ratio:.2f}{plus(ratio * interval(sd, runs['lockstep'], runs[name]))} ({len(runs[name])})")
         others = {name: speed(of) for name, of in runs.items() if name != "adaptive"}
         if "adaptive" in runs:
             best = max(others, key=others.get)
@@ -84,10 +90,12 @@ def throughput(cells):
             ratios.append((ratio, doubt))
             line.append(f"{ratio:.3f} ± {doubt:.3f}, {best}")
         lines.append(line)
-    table(["cell", "lockstep, tokens/s", *ORDER[1:], "adaptive / best"], lines)
-    print(f"Columns between: ratio to lockstep with its 95 % interval, and runs (lockstep+N: N copies of hot experts; adaptive has them too, and may do "
-          f"without). Two runs of the same differ by {100 * sd:.1f} % (standard deviation over all that were measured more than once), from which all "
-          "intervals are.", end="")
+    table(["cell", "lockstep, tokens/s", *names, *(["adaptive / best"] if ratios else [])], lines)
+    print("Columns between: ratio to lockstep with its 95 % interval, and runs (lockstep+N: N copies of hot experts; adaptive has them too, and may do "
+          "without).", end="")
+    if not math.isnan(sd):
+        print(f" Two runs of the same differ by {100 * sd:.1f} % (standard deviation over all that were measured more than once), from which all "
+              "intervals are.", end="")
     if ratios:
         below = [one for one in ratios if one[0] < GOAL]
         clearly = [one for one in below if sum(one) < GOAL]
@@ -198,12 +206,10 @@ def main():
     args = parser.parse_args()
     cells, reports = read(args.run), whole(args.run)
     print("## Throughput\n")
-    if any("lockstep" in runs for runs in cells.values()):
-        throughput(cells)
+    throughput(cells)
+    if any("adaptive" in runs for runs in cells.values()):
         print("## What adaptive did\n")
         did(cells)
-    else:
-        each(cells, "Tokens per second.", lambda runs: f"{speed(runs):,.0f}")
     print("## Time between two tokens of a sequence\n")
     each(cells, "Milliseconds, p50 (p99).", lambda runs: f"{mean(runs, 'inter_token_ms_p50'):.2f} ({mean(runs, 'inter_token_ms_p99'):.1f})")
     print("## Idle share of each device\n")
