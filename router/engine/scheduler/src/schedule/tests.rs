@@ -68,12 +68,7 @@ fn who_waited_too_long_goes_first() {
     for kind in [ScheduleKind::MostTokensFirst, ScheduleKind::Defrag, ScheduleKind::Roofline] {
         let costs = StageCosts { expert: Cost::roofline(1.0, 0.0, 1.0), ..StageCosts::default() };
         let mut schedule = kind.build(&[], &costs, &[]);
-        let chosen = if kind == ScheduleKind::Roofline { 2 } else { 0 };
-        assert_eq!(
-            choose(&mut *schedule, &queues, 110),
-            Some(chosen),
-            "{kind}: 100 ms exactly are not too long"
-        );
+        assert_eq!(choose(&mut *schedule, &queues, 110), Some(0), "{kind}: 100 ms exactly are not too long");
         assert_eq!(choose(&mut *schedule, &queues, 111), Some(1), "{kind}: the longest waiting");
     }
 }
@@ -151,7 +146,26 @@ fn roofline_never_waits_beside_a_queue_that_is_ripe() {
     queues[1] = queue(queues[1].stage, 1, 0);
     assert_eq!(ask(&mut schedule, &queues, 50), Some(1));
     queues[0].soon = 0.0;
-    assert_eq!(ask(&mut schedule, &queues, 50), Some(1), "of ripe ones the last");
+    assert_eq!(ask(&mut schedule, &queues, 50), Some(0), "of ripe experts the first");
+}
+
+#[test]
+fn roofline_runs_the_farthest_of_its_own_rows_before_the_first_of_its_experts() {
+    let mut schedule = Roofline::new(&[SubLayerKind::Attention; 3], StageCosts::default(), &[]);
+    let stages = [
+        Stage::Embed,
+        Stage::Experts(0),
+        Stage::SubLayer(1),
+        Stage::Experts(1),
+        Stage::SubLayer(2),
+        Stage::Head,
+    ];
+    let mut queues = stages.map(|stage| queue(stage, 2, 0));
+    for next in [5, 4, 2, 0, 1, 3] {
+        assert_eq!(choose(&mut schedule, &queues, 9), Some(next));
+        queues[next].depth = 0;
+    }
+    assert_eq!(choose(&mut schedule, &queues, 9), None);
 }
 
 #[test]
