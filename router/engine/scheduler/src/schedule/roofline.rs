@@ -14,7 +14,7 @@ const WORTH: f64 = 2.0;
 /// ([`StageCosts::spread`]).
 ///
 /// A queue for which no more is about to come is ripe. Another is ripe once the worker has been idle, since the queue's last entry came, for
-/// [`WORTH`] times as long as one call for all would save: an entry that comes meanwhile has paid for the wait. Rows that attention lets
+/// twice as long as one call for all would save: an entry that comes meanwhile has paid for the wait. Rows that attention lets
 /// through in two parts are two calls of experts too: before attention, both count. Nothing is waited for while something else is ripe.
 ///
 /// Of ripe queues those of a worker's own rows come before its experts, and of these the last in the order of computation: rows that are ahead
