@@ -169,7 +169,7 @@ def links(reports):
     """Payloads alone, by size; once for each model."""
     seen, lines = set(), []
     for report in reports:
-        name = f"{report['model']}, {report['device']}"
+        name = f"{pathlib.PurePath(report['model']).name}, {report['device']}"
         if name in seen:
             continue
         seen.add(name)
