@@ -107,7 +107,7 @@ impl Executor {
     /// Of a worker that has all of the model.
     #[must_use]
     pub fn new(layout: &ModelLayout, schedule: Box<dyn Schedule>) -> Self {
-        let placement = Placement::alone(layout, 1);
+        let placement = Placement::alone(layout);
         Self::on(layout, &Arc::new(placement), DeviceId(0), Lane::ONLY, schedule)
     }
 

@@ -66,7 +66,7 @@ impl Site {
         if let Some(home) = self.placement.home(sub_layer, group).filter(|_| !self.copies) {
             return home;
         }
-        let hosts = &self.placement.groups(sub_layer)[usize::from(group)];
+        let hosts = self.placement.hosts_of(sub_layer, expert);
         if hosts.contains(&self.me) {
             return self.me;
         }
@@ -153,8 +153,7 @@ impl Executor {
         let Site { me, placement, .. } = &self.site;
         let of = move |(at, kind): (SubLayerId, &SubLayerKind)| {
             let SubLayerKind::Experts { experts, .. } = *kind else { return Vec::new() };
-            let hosts = |expert: ExpertId| &placement.groups(at)[usize::from(placement.group(expert))];
-            let here = (0..experts).filter(|expert| hosts(*expert).contains(me));
+            let here = (0..experts).filter(|expert| placement.hosts_of(at, *expert).contains(me));
             here.map(|expert| (at, expert)).collect()
         };
         self.kinds.iter().enumerate().flat_map(of)

@@ -167,18 +167,14 @@ impl Placement {
 
     /// Everything on one device.
     #[must_use]
-    pub fn alone(layout: &ModelLayout, experts_per_group: u16) -> Self {
+    pub fn alone(layout: &ModelLayout) -> Self {
         let here = vec![DeviceId(0)];
-        let experts_per_group = experts_per_group.max(1);
-        let hosts: Vec<_> = layout
-            .sub_layers
-            .iter()
-            .map(|kind| vec![here.clone(); groups(*kind, experts_per_group)])
-            .collect();
+        let hosts: Vec<_> =
+            layout.sub_layers.iter().map(|kind| vec![here.clone(); groups(*kind, 1)]).collect();
         let homes = hosts.iter().map(|groups| groups.concat()).collect();
         let gated = |groups: &Vec<Vec<DeviceId>>| if groups.is_empty() { Vec::new() } else { here.clone() };
         let hosts_of_any = hosts.iter().map(gated).collect();
-        Self { devices: 1, experts_per_group, attention: here, hosts, homes, hosts_of_any, stagger: 0 }
+        Self { devices: 1, experts_per_group: 1, attention: here, hosts, homes, hosts_of_any, stagger: 0 }
     }
 
     /// One more than the highest device.
@@ -237,7 +233,7 @@ impl Placement {
         };
         let (mut here, mut share, mut copies) = (0, 0.0, 0);
         for expert in 0..experts {
-            let hosts = &self.hosts[sub_layer][usize::from(self.group(expert))];
+            let hosts = self.hosts_of(sub_layer, expert);
             copies += hosts.len();
             if hosts.contains(&me) {
                 here += 1;
@@ -246,6 +242,12 @@ impl Placement {
         }
         let hosts = self.hosts_of_any[sub_layer].len();
         Hosting { here, share, hosts, each: copies as f64 / hosts.max(1) as f64 }
+    }
+
+    /// Who hosts an expert, ascending.
+    #[must_use]
+    pub fn hosts_of(&self, sub_layer: SubLayerId, expert: ExpertId) -> &[DeviceId] {
+        &self.hosts[sub_layer][usize::from(self.group(expert))]
     }
 
     /// Devices that host any group of a sub-layer, ascending.
@@ -311,5 +313,28 @@ impl Demand<'_> {
             return Err(PlacementError::Roles { attention: attention.len(), experts: experts.len() });
         }
         Ok((attention, experts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_sees_what_it_hosts() {
+        // Four experts, of which the first lies on both, the others on the second.
+        let layout = fixture::layout(1, 4);
+        let (both, second) = (vec![DeviceId(0), DeviceId(1)], vec![DeviceId(1)]);
+        let hosts = (0..4).map(|expert| if expert == 0 { both.clone() } else { second.clone() }).collect();
+        let placement =
+            Placement::new(&layout, 1, both.clone(), vec![Vec::new(), hosts]).expect("all are hosted");
+        let found = placement.hosting(&layout, 1, DeviceId(0));
+        assert_eq!((found.here, found.hosts, found.each), (1, 2, 2.5));
+        assert!((found.share - 0.125).abs() < 1e-9);
+        let found = placement.hosting(&layout, 1, DeviceId(1));
+        assert_eq!(found.here, 4);
+        assert!((found.share - 0.875).abs() < 1e-9);
+        assert_eq!(placement.hosting(&layout, 0, DeviceId(1)).here, 0, "attention");
+        assert_eq!(placement.hosts_of(1, 0), both);
     }
 }

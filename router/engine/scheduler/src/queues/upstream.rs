@@ -158,3 +158,36 @@ impl Upstream {
         self.own[self.goals[at]] + out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, testing::Fake};
+
+    #[test]
+    fn rows_that_come_round_are_about_to_come_to_the_first_gate() {
+        let layout = Fake::new("agag", 1, 1, 1).layout().clone();
+        let mut upstream = Upstream::new(&layout, &Placement::alone(&layout), DeviceId(0), 4);
+        let SubLayerKind::Experts { top_k, .. } = layout.sub_layers[1] else { panic!("gated") };
+        // Two whose logits are wanted, and one of a prompt, which leaves behind the last attention.
+        (0..3).for_each(|index| upstream.enter(index, index < 2));
+        assert!((upstream.parts(1) - 3.0 * f64::from(top_k)).abs() < 1e-9);
+        let ahead = upstream.pass(1, [0, 1, 2].into_iter());
+        assert_eq!(ahead, Ahead { passed: 3, here: 0, next: 2, head: 0 });
+        let ahead = upstream.pass(3, [0, 1].into_iter());
+        assert_eq!(ahead, Ahead { passed: 2, here: 0, next: 2, head: 2 });
+        let round = |upstream: &Upstream| upstream.parts(1) > 0.0;
+        assert!(round(&upstream) && upstream.parts(3) == 0.0);
+        // Out, and in again with their next tokens.
+        (0..3).for_each(|index| upstream.leave(index));
+        assert!(!round(&upstream));
+        upstream.enter(0, true);
+        assert!(round(&upstream));
+        // Of another device, as it tells.
+        upstream.leave(0);
+        upstream.hear(0, 3, Ahead { passed: 5, here: 0, next: 5, head: 5 });
+        assert!(round(&upstream));
+        upstream.hear(0, 1, Ahead { passed: 5, here: 0, next: 5, head: 0 });
+        assert!(!round(&upstream) && upstream.parts(3) > 0.0);
+    }
+}
