@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use reprise_scheduler::{
-    ExpertId, Mode, ModelLayout, Moment, PartWork, Pipeline, Stage, SubLayerId, WayTimes, placement::Loads,
+    ExpertId, Mode, ModelLayout, Moment, Pipeline, Stage, SubLayerId, WayTimes, Work, placement::Loads,
 };
 use serde::Serialize;
 
@@ -159,13 +159,14 @@ impl Record {
         }
     }
 
-    /// A call of experts begins, for these parts.
-    pub fn parts(&mut self, sub_layer: SubLayerId, parts: &[PartWork]) {
+    /// A call begins.
+    pub fn begins(&mut self, work: &Work<'_>) {
+        let Stage::Experts(sub_layer) = work.stage else { return };
         if self.parts.len() <= sub_layer {
             self.parts.resize(sub_layer + 1, Vec::new());
         }
         let counts = &mut self.parts[sub_layer];
-        for part in parts {
+        for part in work.parts {
             let expert = usize::from(part.expert);
             if counts.len() <= expert {
                 counts.resize(expert + 1, 0);

@@ -8,7 +8,7 @@ LOADS = {"decode": "--workload decode --prefill-chunk 64", "mixed": "--workload 
 # Seconds: until the first sequences have ended contexts grow, and calls with them. Adaptive has looked at all others twice by then, and looks again.
 MEASURED = "--seconds 1.25 --adaptive-seconds 2.5"
 TIMES = {"": f"--warm-up-seconds 3 --adaptive-warm-up-seconds 5 {MEASURED}", "old": f"--warm-up-seconds 5 {MEASURED}"}
-# Of schedules that are far behind on two GPUs; on one, all that there are.
+# Of schedules without a barrier on two GPUs, measured once; on one, all that there are.
 FAR = "defrag,roofline"
 ALL_FAR = "defrag,roofline,mtfs,flfs"
 FAR_TIMES = "--warm-up-seconds 2.5 --seconds 1.25"

@@ -177,9 +177,7 @@ impl Device {
         };
         self.idle_since = None;
         let (stage, entries) = (work.stage, work.entries);
-        if let Stage::Experts(sub_layer) = stage {
-            self.record.parts(sub_layer, work.parts);
-        }
+        self.record.begins(&work);
         let kinds = self.kinds.as_slice();
         let own = self.recent.predict(&self.costs, &work, kinds);
         let drawn = self.chance.next();

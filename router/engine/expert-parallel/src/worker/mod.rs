@@ -15,7 +15,7 @@ use std::{
 
 use reprise_scheduler::{
     BackendError, ConfigError, CoreConfig, DeviceId, Exchange, Executor, Finished, Leg, ModelLayout, Moment,
-    Parcel, Pipeline, Placement, ScheduleKind, Stage, schedule::StageCosts,
+    Parcel, Pipeline, Placement, ScheduleKind, schedule::StageCosts,
 };
 
 pub use pulse::{Pulse, State};
@@ -201,9 +201,7 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         let Some(work) = self.pipeline.begin(begin) else { return Ok(false) };
         let (stage, entries) = (work.stage, work.entries);
         let Setup { compare, costs, layout, .. } = &mut self.setup;
-        if let Stage::Experts(sub_layer) = stage {
-            self.record.parts(sub_layer, work.parts);
-        }
+        self.record.begins(&work);
         let compare = compare.as_mut().filter(|_| self.comparing);
         let predicted = compare.map(|of| of.recent.predict(costs, &work, &layout.sub_layers));
         self.pipeline.compute(&mut self.device)?;

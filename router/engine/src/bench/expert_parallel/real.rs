@@ -83,7 +83,7 @@ pub(super) fn run_on<M: Machine>(
         let (turns, gaps) = turns::take(options, &contenders, &mut driver, each, between)?;
         let sent_each = driver.sent_each();
         let records = driver.stop();
-        let profile = with_requests(in_turn(profile, &records), sent_each);
+        let profile = as_seen(profile, &records, sent_each);
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
         (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
         report["loads"] = json!(ReportedLoads::of(options, layout, &loads, &records));
@@ -104,7 +104,7 @@ pub(super) fn run_on<M: Machine>(
         }
     }
     let sent_each = runs.iter().map(|run| run.sent_each).sum::<f64>() / runs.len().max(1) as f64;
-    let profile = with_requests(in_turn(profile, runs.iter().flat_map(|run| &run.records)), sent_each);
+    let profile = as_seen(profile, runs.iter().flat_map(|run| &run.records), sent_each);
     let placement = options.place(layout, &loads, options.replicas)?;
     let reported = ReportedLoads::of(options, layout, &loads, runs.iter().flat_map(|run| &run.records));
     let mut report = whole(options, &machine.name(), runs, &placement, &loads, &profile)?;
@@ -155,15 +155,21 @@ pub(super) fn measured<M: Machine>(
     Ok(profile)
 }
 
-/// The profile with what calls were seen to take among all others. A profile from a file has this in it.
-fn in_turn<'a>(profile: Profile, records: impl IntoIterator<Item = &'a Record>) -> Profile {
+/// The profile with what calls were seen to take among all others, and sending a request, where these were measured. A profile from a file has
+/// them in it.
+fn as_seen<'a>(
+    mut profile: Profile,
+    records: impl IntoIterator<Item = &'a Record>,
+    sent_each: f64,
+) -> Profile {
     let in_turn = record::in_turn(records);
-    if in_turn.is_empty() { profile } else { Profile { in_turn, ..profile } }
-}
-
-/// With what sending a request took, if it was measured.
-fn with_requests(profile: Profile, sent_each: f64) -> Profile {
-    if sent_each > 0.0 { Profile { request_us: 1e6 * sent_each, ..profile } } else { profile }
+    if !in_turn.is_empty() {
+        profile.in_turn = in_turn;
+    }
+    if sent_each > 0.0 {
+        profile.request_us = 1e6 * sent_each;
+    }
+    profile
 }
 
 /// What calls are compared with; nothing where what they take among others is known or simulated.
