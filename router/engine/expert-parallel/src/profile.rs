@@ -46,6 +46,9 @@ pub struct Profile {
     /// Of sending a request: those that are sent at once come to a device one after the other.
     #[serde(default)]
     pub request_us: f64,
+    /// Of a worker, for each sequence that it starts before a call.
+    #[serde(default)]
+    pub start_us: f64,
     /// What was measured, by stage: entries, and microseconds of a call for so many. `beside`: of one expert's in a call for many experts, with
     /// all of `fixed_us`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -303,6 +306,7 @@ impl Profile {
             points: BTreeMap::new(),
             in_turn: BTreeMap::new(),
             request_us: 0.0,
+            start_us: 0.0,
             reuse: Vec::new(),
         }
     }

@@ -54,6 +54,8 @@ pub struct Record {
     stages: BTreeMap<Stage, Counts>,
     /// By sub-layer and expert: parts that it began to compute.
     parts: Vec<Vec<u64>>,
+    /// Sequences, and what starting them took.
+    started: (u64, f64),
     /// At queues; and per sub-layer (experts apart) the entries seen in all of these together.
     looks: u64,
     depths: BTreeMap<Stage, u64>,
@@ -185,6 +187,14 @@ impl Record {
         }
     }
 
+    /// So many sequences, all together in this time.
+    pub fn started(&mut self, sequences: u64, time: Duration) {
+        if sequences > 0 {
+            self.started.0 += sequences;
+            self.started.1 += time.as_secs_f64();
+        }
+    }
+
     pub fn sent(&mut self, vectors: usize) {
         self.parcels += 1;
         self.vectors += vectors as u64;
@@ -211,10 +221,10 @@ impl Record {
         (self.way.timed, self.way.writing) = (times.transfers, times.seconds);
     }
 
-    /// Forgets all before, but for how calls compared.
+    /// Forgets all before, but for how calls compared, and sequences' starts: most are at the beginning.
     pub fn reset(&mut self, now: Moment) {
-        let in_turn = std::mem::take(&mut self.in_turn);
-        *self = Self { in_turn, ..Self::new(now, self.keep_spans) };
+        let (in_turn, started) = (std::mem::take(&mut self.in_turn), self.started);
+        *self = Self { in_turn, started, ..Self::new(now, self.keep_spans) };
     }
 
     pub(crate) const fn busy_seconds(&self) -> f64 {
@@ -302,6 +312,14 @@ pub fn loads<'a>(records: impl IntoIterator<Item = &'a Record>, layout: &ModelLa
     Loads::with(layout, |sub_layer, expert, _| {
         records.iter().map(|record| record.parts_of(sub_layer, expert)).sum::<u64>() as f64
     })
+}
+
+/// Seconds that a device took to start a sequence, of all devices; none where none started.
+#[must_use]
+pub fn start_seconds<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<f64> {
+    let of = records.into_iter().map(|record| record.started);
+    let (sequences, seconds) = of.fold((0, 0.0), |all, one| (all.0 + one.0, all.1 + one.1));
+    (sequences > 0).then(|| seconds / sequences as f64)
 }
 
 /// By name of the stage, of all devices.

@@ -31,12 +31,13 @@ pub(super) struct Device {
     recent: Recent,
     chance: Chance,
     link: Link,
+    start_us: f64,
     gates: Gates,
     inbox: Vec<Parcel>,
     waiting: VecDeque<(RequestId, Job)>,
     running: HashMap<SequenceId, (RequestId, usize)>,
     call: Option<Span>,
-    /// Until when its host packs or unpacks parcels.
+    /// Until when its host packs or unpacks parcels, or starts sequences.
     hands_full: Moment,
     /// When its last parcel has left.
     link_free: Moment,
@@ -98,6 +99,7 @@ impl Device {
             recent: Recent::new(&config.profile.reuse),
             chance: Chance { seed: config.seed, device: me, draws: 0 },
             link: config.profile.link,
+            start_us: config.profile.start_us.max(0.0),
             gates: config.gates.clone(),
             inbox: Vec::new(),
             waiting: VecDeque::new(),
@@ -166,13 +168,19 @@ impl Device {
             woken.asks_again = Some(self.hands_full);
             return woken;
         }
-        self.start();
+        let starts = self.start() as f64 * self.start_us * 1e-6;
+        let later = |at: Moment, seconds: f64| Moment(at.0 + Duration::from_secs_f64(self.slow * seconds));
+        let ready = later(now, starts);
         self.pipeline.admit(now);
         woken.notices = self.pipeline.notices();
         self.record.look(&self.pipeline, now);
         let Some(work) = self.pipeline.begin(now) else {
             woken.asks_again = self.pipeline.asks_again();
-            self.idle_since = Some(now);
+            if ready > now {
+                self.hands_full = ready;
+                woken.asks_again = woken.asks_again.max(Some(ready));
+            }
+            self.idle_since = Some(ready);
             return woken;
         };
         self.idle_since = None;
@@ -185,21 +193,22 @@ impl Device {
         let own = seen.map_or(own, |seen| seen.seconds(own, drawn));
         // What launching takes is the host's; the processor does one thing after the other.
         let launch = self.costs.of(stage, kinds).fixed().min(own);
-        let later = |at: Moment, seconds: f64| Moment(at.0 + Duration::from_secs_f64(self.slow * seconds));
-        let begin = later(now, launch).max(*free);
+        let begin = later(ready, launch).max(*free);
         let end = later(begin, own - launch);
         *free = end;
-        self.call = Some(Span { stage, begin: now, end, entries });
+        self.call = Some(Span { stage, begin: ready, end, entries });
         woken.busy_until = Some(end);
         woken
     }
 
-    fn start(&mut self) {
+    /// How many sequences started.
+    fn start(&mut self) -> usize {
+        let mut started = 0;
         while let Some((id, job)) = self.waiting.front().copied() {
             // A prompt's tokens mean nothing here, but none may share another's KV.
             let tokens = vec![0; job.prompt];
             if !self.pipeline.core().has_room(Priority::Interactive, id.0, &tokens) {
-                return;
+                break;
             }
             self.waiting.pop_front();
             let new = NewSequence {
@@ -212,8 +221,10 @@ impl Device {
             };
             if let Ok(sequence) = self.pipeline.start(new) {
                 self.running.insert(sequence, (id, job.generate));
+                started += 1;
             }
         }
+        started
     }
 
     /// Its call is over.

@@ -45,6 +45,7 @@ fn profile() -> Profile {
         points: Default::default(),
         in_turn: Default::default(),
         request_us: 0.0,
+        start_us: 0.0,
         reuse: Vec::new(),
     }
 }
@@ -130,6 +131,21 @@ fn requests_come_as_fast_as_they_are_sent() {
     };
     let (at_once, apart) = (first_calls(0.0), first_calls(3.0));
     assert!(at_once[0] > 4 * apart[0], "{at_once:?}, {apart:?}");
+}
+
+/// A device starts, before a call, all sequences whose requests have come, one after the other.
+#[test]
+fn starting_sequences_delays_a_call() {
+    let mut config = config(ScheduleKind::Defrag, 0.0, 40);
+    config.profile.start_us = 3.0;
+    config.warm_up = Duration::ZERO;
+    let outcome = simulate(config).expect("valid");
+    let spans = outcome.records.first().map(Record::spans).unwrap_or_default();
+    let starts = |starts: u32| starts * Duration::from_micros(3);
+    assert_eq!(spans[0].begin.0, starts(1));
+    // A half of all are this device's.
+    assert_eq!(spans[1].begin.since(spans[0].end), starts(19));
+    assert_eq!(spans[2].begin, spans[1].end);
 }
 
 #[test]

@@ -194,7 +194,9 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         }
         let woken = self.now();
         let Self { sequences, pipeline, setup, .. } = self;
-        sequences.start(pipeline, setup.greedy);
+        let started = sequences.start(pipeline, setup.greedy);
+        let starts_end = self.now();
+        self.record.started(started, starts_end.since(woken));
         self.admit()?;
         let begin = self.now();
         self.record.look(&self.pipeline, begin);
@@ -221,9 +223,10 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         // What a call leaves to be sent, and the choice of tokens, belong to its time.
         self.record.call(Span { stage, begin, end, entries });
         if let Some(predicted) = predicted {
-            // What is done with parcels is predicted by itself.
+            // What is done with parcels is predicted by itself, and starting sequences.
+            let starts = if started > 0 { starts_end.since(woken) } else { Duration::ZERO };
             let parcels = woken.since(received) + sent.since(sends);
-            let time = end.since(looked).saturating_sub(parcels);
+            let time = end.since(looked).saturating_sub(parcels + starts);
             let name = stage_name(stage, &self.setup.layout.sub_layers);
             self.record.compared(name, predicted, time.as_secs_f64());
         }

@@ -28,22 +28,25 @@ impl Sequences {
         self.running.clear();
     }
 
-    /// Starts those that there is room for, in order.
-    pub(super) fn start(&mut self, pipeline: &mut Pipeline, greedy: bool) {
+    /// Starts those that there is room for, in order. How many these were.
+    pub(super) fn start(&mut self, pipeline: &mut Pipeline, greedy: bool) -> u64 {
+        let mut started = 0;
         while let Some(start) = self.waiting.front() {
             let Start { priority, scope, tokens, .. } = start;
             if !pipeline.core().has_room(*priority, *scope, tokens) {
-                return;
+                break;
             }
             let Some(Start { request, tokens, max_new, priority, scope }) = self.waiting.pop_front() else {
-                return;
+                break;
             };
             let new = NewSequence { tokens, max_new, priority, deadline: None, scope, greedy };
             // The cluster has seen that it fits.
             if let Ok(id) = pipeline.start(new) {
                 self.running.insert(id, Running { request, left: max_new });
+                started += 1;
             }
         }
+        started
     }
 
     pub(super) fn cancel(&mut self, request: RequestId, pipeline: &mut Pipeline) {

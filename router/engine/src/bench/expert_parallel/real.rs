@@ -155,19 +155,22 @@ pub(super) fn measured<M: Machine>(
     Ok(profile)
 }
 
-/// The profile with what calls were seen to take among all others, and sending a request, where these were measured. A profile from a file has
-/// them in it.
+/// The profile with what calls were seen to take among all others, what sending a request takes and starting its sequence, where these were
+/// measured. A profile from a file has them in it.
 fn as_seen<'a>(
     mut profile: Profile,
-    records: impl IntoIterator<Item = &'a Record>,
+    records: impl IntoIterator<Item = &'a Record> + Clone,
     sent_each: f64,
 ) -> Profile {
-    let in_turn = record::in_turn(records);
+    let in_turn = record::in_turn(records.clone());
     if !in_turn.is_empty() {
         profile.in_turn = in_turn;
     }
     if sent_each > 0.0 {
         profile.request_us = 1e6 * sent_each;
+    }
+    if let Some(seconds) = record::start_seconds(records) {
+        profile.start_us = 1e6 * seconds;
     }
     profile
 }
