@@ -348,6 +348,8 @@ impl Profile {
             join: cost("join", self.join, nothing),
             head: cost("head", self.head, worker.head),
             parcel: cost("parcel", nothing, worker.parcel),
+            packing: Cost::roofline(1e-6 * self.link.parcel_us, 0.0, 1e-6 * self.link.pack_us),
+            link: Cost::roofline(1e-6 * self.link.latency_us, 0.0, 1e-6 * self.link.vector_us),
         }
     }
 }

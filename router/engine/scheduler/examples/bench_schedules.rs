@@ -9,7 +9,7 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use reprise_scheduler::{
     Moment, QueueState, Queues, ScheduleKind, Stage,
-    schedule::{Cost, StageCosts},
+    schedule::{Cost, Foreseen, StageCosts},
 };
 
 const LAYERS: usize = 48;
@@ -47,7 +47,7 @@ fn main() {
 fn waiting(parts: u64, random: &mut SmallRng) -> (Vec<QueueState>, Vec<usize>) {
     let stages = (0..LAYERS).flat_map(|sub_layer| [Stage::SubLayer(sub_layer), Stage::Experts(sub_layer)]);
     let mut queues: Vec<_> =
-        stages.map(|stage| QueueState { stage, depth: 0, oldest: None, newest: None, soon: 0.0 }).collect();
+        stages.map(|stage| QueueState { stage, depth: 0, oldest: None, newest: None, foreseen: Foreseen::default() }).collect();
     let mut filled = Vec::new();
     for _ in 0..parts {
         let queue = random.random_range(0..queues.len());

@@ -23,7 +23,7 @@ pub enum Leg {
 }
 
 /// All that one device sends another of one call: one parcel per sub-layer and destination, however many rows and experts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Parcel {
     pub from: DeviceId,
     pub to: DeviceId,

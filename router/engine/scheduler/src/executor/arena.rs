@@ -17,7 +17,7 @@ pub(super) struct RowState {
     pub(super) position: u32,
     pub(super) logits: bool,
     pub(super) greedy: bool,
-    prefill: bool,
+    pub(super) prefill: bool,
 }
 
 impl Arena {

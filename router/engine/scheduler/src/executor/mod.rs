@@ -264,9 +264,10 @@ impl Executor {
                 barrier: site.barrier.as_ref().filter(|barrier| fuses && !barrier.is_settling()),
             };
             let queue = schedule.next(&view)?;
-            let stage = queues.states()[queue].stage;
+            let state = queues.states()[queue];
+            let stage = state.stage;
             task.items.clear();
-            queues.drain(queue, &mut task.items);
+            queues.drain(queue, schedule.takes(&state).max(1), &mut task.items);
             if let Stage::Experts(_) = stage {
                 // Of sequences that have ended meanwhile.
                 task.items.retain(|item| site.visits.of(item.part.row) == item.visit);

@@ -182,7 +182,11 @@ impl Executor {
         let last = self.barrier().is_some();
         let foresees = self.schedule.foresees() && !self.site.is_alone();
         let Self { site, queues, join, arena, upstream, .. } = self;
-        let ahead = upstream.pass(at, task.rows.iter().filter_map(|row| arena.index(*row)));
+        let reach = |row| {
+            let state = arena.state(row)?;
+            Some((arena.index(row)?, (!state.prefill).then_some(state.position + 1)))
+        };
+        let mut ahead = upstream.pass(at, task.rows.iter().filter_map(|row| reach(*row)));
         for (row, chosen) in task.rows.iter().zip(task.experts.chunks_exact(usize::from(top_k.max(1)))) {
             let visit = site.visits.of(*row);
             if let Some(index) = arena.index(*row) {
@@ -191,6 +195,7 @@ impl Executor {
             for (slot, expert) in (0..top_k).zip(chosen) {
                 let part = PartWork { row: *row, slot, expert: *expert };
                 let to = site.route(at, *expert);
+                upstream.sent(at, to);
                 let here = queues.experts(at).filter(|_| to == site.me);
                 if let Some(queue) = here {
                     upstream.got(at);
@@ -206,6 +211,9 @@ impl Executor {
         }
         if let (true, Some(barrier)) = (last, &mut site.barrier) {
             barrier.announce_own(at);
+        }
+        if foresees {
+            upstream.count_most(at, &mut ahead);
         }
         if last || foresees {
             let (me, placement) = (site.me, Arc::clone(&site.placement));

@@ -48,6 +48,9 @@ pub struct Hosting {
     /// Devices that host any, and how many each does in the mean.
     pub hosts: usize,
     pub each: f64,
+    /// Devices with attention, and whether none of them hosts any.
+    pub attends: usize,
+    pub apart: bool,
 }
 
 /// Which devices may have which role.
@@ -228,8 +231,9 @@ impl Placement {
     /// Of a sub-layer, as a device sees it.
     #[must_use]
     pub fn hosting(&self, layout: &ModelLayout, sub_layer: SubLayerId, me: DeviceId) -> Hosting {
+        let attends = self.attention().len();
         let SubLayerKind::Experts { experts, .. } = layout.sub_layers[sub_layer] else {
-            return Hosting { here: 0, share: 0.0, hosts: 0, each: 0.0 };
+            return Hosting { here: 0, share: 0.0, hosts: 0, each: 0.0, attends, apart: false };
         };
         let (mut here, mut share, mut copies) = (0, 0.0, 0);
         for expert in 0..experts {
@@ -241,7 +245,8 @@ impl Placement {
             }
         }
         let hosts = self.hosts_of_any[sub_layer].len();
-        Hosting { here, share, hosts, each: copies as f64 / hosts.max(1) as f64 }
+        let apart = !self.attention().iter().any(|device| self.hosts_of_any[sub_layer].contains(device));
+        Hosting { here, share, hosts, each: copies as f64 / hosts.max(1) as f64, attends, apart }
     }
 
     /// Who hosts an expert, ascending.

@@ -2,7 +2,7 @@ use super::{upstream::Upstream, visits::Visit};
 use crate::{
     ExpertId, ModelLayout, Moment, PartWork, Row, SubLayerId, SubLayerKind,
     placement::{DeviceId, Placement},
-    schedule::{QueueId, QueueState, Stage},
+    schedule::{Foreseen, QueueId, QueueState, Stage},
 };
 
 /// A row in a queue, or a part of a row in a queue of experts.
@@ -72,7 +72,7 @@ impl MicroQueues {
             places: vec![NOWHERE; stages.len()],
             states: stages
                 .into_iter()
-                .map(|stage| QueueState { stage, depth: 0, oldest: None, newest: None, soon: 0.0 })
+                .map(|stage| QueueState { stage, depth: 0, oldest: None, newest: None, foreseen: Foreseen::default() })
                 .collect(),
             sub_layers,
             experts,
@@ -129,9 +129,10 @@ impl MicroQueues {
         }
     }
 
-    /// Moves a queue's items to the end of `into`, in order of arrival.
-    pub(crate) fn drain(&mut self, queue: QueueId, into: &mut Vec<Item>) {
-        into.append(&mut self.items[queue]);
+    /// Moves so many of a queue's items to the end of `into`, the first to come.
+    pub(crate) fn drain(&mut self, queue: QueueId, count: usize, into: &mut Vec<Item>) {
+        let items = &mut self.items[queue];
+        into.extend(items.drain(..count.min(items.len())));
         self.changed(queue);
     }
 
@@ -162,7 +163,7 @@ impl MicroQueues {
     pub(crate) fn foresee(&mut self, upstream: &Upstream) {
         for queue in &self.filled {
             let stage = self.states[*queue].stage;
-            self.states[*queue].soon = match stage {
+            let soon = match stage {
                 Stage::Embed => 0.0,
                 Stage::Experts(sub_layer) => upstream.parts(sub_layer),
                 Stage::SubLayer(at) => {
@@ -176,6 +177,7 @@ impl MicroQueues {
                     upstream.rows(self.sub_layers.len()).saturating_sub(self.states[*queue].depth) as f64
                 }
             };
+            self.states[*queue].foreseen = upstream.foresee(stage, soon);
         }
     }
 

@@ -1,17 +1,23 @@
 use crate::{
     ModelLayout, SubLayerId, SubLayerKind,
     placement::{DeviceId, Placement},
+    schedule::{Foreseen, Stage},
 };
 
 /// What a device with attention says with a call of a gate of the rows that it owns: how many have passed with this call, how many are
 /// still to pass this gate, how many are on their way to the next one, and how many to the head, from where most come round to the first gate
 /// with their next token. Counts, in rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Ahead {
     pub passed: u32,
     pub here: u32,
     pub next: u32,
     pub head: u32,
+    /// Of a row that passed: how many are alone of their sequence, and positions whose KV is read for them; parts that go to the device that gets
+    /// the most. Means.
+    pub alone: f32,
+    pub reach: f32,
+    pub most: f32,
 }
 
 /// Rows that are about to come: those between two gates. A row's goal is the gate that it passes next, behind the last one the head, or the way
@@ -33,10 +39,19 @@ pub(crate) struct Upstream {
     /// Per gated sub-layer: rows that passed its gate anywhere, and the parts that came here.
     passed: Vec<f64>,
     parts: Vec<f64>,
+    /// Per gated sub-layer and device: parts of this device's rows that went there, and these rows.
+    sent: Vec<Vec<f64>>,
+    gone: Vec<f64>,
+    /// As last told of any device's rows ([`Ahead`]); `most` per gated sub-layer.
+    most: Vec<f64>,
+    alone: f64,
+    reach: f64,
 }
 
 /// Rows whose parts are counted before half of the count is forgotten.
 const MEMORY: f64 = 8192.0;
+/// Of a mean of calls, what the last one counts.
+const LATELY: f64 = 0.25;
 
 impl Upstream {
     pub(crate) fn new(layout: &ModelLayout, placement: &Placement, me: DeviceId, rows: usize) -> Self {
@@ -52,6 +67,12 @@ impl Upstream {
             }
             SubLayerKind::Attention | SubLayerKind::DenseFeedForward => 0.0,
         };
+        let most = |(sub_layer, kind): (usize, &SubLayerKind)| match *kind {
+            SubLayerKind::Experts { top_k, .. } => {
+                f64::from(top_k) / placement.hosting(layout, sub_layer, me).hosts.max(1) as f64
+            }
+            SubLayerKind::Attention | SubLayerKind::DenseFeedForward => 0.0,
+        };
         Self {
             goals,
             last_attention: kinds.iter().rposition(|kind| *kind == SubLayerKind::Attention),
@@ -61,6 +82,11 @@ impl Upstream {
             told: vec![vec![0; head + 2]; placement.attention().len()],
             passed: vec![1.0; head],
             parts: kinds.iter().enumerate().map(even).collect(),
+            sent: vec![vec![0.0; usize::from(placement.devices())]; head],
+            gone: vec![0.0; head],
+            most: kinds.iter().enumerate().map(most).collect(),
+            alone: 1.0,
+            reach: 0.0,
         }
     }
 
@@ -94,24 +120,63 @@ impl Upstream {
         self.own.fill(0);
     }
 
-    /// Rows of this device have passed a gate; what the others are to be told of it.
-    pub(crate) fn pass(&mut self, at: SubLayerId, rows: impl Iterator<Item = usize>) -> Ahead {
-        let mut passed = 0;
-        for index in rows {
+    /// Rows of this device have passed a gate; what the others are to be told of it. With each the positions whose KV is read for it, if it is
+    /// alone of its sequence.
+    pub(crate) fn pass(
+        &mut self,
+        at: SubLayerId,
+        rows: impl Iterator<Item = (usize, Option<u32>)>,
+    ) -> Ahead {
+        let (mut passed, mut alone, mut reach) = (0, 0.0f32, 0.0f32);
+        for (index, of_one) in rows {
             let Some((goal, logits)) = self.rows[index] else { continue };
             self.own[goal] -= 1;
             let goal = self.goal(at + 1, logits);
             self.rows[index] = Some((goal, logits));
             self.own[goal] += 1;
             passed += 1;
+            alone += f32::from(u8::from(of_one.is_some()));
+            reach += of_one.unwrap_or(0) as f32;
         }
         self.count(at, passed);
+        self.gone[at] += passed as f64;
+        let each = 1.0 / passed.max(1) as f32;
         let count = |goal: usize| u32::try_from(self.own[goal]).unwrap_or(u32::MAX);
-        Ahead {
+        let ahead = Ahead {
             passed: u32::try_from(passed).unwrap_or(u32::MAX),
             here: count(at),
             next: count(self.goals[at + 1]),
             head: count(self.head()),
+            alone: each * alone,
+            reach: each * reach,
+            most: self.most[at] as f32,
+        };
+        self.learn(at, &ahead);
+        ahead
+    }
+
+    /// A part of a row of this device goes there.
+    pub(crate) fn sent(&mut self, at: SubLayerId, to: DeviceId) {
+        if let Some(parts) = self.sent[at].get_mut(usize::from(to.0)) {
+            *parts += 1.0;
+        }
+    }
+
+    /// All parts of the rows that have passed are sent.
+    pub(crate) fn count_most(&mut self, at: SubLayerId, ahead: &mut Ahead) {
+        let most = self.sent[at].iter().copied().fold(0.0, f64::max) / self.gone[at].max(1.0);
+        if self.gone[at] > MEMORY {
+            self.gone[at] /= 2.0;
+            self.sent[at].iter_mut().for_each(|parts| *parts /= 2.0);
+        }
+        (self.most[at], ahead.most) = (most, most as f32);
+    }
+
+    fn learn(&mut self, at: SubLayerId, ahead: &Ahead) {
+        if ahead.passed > 0 {
+            self.alone += LATELY * (f64::from(ahead.alone) - self.alone);
+            self.reach += LATELY * (f64::from(ahead.reach) - self.reach);
+            self.most[at] = f64::from(ahead.most);
         }
     }
 
@@ -126,6 +191,7 @@ impl Upstream {
     /// The device of this rank says so of its own rows.
     pub(crate) fn hear(&mut self, rank: u32, at: SubLayerId, ahead: Ahead) {
         self.count(at, ahead.passed as usize);
+        self.learn(at, &ahead);
         let (next, head) = (self.goals[at + 1], self.head());
         let Some(told) = self.told.get_mut(rank as usize) else { return };
         for (goal, rows) in [(at, ahead.here), (next, ahead.next), (head, ahead.head)] {
@@ -145,6 +211,20 @@ impl Upstream {
         let to = |goal: usize| self.own[goal] + self.others[goal];
         let round = if at == self.goals[0] { to(self.head()) } else { 0 };
         (to(at) + round) as f64 * self.parts[at] / self.passed[at]
+    }
+
+    /// What a queue is to know, of whose entries so many are about to come.
+    pub(crate) fn foresee(&self, stage: Stage, soon: f64) -> Foreseen {
+        let (own, others): (usize, usize) = (self.own.iter().sum(), self.others.iter().sum());
+        let (own, all) = (own as f64, (own + others) as f64);
+        let (whole, gate) = match stage {
+            Stage::Experts(at) => (all * self.parts[at] / self.passed[at], at),
+            Stage::SubLayer(at) => (own, self.goals[at]),
+            Stage::Embed | Stage::Head => (own, self.goals[0]),
+        };
+        let most = self.most.get(gate).copied().unwrap_or(0.0);
+        let rows = all / whole.max(f64::MIN_POSITIVE);
+        Foreseen { soon, whole, rows, most, alone: self.alone, reach: self.reach }
     }
 
     const fn head(&self) -> usize {
@@ -172,10 +252,12 @@ mod tests {
         // Two whose logits are wanted, and one of a prompt, which leaves behind the last attention.
         (0..3).for_each(|index| upstream.enter(index, index < 2));
         assert!((upstream.parts(1) - 3.0 * f64::from(top_k)).abs() < 1e-9);
-        let ahead = upstream.pass(1, [0, 1, 2].into_iter());
-        assert_eq!(ahead, Ahead { passed: 3, here: 0, next: 2, head: 0 });
-        let ahead = upstream.pass(3, [0, 1].into_iter());
-        assert_eq!(ahead, Ahead { passed: 2, here: 0, next: 2, head: 2 });
+        let ahead = upstream.pass(1, [(0, Some(5)), (1, Some(7)), (2, None)].into_iter());
+        let told = |ahead: Ahead| (ahead.passed, ahead.here, ahead.next, ahead.head);
+        assert_eq!(told(ahead), (3, 0, 2, 0));
+        assert!((ahead.reach - 4.0).abs() < 1e-6 && (3.0 * ahead.alone - 2.0).abs() < 1e-6);
+        let ahead = upstream.pass(3, [(0, Some(5)), (1, Some(7))].into_iter());
+        assert_eq!(told(ahead), (2, 0, 2, 2));
         let round = |upstream: &Upstream| upstream.parts(1) > 0.0;
         assert!(round(&upstream) && upstream.parts(3) == 0.0);
         // Out, and in again with their next tokens.
@@ -185,9 +267,9 @@ mod tests {
         assert!(round(&upstream));
         // Of another device, as it tells.
         upstream.leave(0);
-        upstream.hear(0, 3, Ahead { passed: 5, here: 0, next: 5, head: 5 });
+        upstream.hear(0, 3, Ahead { passed: 5, here: 0, next: 5, head: 5, ..ahead });
         assert!(round(&upstream));
-        upstream.hear(0, 1, Ahead { passed: 5, here: 0, next: 5, head: 0 });
+        upstream.hear(0, 1, Ahead { passed: 5, here: 0, next: 5, head: 0, ..ahead });
         assert!(!round(&upstream) && upstream.parts(3) > 0.0);
     }
 }

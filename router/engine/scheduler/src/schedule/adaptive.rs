@@ -1,4 +1,4 @@
-use super::{Defrag, Lockstep, Pace, Patient, QueueId, Queues, Roofline, Schedule, StageCosts};
+use super::{Defrag, Lockstep, Pace, Patient, QueueId, QueueState, Queues, Roofline, Schedule, StageCosts};
 use crate::{Moment, SubLayerKind, placement::Hosting};
 
 /// Lock-step, ping-pong, roofline or defrag, as all workers are told together: what pays depends on the load, the experts and the number of
@@ -36,6 +36,10 @@ impl Schedule for Adaptive {
             Pace::Free => self.roofline.next(queues),
             Pace::Defrag => self.defrag.next(queues),
         }
+    }
+
+    fn takes(&self, queue: &QueueState) -> usize {
+        self.now().takes(queue)
     }
 
     fn admits(&self, in_flight: usize) -> bool {

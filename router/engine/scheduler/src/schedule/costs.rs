@@ -76,7 +76,7 @@ impl Cost {
         self.of(entries as f64)
     }
 
-    fn of(&self, entries: f64) -> f64 {
+    pub(super) fn of(&self, entries: f64) -> f64 {
         let knots = &self.knots[..self.count];
         let behind = knots.partition_point(|(n, _)| *n <= entries);
         let (Some(first), Some(last)) = (knots.first(), knots.last()) else { return self.fixed };
@@ -119,6 +119,9 @@ pub struct StageCosts {
     pub head: Cost,
     /// What the worker takes for a parcel of so many parts, when it comes.
     pub parcel: Cost,
+    /// Of a parcel of so many vectors: what each of its ends takes its worker, and its way from one to the other.
+    pub packing: Cost,
+    pub link: Cost,
 }
 
 impl StageCosts {

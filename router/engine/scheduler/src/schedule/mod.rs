@@ -13,6 +13,7 @@ mod lockstep;
 mod mtfs;
 mod patience;
 mod roofline;
+mod round;
 #[cfg(test)]
 mod tests;
 
@@ -54,8 +55,23 @@ pub struct QueueState {
     pub oldest: Option<Moment>,
     /// When the last of them came.
     pub newest: Option<Moment>,
-    /// Entries that are about to come, predicted; 0 if the schedule does not ask ([`Schedule::foresees`]).
+    /// Nothing if the schedule does not ask ([`Schedule::foresees`]).
+    pub foreseen: Foreseen,
+}
+
+/// What is known of rows that are not in a queue yet, as last told.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Foreseen {
+    /// Entries that are about to come.
     pub soon: f64,
+    /// As many entries as there were with all rows in flight together, wherever they are.
+    pub whole: f64,
+    /// Rows, wherever they are, for each entry here.
+    pub rows: f64,
+    /// Of a row: parts that come to the device that gets the most; how many are alone of their sequence, and positions whose KV is read for them.
+    pub most: f64,
+    pub alone: f64,
+    pub reach: f64,
 }
 
 /// All micro-queues of a worker, in the order in which a token passes them.
@@ -140,6 +156,11 @@ impl Pace {
 pub trait Schedule: Debug + Send {
     /// A queue that is not empty; `None` if all are, or to wait for more rows.
     fn next(&mut self, queues: &Queues<'_>) -> Option<QueueId>;
+
+    /// Of a queue that was chosen, how many entries run now, the first of them: at least one.
+    fn takes(&self, queue: &QueueState) -> usize {
+        queue.depth
+    }
 
     /// True if rows of a further tick may enter while so many are in flight.
     fn admits(&self, in_flight: usize) -> bool;

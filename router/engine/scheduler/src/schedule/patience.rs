@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Pace, QueueId, Queues, Schedule};
+use super::{Pace, QueueId, QueueState, Queues, Schedule};
 use crate::Moment;
 
 /// An entry that waited longer goes first.
@@ -19,6 +19,10 @@ impl<S: Schedule> Schedule for Patient<S> {
             Some((since, queue)) if queues.now.since(since) > PATIENCE => Some(queue),
             _ => self.0.next(queues),
         }
+    }
+
+    fn takes(&self, queue: &QueueState) -> usize {
+        self.0.takes(queue)
     }
 
     fn admits(&self, in_flight: usize) -> bool {

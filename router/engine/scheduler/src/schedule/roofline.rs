@@ -1,6 +1,6 @@
 use std::{cmp::Reverse, time::Duration};
 
-use super::{Cost, QueueId, Queues, Schedule, Stage, StageCosts};
+use super::{Cost, QueueId, QueueState, Queues, Schedule, Stage, StageCosts, round::Round};
 use crate::{Moment, SubLayerId, SubLayerKind, placement::Hosting};
 
 /// Fewer entries than these are not expected to come: half of one.
@@ -8,6 +8,10 @@ const NOTHING: f64 = 0.5;
 /// Waits of what they save, at most. The ski-rental rule has 1; but what is about to come was counted and comes, so that a wait given up just before is
 /// the costlier mistake.
 const WORTH: f64 = 2.0;
+/// Of a half, so much is all of it.
+const WHOLE: f64 = 0.95;
+/// And more than so much more than one.
+const MORE: f64 = 1.5;
 
 /// Rows per predicted time, those that are about to come included. A call reads its weights however few rows it has, so a call now
 /// and another for the rows that come after take longer than one for all ([`Cost::saved`]); of experts, as many as the parts meet
@@ -17,6 +21,9 @@ const WORTH: f64 = 2.0;
 /// twice as long as one call for all would save: an entry that comes meanwhile has paid for the wait. Rows that attention lets
 /// through in two parts are two calls of experts too: before attention, both count. Nothing is waited for while something else is ripe.
 ///
+/// Where two halves pass from gate to gate in less time than all rows together ([`Round`]), a half is ripe whatever else is about to come, and
+/// attention takes all rows in two calls.
+///
 /// Of ripe queues those of a worker's own rows come before its experts, and of these the last in the order of computation: rows that are ahead
 /// come round, and meet at the beginning those that are behind and those that are new. (The first: whatever is new would run through alone
 /// until it meets the others, wherever these are.) Of experts the first runs: there rows of several devices meet, and those behind catch up.
@@ -25,11 +32,21 @@ pub struct Roofline {
     costs: StageCosts,
     gates: Vec<Gate>,
     kinds: Vec<SubLayerKind>,
-    /// Of each queue; and of what its rows come to next, where that reads weights of its own for them: behind attention the experts.
-    of: Vec<(Cost, Option<Cost>)>,
+    /// Of each queue.
+    of: Vec<Of>,
     /// None: it chose a queue when it was asked last.
     idle_since: Option<Moment>,
     asks_again: Option<Moment>,
+}
+
+/// Of a queue.
+#[derive(Debug, Clone)]
+struct Of {
+    own: Cost,
+    /// Of what its rows come to next, where that reads weights of its own for them: behind attention the experts.
+    behind: Option<Cost>,
+    /// Index of the gate at or behind it; of the ends, which all rows pass in turn, the first.
+    gate: Option<usize>,
 }
 
 /// What a row's parts take at the experts behind a gate.
@@ -39,32 +56,43 @@ struct Gate {
     /// Of parts here, and of rows anywhere: devices compute theirs side by side.
     here: Cost,
     anywhere: Cost,
+    round: Round,
 }
 
 impl Roofline {
     /// `hosting`: by sub-layer; one expert for those that are not told.
     #[must_use]
     pub fn new(kinds: &[SubLayerKind], costs: StageCosts, hosting: &[Hosting]) -> Self {
+        let gated = kinds.iter().filter(|kind| matches!(kind, SubLayerKind::Experts { .. })).count();
         let gate = |(sub_layer, kind): (SubLayerId, &SubLayerKind)| {
             let SubLayerKind::Experts { top_k, .. } = *kind else { return None };
-            let Hosting { here, hosts, each, .. } = *hosting.get(sub_layer)?;
+            let hosting = hosting.get(sub_layer)?;
+            let Hosting { here, hosts, each, .. } = *hosting;
             let anywhere = costs.spread(each).of_times(f64::from(top_k) / hosts.max(1) as f64);
-            Some(Gate { sub_layer, here: costs.spread(here as f64), anywhere })
+            let round = Round::new(&costs, hosting, top_k, gated);
+            Some(Gate { sub_layer, here: costs.spread(here as f64), anywhere, round })
         };
         let gates = kinds.iter().enumerate().filter_map(gate).collect();
         Self { costs, gates, kinds: kinds.to_vec(), of: Vec::new(), idle_since: None, asks_again: None }
     }
 
-    /// Of a queue, and of what its rows come to next, where that reads weights of its own for them.
-    fn of(&self, stage: Stage) -> (Cost, Option<Cost>) {
-        let next = |at: SubLayerId| self.gates.iter().find(|gate| gate.sub_layer >= at);
+    /// Index of the gate at or behind a sub-layer.
+    fn gate(&self, at: SubLayerId) -> Option<usize> {
+        self.gates.iter().position(|gate| gate.sub_layer >= at)
+    }
+
+    fn of(&self, stage: Stage) -> Of {
+        let own = self.costs.of(stage, &self.kinds);
         match stage {
             Stage::Experts(at) => {
-                let gate = next(at).filter(|gate| gate.sub_layer == at);
-                (gate.map_or(self.costs.expert, |gate| gate.here), None)
+                let gate = self.gate(at).filter(|gate| self.gates[*gate].sub_layer == at);
+                Of { own: gate.map_or(own, |gate| self.gates[gate].here), behind: None, gate }
             }
-            Stage::SubLayer(at) => (self.costs.of(stage, &self.kinds), next(at).map(|gate| gate.anywhere)),
-            Stage::Embed | Stage::Head => (self.costs.of(stage, &self.kinds), None),
+            Stage::SubLayer(at) => {
+                let gate = self.gate(at);
+                Of { own, behind: gate.map(|gate| self.gates[gate].anywhere), gate }
+            }
+            Stage::Embed | Stage::Head => Of { own, behind: None, gate: self.gates.first().map(|_| 0) },
         }
     }
 }
@@ -82,17 +110,20 @@ impl Schedule for Roofline {
         if self.of.len() != queues.queues.len() {
             self.of = queues.queues.iter().map(|queue| self.of(queue.stage)).collect();
         }
-        let Self { of, idle_since, asks_again, .. } = self;
+        let Self { of, gates, idle_since, asks_again, .. } = self;
         let idle = *idle_since.get_or_insert(queues.now);
         *asks_again = None;
         let mut next = None;
         for queue in queues.filled {
             let state = &queues.queues[*queue];
-            if state.soon > NOTHING {
+            let foreseen = &state.foreseen;
+            let Of { own, behind, gate } = &of[*queue];
+            let half = || gates.get((*gate)?)?.round.half(foreseen);
+            let is_half = || half().is_some_and(|half| state.depth as f64 >= WHOLE * half);
+            if foreseen.soon > NOTHING && !is_half() {
                 let since = state.newest.map_or(idle, |newest| newest.max(idle));
-                let (own, next) = &of[*queue];
-                let saved = |cost: &Cost| cost.saved(state.depth, state.soon).max(0.0);
-                let saved = saved(own) + next.as_ref().map_or(0.0, saved);
+                let saved = |cost: &Cost| cost.saved(state.depth, foreseen.soon).max(0.0);
+                let saved = saved(own) + behind.as_ref().map_or(0.0, saved);
                 let ripe = Moment(since.0 + Duration::from_secs_f64(WORTH * saved));
                 if ripe > queues.now {
                     *asks_again = Some(asks_again.map_or(ripe, |other| other.min(ripe)));
@@ -105,6 +136,14 @@ impl Schedule for Roofline {
             (*idle_since, *asks_again) = (None, None);
         }
         next.map(|(.., queue)| queue)
+    }
+
+    fn takes(&self, state: &QueueState) -> usize {
+        let Stage::SubLayer(at) = state.stage else { return state.depth };
+        let gate = self.gate(at).filter(|_| self.kinds.get(at) == Some(&SubLayerKind::Attention));
+        let half = gate.and_then(|gate| self.gates[gate].round.half(&state.foreseen));
+        let is_more = half.is_some_and(|half| state.depth as f64 > MORE * half);
+        if is_more { state.depth.div_ceil(2) } else { state.depth }
     }
 
     fn admits(&self, _: usize) -> bool {

@@ -7,7 +7,7 @@ use crate::{SubLayerKind, placement::Hosting};
 
 fn queue(stage: Stage, depth: usize, since: u64) -> QueueState {
     let oldest = (depth > 0).then(|| Moment(Duration::from_millis(since)));
-    QueueState { stage, depth, oldest, newest: oldest, soon: 0.0 }
+    QueueState { stage, depth, oldest, newest: oldest, foreseen: Foreseen::default() }
 }
 
 /// A worker with experts only: `depths[b]`, all since 0.
@@ -92,7 +92,7 @@ fn roofline_waits_for_twice_what_one_call_for_all_saves() {
     let (mut schedule, mut queues) = waiting();
     assert_eq!(ask(&mut schedule, &queues, 40), Some(0), "nothing is about to come");
     // Idle since 50. 6 now and 6 soon: 30 ms each, 30 ms together.
-    queues[0].soon = 6.0;
+    queues[0].foreseen.soon = 6.0;
     assert_eq!(ask(&mut schedule, &queues, 50), None);
     assert_eq!(schedule.asks_again(), Some(Moment(Duration::from_millis(110))));
     assert_eq!(ask(&mut schedule, &queues, 109), None);
@@ -104,7 +104,7 @@ fn roofline_waits_for_twice_what_one_call_for_all_saves() {
 fn roofline_waits_less_where_less_is_saved() {
     // 30 now and 30 soon: 40 ms each, 70 ms together: 10 ms are saved, 20 waited for, from when the last came.
     let (mut schedule, mut queues) = waiting();
-    (queues[0].depth, queues[0].soon) = (30, 30.0);
+    (queues[0].depth, queues[0].foreseen.soon) = (30, 30.0);
     queues[0].newest = Some(Moment(Duration::from_millis(105)));
     assert_eq!(ask(&mut schedule, &queues, 107), None);
     assert_eq!(schedule.asks_again(), Some(Moment(Duration::from_millis(127))), "asked since 107");
@@ -124,11 +124,11 @@ fn roofline_counts_all_experts_that_a_call_would_read_again() {
         ..StageCosts::default()
     };
     let kinds = [SubLayerKind::Attention, SubLayerKind::Experts { experts: 16, top_k: 2 }];
-    let of = |here, hosts, each| Hosting { here, share: 0.5, hosts, each };
+    let of = |here, hosts, each| Hosting { here, share: 0.5, hosts, each, attends: 1, apart: false };
     let wait = |hosting: Hosting, stage: Stage| {
         let mut schedule = Roofline::new(&kinds, costs, &[of(0, 0, 0.0), hosting]);
         let mut queues = [queue(stage, 81, 0)];
-        queues[0].soon = 81.0;
+        queues[0].foreseen.soon = 81.0;
         assert_eq!(ask(&mut schedule, &queues, 0), None);
         schedule.asks_again().map(|at| at.0.as_millis())
     };
@@ -142,10 +142,10 @@ fn roofline_counts_all_experts_that_a_call_would_read_again() {
 #[test]
 fn roofline_never_waits_beside_a_queue_that_is_ripe() {
     let (mut schedule, mut queues) = waiting();
-    queues[0].soon = 6.0;
+    queues[0].foreseen.soon = 6.0;
     queues[1] = queue(queues[1].stage, 1, 0);
     assert_eq!(ask(&mut schedule, &queues, 50), Some(1));
-    queues[0].soon = 0.0;
+    queues[0].foreseen.soon = 0.0;
     assert_eq!(ask(&mut schedule, &queues, 50), Some(0), "of ripe experts the first");
 }
 
