@@ -46,8 +46,15 @@ fn main() {
 /// The queues, and those that hold something.
 fn waiting(parts: u64, random: &mut SmallRng) -> (Vec<QueueState>, Vec<usize>) {
     let stages = (0..LAYERS).flat_map(|sub_layer| [Stage::SubLayer(sub_layer), Stage::Experts(sub_layer)]);
-    let mut queues: Vec<_> =
-        stages.map(|stage| QueueState { stage, depth: 0, oldest: None, newest: None, foreseen: Foreseen::default() }).collect();
+    let mut queues: Vec<_> = stages
+        .map(|stage| QueueState {
+            stage,
+            depth: 0,
+            oldest: None,
+            newest: None,
+            foreseen: Foreseen::default(),
+        })
+        .collect();
     let mut filled = Vec::new();
     for _ in 0..parts {
         let queue = random.random_range(0..queues.len());

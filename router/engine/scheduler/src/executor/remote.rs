@@ -262,7 +262,10 @@ impl Executor {
                 for part in &parcel.parts {
                     self.site.visits.hear(part.work.row, part.visit);
                     if let Some(queue) = self.queues.experts(at) {
-                        self.upstream.got(at);
+                        // Of rows that it was told of: only then do parts for each row come out right.
+                        if parcel.ahead.is_some() {
+                            self.upstream.got(at);
+                        }
                         self.queues.push(queue, Item { part: part.work, visit: part.visit, since: now });
                     }
                 }
@@ -296,5 +299,59 @@ impl Executor {
                 taken
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Backend, DeviceId, Row, ScheduleKind, Visit,
+        placement::{Demand, Greedy, Loads, Planner, Roles},
+        queues::Ahead,
+        schedule::StageCosts,
+        testing::Fake,
+    };
+
+    /// In lock-step, where nobody tells what is about to come, parts come too.
+    #[test]
+    fn parts_for_each_row_are_counted_of_rows_that_it_was_told_of() {
+        let layout = Fake::new("ag", 8, 4, 1).layout().clone();
+        let SubLayerKind::Experts { top_k, .. } = layout.sub_layers[1] else { panic!("gated") };
+        let demand = Demand {
+            layout: &layout,
+            devices: &[DeviceId(0), DeviceId(1)],
+            roles: Roles::Disjoint { attention: 1 },
+            experts_per_group: 1,
+            replicas: 0,
+            loads: &Loads::with(&layout, |_, _, _| 1.0),
+        };
+        let placement = Arc::new(Greedy.place(&demand).expect("fits"));
+        let costs = StageCosts::default();
+        let mut lanes = Executor::lanes(&layout, &placement, DeviceId(1), ScheduleKind::Adaptive, &costs);
+        let parts = (0..top_k).map(|slot| RemotePart {
+            work: PartWork { row: Row(0), slot, expert: slot },
+            visit: Visit::default(),
+        });
+        let mut parcel = Parcel {
+            from: DeviceId(0),
+            to: DeviceId(1),
+            lane: 0,
+            sub_layer: 1,
+            leg: Leg::Inputs,
+            tick: 0,
+            rows: vec![Row(0)],
+            parts: parts.collect(),
+            last: true,
+            ahead: None,
+        };
+        for _ in 0..1000 {
+            lanes[0].receive(&parcel, Moment::default());
+        }
+        let ahead = Ahead { passed: 1, here: 5, ..Ahead::default() };
+        parcel.ahead = Some(ahead);
+        lanes[0].receive(&parcel, Moment::default());
+        let soon = lanes[0].upstream.parts(1);
+        assert!((soon - 5.0 * f64::from(top_k)).abs() < 1e-9, "{soon}");
     }
 }

@@ -72,7 +72,13 @@ impl MicroQueues {
             places: vec![NOWHERE; stages.len()],
             states: stages
                 .into_iter()
-                .map(|stage| QueueState { stage, depth: 0, oldest: None, newest: None, foreseen: Foreseen::default() })
+                .map(|stage| QueueState {
+                    stage,
+                    depth: 0,
+                    oldest: None,
+                    newest: None,
+                    foreseen: Foreseen::default(),
+                })
                 .collect(),
             sub_layers,
             experts,

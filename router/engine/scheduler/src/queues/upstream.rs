@@ -122,11 +122,7 @@ impl Upstream {
 
     /// Rows of this device have passed a gate; what the others are to be told of it. With each the positions whose KV is read for it, if it is
     /// alone of its sequence.
-    pub(crate) fn pass(
-        &mut self,
-        at: SubLayerId,
-        rows: impl Iterator<Item = (usize, Option<u32>)>,
-    ) -> Ahead {
+    pub(crate) fn pass(&mut self, at: SubLayerId, rows: impl Iterator<Item = (usize, Option<u32>)>) -> Ahead {
         let (mut passed, mut alone, mut reach) = (0, 0.0f32, 0.0f32);
         for (index, of_one) in rows {
             let Some((goal, logits)) = self.rows[index] else { continue };
