@@ -168,6 +168,41 @@ fn roofline_runs_the_farthest_of_its_own_rows_before_the_first_of_its_experts() 
     assert_eq!(choose(&mut schedule, &queues, 9), None);
 }
 
+/// Attention and experts on devices of their own, each of 1 ms and 1 ms for each row: 130 ms for 64 together, 68 for each half.
+#[test]
+fn roofline_takes_rows_in_halves_where_these_take_less() {
+    let cost = Cost::roofline(0.001, 0.0, 0.001);
+    let costs = StageCosts { attention: cost, expert: cost, ..StageCosts::default() };
+    let kinds = [SubLayerKind::Attention, SubLayerKind::Experts { experts: 1, top_k: 1 }];
+    let schedule = |apart| {
+        let hosting = |here| Hosting { here, share: here as f64, hosts: 1, each: 1.0, attends: 1, apart };
+        Roofline::new(&kinds, costs, &[hosting(0), hosting(1)])
+    };
+    let of = |stage, depth: usize| {
+        let soon = (64 - depth) as f64;
+        let foreseen = Foreseen { soon, whole: 64.0, rows: 1.0, most: 1.0, alone: 1.0, reach: 0.0 };
+        QueueState { foreseen, ..queue(stage, depth, 0) }
+    };
+    let [attention, experts] = [Stage::SubLayer(0), Stage::Experts(1)];
+    for (depth, takes) in [(64, 32), (52, 26), (40, 40), (1, 1)] {
+        assert_eq!(schedule(true).takes(&of(attention, depth)), takes);
+        assert_eq!(schedule(false).takes(&of(attention, depth)), depth, "one device does both");
+        assert_eq!(
+            schedule(true).takes(&of(experts, depth)),
+            depth,
+            "parts that have come together go together"
+        );
+    }
+    // A half is not waited with, less than a half is: 1 ms would be saved, and before attention another of experts.
+    for (stage, until) in [(attention, 4), (experts, 2)] {
+        assert_eq!(ask(&mut schedule(true), &[of(stage, 32)], 0), Some(0));
+        let mut one = schedule(true);
+        assert_eq!(ask(&mut one, &[of(stage, 20)], 0), None);
+        assert_eq!(one.asks_again(), Some(Moment(Duration::from_millis(until))));
+        assert_eq!(ask(&mut schedule(false), &[of(stage, 32)], 0), None, "one device does both");
+    }
+}
+
 #[test]
 fn names_round_trip() {
     for kind in ScheduleKind::ALL {

@@ -49,11 +49,22 @@ struct Setting {
     experts_per_group: u16,
     kv_blocks: usize,
     stagger: usize,
+    costs: Costs,
 }
 
-/// Calls for which waiting pays, in the time of these tests.
-fn costs() -> StageCosts {
-    let cost = Cost::roofline(1e-3, 2e-3, 1e-4);
+#[derive(Debug, Clone, Copy)]
+enum Costs {
+    /// Waiting pays, in the time of these tests.
+    Calls,
+    /// Halves do.
+    Entries,
+}
+
+fn costs(of: Costs) -> StageCosts {
+    let cost = match of {
+        Costs::Calls => Cost::roofline(1e-3, 2e-3, 1e-4),
+        Costs::Entries => Cost::roofline(0.0, 0.0, 1e-3),
+    };
     StageCosts { attention: cost, gate: cost, expert: cost, head: cost, ..StageCosts::default() }
 }
 
@@ -81,7 +92,7 @@ fn net_of(model: &str, setting: &Setting, kind: ScheduleKind, jobs: Vec<Job>, se
     };
     let placement = Arc::new(Greedy.place(&demand).expect("fits").with_stagger(setting.stagger));
     let device = |id: &DeviceId| {
-        let lanes = Executor::lanes(&layout, &placement, *id, kind, &costs());
+        let lanes = Executor::lanes(&layout, &placement, *id, kind, &costs(setting.costs));
         (Pipeline::with_lanes(TICKS, &layout, lanes, kind.mode().pace).expect("valid"), fake())
     };
     let mut waiting = vec![VecDeque::new(); ids.len()];
@@ -259,13 +270,22 @@ impl Net {
 }
 
 fn settings() -> impl Strategy<Value = Setting> {
-    (2u16..5, any::<bool>(), 0usize..3, 1u16..7, 12usize..30, 0usize..3).prop_map(
-        |(devices, disjoint, replicas, experts_per_group, kv_blocks, stagger)| {
+    let costs = prop_oneof![Just(Costs::Calls), Just(Costs::Entries)];
+    (2u16..5, any::<bool>(), 0usize..3, 1u16..7, 12usize..30, 0usize..3, costs).prop_map(
+        |(devices, disjoint, replicas, experts_per_group, kv_blocks, stagger, costs)| {
             let roles = if disjoint { Roles::Disjoint { attention: devices / 2 } } else { Roles::Shared };
             let experts = if disjoint { devices - devices / 2 } else { devices };
             // No more copies than devices.
             let most = usize::from(6u16.div_ceil(experts_per_group) * (experts - 1));
-            Setting { devices, roles, replicas: replicas.min(most), experts_per_group, kv_blocks, stagger }
+            Setting {
+                devices,
+                roles,
+                replicas: replicas.min(most),
+                experts_per_group,
+                kv_blocks,
+                stagger,
+                costs,
+            }
         },
     )
 }
@@ -296,7 +316,15 @@ proptest! {
 /// other half has passed.
 fn behind_the_other_half(stagger: usize) -> Vec<usize> {
     let roles = Roles::Shared;
-    let setting = Setting { devices: 2, roles, replicas: 0, experts_per_group: 1, kv_blocks: 40, stagger };
+    let setting = Setting {
+        devices: 2,
+        roles,
+        replicas: 0,
+        experts_per_group: 1,
+        kv_blocks: 40,
+        stagger,
+        costs: Costs::Calls,
+    };
     let job = |_| Job {
         arrival: 0,
         prompt: vec![1, 2],
