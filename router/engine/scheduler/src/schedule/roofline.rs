@@ -110,7 +110,7 @@ impl Schedule for Roofline {
         if self.of.len() != queues.queues.len() {
             self.of = queues.queues.iter().map(|queue| self.of(queue.stage)).collect();
         }
-        let Self { of, gates, idle_since, asks_again, .. } = self;
+        let Self { of, costs, gates, idle_since, asks_again, .. } = self;
         let idle = *idle_since.get_or_insert(queues.now);
         *asks_again = None;
         let mut next = None;
@@ -118,7 +118,7 @@ impl Schedule for Roofline {
             let state = &queues.queues[*queue];
             let foreseen = &state.foreseen;
             let Of { own, behind, gate } = &of[*queue];
-            let half = || gates.get((*gate)?)?.round.half(foreseen);
+            let half = || gates.get((*gate)?)?.round.half(costs, foreseen);
             let is_half = || half().is_some_and(|half| state.depth as f64 >= WHOLE * half);
             if foreseen.soon > NOTHING && !is_half() {
                 let since = state.newest.map_or(idle, |newest| newest.max(idle));
@@ -141,7 +141,7 @@ impl Schedule for Roofline {
     fn takes(&self, state: &QueueState) -> usize {
         let Stage::SubLayer(at) = state.stage else { return state.depth };
         let gate = self.gate(at).filter(|_| self.kinds.get(at) == Some(&SubLayerKind::Attention));
-        let half = gate.and_then(|gate| self.gates[gate].round.half(&state.foreseen));
+        let half = gate.and_then(|gate| self.gates[gate].round.half(&self.costs, &state.foreseen));
         let is_more = half.is_some_and(|half| state.depth as f64 > MORE * half);
         if is_more { state.depth.div_ceil(2) } else { state.depth }
     }

@@ -10,12 +10,12 @@ const CLEARLY: f64 = 0.97;
 /// attends, where these are on devices of their own, and while one is on its way the other is computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
-    costs: StageCosts,
     /// Of the parts of one device.
     experts: Cost,
-    /// Devices with attention, and with experts; none of the former has experts.
+    /// Devices with attention, and with experts.
     attends: f64,
     hosts: f64,
+    /// None is both.
     apart: bool,
     /// Of each gate, the share in what comes before the first and behind the last.
     ends: f64,
@@ -37,12 +37,11 @@ impl Round {
         let (attends, hosts) = (attends.max(1) as f64, hosts.max(1) as f64);
         let vectors = (f64::from(top_k) / hosts).min(1.0);
         let ends = 1.0 / gates.max(1) as f64;
-        Self { costs: *costs, experts: costs.spread(each), attends, hosts, apart, ends, vectors }
+        Self { experts: costs.spread(each), attends, hosts, apart, ends, vectors }
     }
 
-    fn times(&self, rows: f64, foreseen: &Foreseen) -> Times {
+    fn times(&self, costs: &StageCosts, rows: f64, foreseen: &Foreseen) -> Times {
         let Foreseen { most, alone, reach, .. } = *foreseen;
-        let Self { costs, .. } = self;
         let own = rows / self.attends;
         let vectors = self.vectors * own;
         // Each of the devices has a parcel to and one from each of those with the other role.
@@ -59,16 +58,17 @@ impl Round {
     }
 
     /// Seconds until all rows have passed, in so many groups: as long as the busiest device takes for all of them, or each group alone.
-    fn seconds(&self, groups: f64, foreseen: &Foreseen) -> f64 {
-        let Times { attention, experts, way } = self.times(foreseen.whole * foreseen.rows / groups, foreseen);
+    fn seconds(&self, costs: &StageCosts, groups: f64, foreseen: &Foreseen) -> f64 {
+        let rows = foreseen.whole * foreseen.rows / groups;
+        let Times { attention, experts, way } = self.times(costs, rows, foreseen);
         let busy = if self.apart { attention.max(experts) } else { attention + experts };
         way.max(groups * busy)
     }
 
     /// Entries of a queue that are a half of all rows, where two halves pass in clearly less time than all together.
-    pub(super) fn half(&self, foreseen: &Foreseen) -> Option<f64> {
-        let pays = self.seconds(2.0, foreseen) < CLEARLY * self.seconds(1.0, foreseen);
-        pays.then_some(foreseen.whole / 2.0)
+    pub(super) fn half(&self, costs: &StageCosts, foreseen: &Foreseen) -> Option<f64> {
+        let seconds = |groups| self.seconds(costs, groups, foreseen);
+        (seconds(2.0) < CLEARLY * seconds(1.0)).then_some(foreseen.whole / 2.0)
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     /// Attention and experts of so many milliseconds, whatever their rows, on devices of their own or not.
-    fn round(attention: f64, experts: f64, each: f64, link: f64, apart: bool) -> Round {
+    fn round(attention: f64, experts: f64, each: f64, link: f64, apart: bool) -> (Round, StageCosts) {
         let cost = |ms: f64, each: f64| Cost::roofline(0.0, 1e-3 * ms, 0.0).plus_line(0.0, 1e-3 * each);
         let costs = StageCosts {
             attention: cost(attention, each),
@@ -86,7 +86,7 @@ mod tests {
             ..StageCosts::default()
         };
         let hosting = Hosting { here: 1, share: 1.0, hosts: 1, each: 1.0, attends: 1, apart };
-        Round::new(&costs, &hosting, 1, 4)
+        (Round::new(&costs, &hosting, 1, 4), costs)
     }
 
     fn foreseen(whole: f64) -> Foreseen {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn halves_pay_where_one_is_computed_while_the_other_is_elsewhere() {
-        let half = |round: Round| round.half(&foreseen(64.0));
+        let half = |(round, costs): (Round, StageCosts)| round.half(&costs, &foreseen(64.0));
         // All together 20, and each half too.
         assert_eq!(half(round(10.0, 10.0, 0.0, 0.0, true)), None);
         assert_eq!(half(round(10.0, 10.0, 0.0, 2.0, true)), None, "nor on their way");
@@ -108,17 +108,18 @@ mod tests {
 
     #[test]
     fn contexts_and_the_device_with_the_most_parts_count() {
-        let mut round = round(10.0, 40.0, 0.0, 0.0, true);
-        round.costs.reach = 1e-5;
+        let (round, mut costs) = round(10.0, 40.0, 0.0, 0.0, true);
+        costs.reach = 1e-5;
+        let half = |foreseen| round.half(&costs, &foreseen);
         // 64 rows of 50 positions: 32 ms, 82 together; in halves 80 of experts, which is not clearly less.
-        assert_eq!(round.half(&Foreseen { reach: 50.0, ..foreseen(64.0) }), None);
+        assert_eq!(half(Foreseen { reach: 50.0, ..foreseen(64.0) }), None);
         // Of 100: 114 together, in halves 84 of attention.
-        assert_eq!(round.half(&Foreseen { reach: 100.0, ..foreseen(64.0) }), Some(32.0));
+        assert_eq!(half(Foreseen { reach: 100.0, ..foreseen(64.0) }), Some(32.0));
         // Rows of prompts share what they read.
-        assert_eq!(round.half(&Foreseen { reach: 0.0, alone: 0.0, ..foreseen(64.0) }), None);
+        assert_eq!(half(Foreseen { reach: 0.0, alone: 0.0, ..foreseen(64.0) }), None);
         // Another device has twice the parts of the mean: bound by computing there.
-        let skewed = self::round(10.0, 10.0, 1.0, 0.0, true);
-        let at = |most: f64| skewed.times(64.0, &Foreseen { most, ..foreseen(64.0) }).experts;
+        let (round, costs) = self::round(10.0, 10.0, 1.0, 0.0, true);
+        let at = |most: f64| round.times(&costs, 64.0, &Foreseen { most, ..foreseen(64.0) }).experts;
         assert!((at(2.0) - at(1.0) - 0.064).abs() < 1e-9);
     }
 }
