@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """How adaptive compares with the best of the others, cell by cell, by turns in one cluster: two clusters of the same differ by 5 % on GPUs.
 
-  turns.py --reprise BINARY --out DIR [--devices cuda:0,cuda:1 ..] [--dense FILE.gguf] [--seconds 1200] [--known RUN_DIR..] [--only TEXT]
+  turns.py --reprise BINARY --out DIR [--devices cuda:0,cuda:1 ..] [--attention N] [--dense FILE.gguf] [--seconds 1200] [--known RUN_DIR..] [--only TEXT]
 
-On GPUs the cells of `two_gpus`, on --devices cpu,cpu those of `matrix.py`. First all cells, then again those whose interval still has 0.98 in it, as long as
+On GPUs the cells of `two_gpus`, on --devices cpu,cpu those of `matrix.py`; there --attention: the first N alone have attention, the others experts. First all cells, then again those whose interval still has 0.98 in it, as long as
 there is time. Of several pairs of --devices each measures a cell, side by side. --known: run folders with the tables of all schedules; who is at less than
 0.85 of its cell's best there takes no turns.
 
@@ -12,6 +12,7 @@ DIR/turns.csv has a row for each turn, DIR/cells.jsonl the reports whole, with m
 
 import argparse
 import csv
+import functools
 import json
 import pathlib
 import re
@@ -51,10 +52,11 @@ def gpu_cells(devices, made):
         yield {"name": cell["name"], "flags": cell["flags"], "contenders": contenders, "times": GPU}
 
 
-def cpu_cells(devices, made):
+def cpu_cells(devices, made, attention=None):
+    roles = f"--attention {attention} " if attention else ""
     contenders = ["lockstep", "pingpong", "roofline", "defrag", "adaptive"]
     for name, _, flags in matrix.all_cells(made):
-        yield {"name": name, "flags": f"--devices {devices} {' '.join(flags)} {CPU_WINDOW}", "contenders": contenders, "times": CPU}
+        yield {"name": name, "flags": f"--devices {devices} {roles}{' '.join(flags)} {CPU_WINDOW}", "contenders": contenders, "times": CPU}
 
 
 def known_speeds(folders):
@@ -169,6 +171,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--seconds", type=float, default=1200, help="of all")
     parser.add_argument("--devices", nargs="+", default=["cuda:0,cuda:1"], metavar="PAIR")
+    parser.add_argument("--attention", type=int, metavar="N", help="CPU threads that have attention and no experts")
     parser.add_argument("--dense", type=pathlib.Path, help="the small model's GGUF, of which mixtures with the same function are made")
     parser.add_argument("--known", type=pathlib.Path, nargs="*", default=[])
     parser.add_argument("--only", default="", help="cells in whose names this regular expression is found")
@@ -182,7 +185,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="turns-") as scratch:
         scratch = pathlib.Path(scratch)
         made = upcycle(args.reprise, args.dense, scratch) if args.dense else {}
-        cells = cpu_cells if args.devices[0].startswith("cpu") else gpu_cells
+        is_cpu = args.devices[0].startswith("cpu")
+        cells = functools.partial(cpu_cells, attention=args.attention) if is_cpu else gpu_cells
         wanted = {devices: [cell for cell in cells(devices, made) if re.search(args.only, cell["name"])] for devices in args.devices}
         sweeps = Sweeps(args, log, wanted, known_speeds(args.known))
         with (scratch / "errors.txt").open("w") as errors:
