@@ -6,7 +6,7 @@ use crate::{
 
 /// What a device with attention says with a call of a gate of the rows that it owns: how many have passed with this call, how many are
 /// still to pass this gate, how many are on their way to the next one, and how many to the head, from where most come round to the first gate
-/// with their next token. Counts, in rows.
+/// with their next token. In rows, but for the means.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Ahead {
     pub passed: u32,

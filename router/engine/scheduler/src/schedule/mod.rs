@@ -171,7 +171,7 @@ pub trait Schedule: Debug + Send {
         false
     }
 
-    /// True if it wants to know what is about to come ([`QueueState::soon`]).
+    /// True if it wants to know what is about to come ([`QueueState::foreseen`]).
     fn foresees(&self) -> bool {
         false
     }

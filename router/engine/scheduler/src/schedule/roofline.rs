@@ -21,7 +21,7 @@ const MORE: f64 = 1.5;
 /// twice as long as one call for all would save: an entry that comes meanwhile has paid for the wait. Rows that attention lets
 /// through in two parts are two calls of experts too: before attention, both count. Nothing is waited for while something else is ripe.
 ///
-/// Where two halves pass from gate to gate in less time than all rows together ([`Round`]), a half is ripe whatever else is about to come, and
+/// Where two halves pass from gate to gate in less time than all rows together (`round.rs`), a half is ripe whatever else is about to come, and
 /// attention takes all rows in two calls.
 ///
 /// Of ripe queues those of a worker's own rows come before its experts, and of these the last in the order of computation: rows that are ahead
