@@ -36,6 +36,8 @@ pub struct Placement {
     /// Per sub-layer, ascending.
     hosts_of_any: Vec<Vec<DeviceId>>,
     stagger: usize,
+    /// Devices of both roles are on the same processors.
+    shares_processors: bool,
 }
 
 /// Where the experts of a gated sub-layer are, as one device sees them.
@@ -48,7 +50,7 @@ pub struct Hosting {
     /// Devices that host any, and how many each does in the mean.
     pub hosts: usize,
     pub each: f64,
-    /// Devices with attention, and whether none of them hosts any.
+    /// Devices with attention, and whether none of them hosts any, nor shares a processor with one that does.
     pub attends: usize,
     pub apart: bool,
 }
@@ -140,13 +142,19 @@ impl Placement {
             .collect();
         let last = attention.iter().chain(hosts_of_any.iter().flatten()).map(|device| device.0).max();
         let devices = last.map_or(0, |last| last + 1);
-        Ok(Self { devices, experts_per_group, attention, hosts, homes, hosts_of_any, stagger: 0 })
+        Ok(Self { devices, experts_per_group, attention, hosts, homes, hosts_of_any, stagger: 0, shares_processors: false })
     }
 
     /// With so much of it ([`stagger`](Self::stagger)); [`new`](Self::new) has none.
     #[must_use]
     pub fn with_stagger(self, stagger: usize) -> Self {
         Self { stagger, ..self }
+    }
+
+    /// Of devices that are streams of one processor: while one attends the experts of another do not compute, wherever these are.
+    #[must_use]
+    pub fn on_shared_processors(self) -> Self {
+        Self { shares_processors: true, ..self }
     }
 
     /// What is left of it without a device: its replicas serve, and its sequences go to others.
@@ -177,7 +185,7 @@ impl Placement {
         let homes = hosts.iter().map(|groups| groups.concat()).collect();
         let gated = |groups: &Vec<Vec<DeviceId>>| if groups.is_empty() { Vec::new() } else { here.clone() };
         let hosts_of_any = hosts.iter().map(gated).collect();
-        Self { devices: 1, experts_per_group: 1, attention: here, hosts, homes, hosts_of_any, stagger: 0 }
+        Self { devices: 1, experts_per_group: 1, attention: here, hosts, homes, hosts_of_any, stagger: 0, shares_processors: false }
     }
 
     /// One more than the highest device.
@@ -245,7 +253,8 @@ impl Placement {
             }
         }
         let hosts = self.hosts_of_any[sub_layer].len();
-        let apart = !self.attention().iter().any(|device| self.hosts_of_any[sub_layer].contains(device));
+        let is_host = |device: &DeviceId| self.hosts_of_any[sub_layer].contains(device);
+        let apart = !self.shares_processors && !self.attention().iter().any(is_host);
         Hosting { here, share, hosts, each: copies as f64 / hosts.max(1) as f64, attends, apart }
     }
 
@@ -341,5 +350,15 @@ mod tests {
         assert!((found.share - 0.875).abs() < 1e-9);
         assert_eq!(placement.hosting(&layout, 0, DeviceId(1)).here, 0, "attention");
         assert_eq!(placement.hosts_of(1, 0), both);
+    }
+
+    #[test]
+    fn roles_are_apart_on_processors_of_their_own() {
+        let layout = fixture::layout(1, 4);
+        let place = |roles| fixture::place(&layout, |_, _| 1.0, 2, roles, 0).expect("fits");
+        let apart = |placement: &Placement| placement.hosting(&layout, 1, DeviceId(1)).apart;
+        let disjoint = place(Roles::Disjoint { attention: 1 });
+        assert_eq!(disjoint.hosting(&layout, 1, DeviceId(1)).attends, 1);
+        assert!(apart(&disjoint) && !apart(&disjoint.on_shared_processors()) && !apart(&place(Roles::Shared)));
     }
 }

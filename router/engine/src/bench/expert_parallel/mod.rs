@@ -199,6 +199,12 @@ impl ExpertParallel {
         self.devices.iter().enumerate().map(of).collect()
     }
 
+    /// Several devices compute on the same one.
+    fn shares_processors(&self) -> bool {
+        let processors = self.processors();
+        (1..processors.len()).any(|at| processors[..at].contains(&processors[at]))
+    }
+
     fn control(&self) -> ControlConfig {
         let window = self.control_window;
         let own = ControlConfig::default();
@@ -254,14 +260,15 @@ impl ExpertParallel {
         replicas: usize,
     ) -> Result<Placement, PlacementError> {
         let devices: Vec<_> = (0..self.count()).map(DeviceId).collect();
-        Greedy.place(&Demand {
+        let placement = Greedy.place(&Demand {
             layout,
             devices: &devices,
             roles: self.roles,
             experts_per_group: self.experts_per_group,
             replicas,
             loads,
-        })
+        })?;
+        Ok(if self.shares_processors() { placement.on_shared_processors() } else { placement })
     }
 
     /// Drawn loads, where they are.

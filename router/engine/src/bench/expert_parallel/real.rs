@@ -177,10 +177,9 @@ fn as_seen<'a>(
 
 /// What calls are compared with; nothing where what they take among others is known or simulated.
 fn compare_with(options: &ExpertParallel, profile: &Profile) -> Option<Compare> {
-    let processors = options.processors();
-    let shared = (1..processors.len()).any(|at| processors[..at].contains(&processors[at]));
     // What waits for another stream of the same GPU is simulated.
-    (options.profile.is_none() && !shared).then(|| Compare::new(profile.link, &profile.reuse))
+    (options.profile.is_none() && !options.shares_processors())
+        .then(|| Compare::new(profile.link, &profile.reuse))
 }
 
 /// First ticks do not count: who is the first to use memory waits for the machine to find it.
