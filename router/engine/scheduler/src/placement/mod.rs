@@ -142,7 +142,16 @@ impl Placement {
             .collect();
         let last = attention.iter().chain(hosts_of_any.iter().flatten()).map(|device| device.0).max();
         let devices = last.map_or(0, |last| last + 1);
-        Ok(Self { devices, experts_per_group, attention, hosts, homes, hosts_of_any, stagger: 0, shares_processors: false })
+        Ok(Self {
+            devices,
+            experts_per_group,
+            attention,
+            hosts,
+            homes,
+            hosts_of_any,
+            stagger: 0,
+            shares_processors: false,
+        })
     }
 
     /// With so much of it ([`stagger`](Self::stagger)); [`new`](Self::new) has none.
@@ -185,7 +194,16 @@ impl Placement {
         let homes = hosts.iter().map(|groups| groups.concat()).collect();
         let gated = |groups: &Vec<Vec<DeviceId>>| if groups.is_empty() { Vec::new() } else { here.clone() };
         let hosts_of_any = hosts.iter().map(gated).collect();
-        Self { devices: 1, experts_per_group: 1, attention: here, hosts, homes, hosts_of_any, stagger: 0, shares_processors: false }
+        Self {
+            devices: 1,
+            experts_per_group: 1,
+            attention: here,
+            hosts,
+            homes,
+            hosts_of_any,
+            stagger: 0,
+            shares_processors: false,
+        }
     }
 
     /// One more than the highest device.
@@ -359,6 +377,8 @@ mod tests {
         let apart = |placement: &Placement| placement.hosting(&layout, 1, DeviceId(1)).apart;
         let disjoint = place(Roles::Disjoint { attention: 1 });
         assert_eq!(disjoint.hosting(&layout, 1, DeviceId(1)).attends, 1);
-        assert!(apart(&disjoint) && !apart(&disjoint.on_shared_processors()) && !apart(&place(Roles::Shared)));
+        assert!(
+            apart(&disjoint) && !apart(&disjoint.on_shared_processors()) && !apart(&place(Roles::Shared))
+        );
     }
 }
