@@ -178,6 +178,8 @@ def main():
     args = parser.parse_args()
     if len({*args.devices}) < len(args.devices):
         parser.error("--devices names a pair twice")
+    if args.attention and not args.devices[0].startswith("cpu"):
+        parser.error("--attention is for CPU threads: cells of GPUs have it in their names")
     args.reprise = str(pathlib.Path(args.reprise).resolve())
     args.out.mkdir(parents=True, exist_ok=True)
     log = Log(args.out / "machine.txt")

@@ -189,10 +189,8 @@ impl Record {
 
     /// So many sequences, all together in this time.
     pub fn started(&mut self, sequences: u64, time: Duration) {
-        if sequences > 0 {
-            self.started.0 += sequences;
-            self.started.1 += time.as_secs_f64();
-        }
+        self.started.0 += sequences;
+        self.started.1 += time.as_secs_f64();
     }
 
     pub fn sent(&mut self, vectors: usize) {

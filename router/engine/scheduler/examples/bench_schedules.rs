@@ -8,7 +8,8 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use reprise_scheduler::{
-    Moment, QueueState, Queues, ScheduleKind, Stage,
+    Moment, QueueState, Queues, ScheduleKind, Stage, SubLayerKind,
+    placement::Hosting,
     schedule::{Cost, Foreseen, StageCosts},
 };
 
@@ -20,10 +21,19 @@ const SAMPLES: usize = 100;
 fn main() {
     println!("schedule,parts_waiting,queues_filled,decision_us_p50,decision_us_p99");
     let cost = |floor, each| Cost::roofline(5e-6, floor, each);
-    let costs = StageCosts { expert: cost(20e-6, 0.1e-6), gate: cost(2e-6, 0.1e-6), ..StageCosts::default() };
+    let costs = StageCosts {
+        attention: cost(20e-6, 0.5e-6),
+        expert: cost(20e-6, 0.1e-6),
+        beside: cost(20e-6, 0.1e-6),
+        gate: cost(2e-6, 0.1e-6),
+        ..StageCosts::default()
+    };
+    let kinds = [SubLayerKind::Attention, SubLayerKind::Experts { experts: 64, top_k: 8 }].repeat(LAYERS);
+    let hosting = Hosting { here: 64, share: 1.0, hosts: 1, each: 64.0, attends: 1, apart: true };
+    let hosting = vec![hosting; kinds.len()];
     for parts in [64, 512, 2048, 16_384] {
         for kind in ScheduleKind::ALL {
-            let mut schedule = kind.build(&[], &costs, &[]);
+            let mut schedule = kind.build(&kinds, &costs, &hosting);
             let mut random = SmallRng::seed_from_u64(parts);
             let (mut times, mut count) = (Vec::new(), 0);
             for _ in 0..SAMPLES {
@@ -45,16 +55,10 @@ fn main() {
 
 /// The queues, and those that hold something.
 fn waiting(parts: u64, random: &mut SmallRng) -> (Vec<QueueState>, Vec<usize>) {
-    let stages = (0..LAYERS).flat_map(|sub_layer| [Stage::SubLayer(sub_layer), Stage::Experts(sub_layer)]);
-    let mut queues: Vec<_> = stages
-        .map(|stage| QueueState {
-            stage,
-            depth: 0,
-            oldest: None,
-            newest: None,
-            foreseen: Foreseen::default(),
-        })
-        .collect();
+    let stages = (0..LAYERS).flat_map(|layer| [Stage::SubLayer(2 * layer), Stage::Experts(2 * layer + 1)]);
+    let foreseen = Foreseen { soon: 8.0, whole: 256.0, rows: 1.0, most: 8.0, alone: 1.0, reach: 500.0 };
+    let queue = |stage| QueueState { foreseen, ..QueueState::empty(stage) };
+    let mut queues: Vec<_> = stages.map(queue).collect();
     let mut filled = Vec::new();
     for _ in 0..parts {
         let queue = random.random_range(0..queues.len());

@@ -195,8 +195,8 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         let woken = self.now();
         let Self { sequences, pipeline, setup, .. } = self;
         let started = sequences.start(pipeline, setup.greedy);
-        let starts_end = self.now();
-        self.record.started(started, starts_end.since(woken));
+        let starts = if started > 0 { self.now().since(woken) } else { Duration::ZERO };
+        self.record.started(started, starts);
         self.admit()?;
         let begin = self.now();
         self.record.look(&self.pipeline, begin);
@@ -224,7 +224,6 @@ impl<D: Exchange, T: Transport<D::Payload>> Worker<D, T> {
         self.record.call(Span { stage, begin, end, entries });
         if let Some(predicted) = predicted {
             // What is done with parcels is predicted by itself, and starting sequences.
-            let starts = if started > 0 { starts_end.since(woken) } else { Duration::ZERO };
             let parcels = woken.since(received) + sent.since(sends);
             let time = end.since(looked).saturating_sub(parcels + starts);
             let name = stage_name(stage, &self.setup.layout.sub_layers);

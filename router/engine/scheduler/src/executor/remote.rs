@@ -195,7 +195,9 @@ impl Executor {
             for (slot, expert) in (0..top_k).zip(chosen) {
                 let part = PartWork { row: *row, slot, expert: *expert };
                 let to = site.route(at, *expert);
-                upstream.sent(at, to);
+                if foresees {
+                    upstream.sent(at, to);
+                }
                 let here = queues.experts(at).filter(|_| to == site.me);
                 if let Some(queue) = here {
                     upstream.got(at);

@@ -2,7 +2,7 @@ use super::{upstream::Upstream, visits::Visit};
 use crate::{
     ExpertId, ModelLayout, Moment, PartWork, Row, SubLayerId, SubLayerKind,
     placement::{DeviceId, Placement},
-    schedule::{Foreseen, QueueId, QueueState, Stage},
+    schedule::{QueueId, QueueState, Stage},
 };
 
 /// A row in a queue, or a part of a row in a queue of experts.
@@ -70,16 +70,7 @@ impl MicroQueues {
             items: stages.iter().map(|_| Vec::new()).collect(),
             filled: Vec::new(),
             places: vec![NOWHERE; stages.len()],
-            states: stages
-                .into_iter()
-                .map(|stage| QueueState {
-                    stage,
-                    depth: 0,
-                    oldest: None,
-                    newest: None,
-                    foreseen: Foreseen::default(),
-                })
-                .collect(),
+            states: stages.into_iter().map(QueueState::empty).collect(),
             sub_layers,
             experts,
             shares,

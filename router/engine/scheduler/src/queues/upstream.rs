@@ -1,6 +1,6 @@
 use crate::{
     ModelLayout, SubLayerId, SubLayerKind,
-    placement::{DeviceId, Placement},
+    placement::{DeviceId, Hosting, Placement},
     schedule::{Foreseen, Stage},
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct Upstream {
     /// Per gated sub-layer: rows that passed its gate anywhere, and the parts that came here.
     passed: Vec<f64>,
     parts: Vec<f64>,
-    /// Per gated sub-layer and device: parts of this device's rows that went there, and these rows.
+    /// Per gated sub-layer and device: parts of this device's rows that went there, and these rows; of those that the others are told of.
     sent: Vec<Vec<f64>>,
     gone: Vec<f64>,
     /// As last told of any device's rows ([`Ahead`]); `most` per gated sub-layer.
@@ -63,16 +63,12 @@ impl Upstream {
         // Before anything was counted experts are taken to get their even share.
         let even = |(sub_layer, kind): (usize, &SubLayerKind)| match *kind {
             SubLayerKind::Experts { top_k, .. } => {
-                f64::from(top_k) * placement.hosting(layout, sub_layer, me).share
+                let Hosting { share, hosts, .. } = placement.hosting(layout, sub_layer, me);
+                (f64::from(top_k) * share, f64::from(top_k) / hosts.max(1) as f64)
             }
-            SubLayerKind::Attention | SubLayerKind::DenseFeedForward => 0.0,
+            SubLayerKind::Attention | SubLayerKind::DenseFeedForward => (0.0, 0.0),
         };
-        let most = |(sub_layer, kind): (usize, &SubLayerKind)| match *kind {
-            SubLayerKind::Experts { top_k, .. } => {
-                f64::from(top_k) / placement.hosting(layout, sub_layer, me).hosts.max(1) as f64
-            }
-            SubLayerKind::Attention | SubLayerKind::DenseFeedForward => 0.0,
-        };
+        let (parts, most) = kinds.iter().enumerate().map(even).unzip();
         Self {
             goals,
             last_attention: kinds.iter().rposition(|kind| *kind == SubLayerKind::Attention),
@@ -81,10 +77,10 @@ impl Upstream {
             others: vec![0; head + 2],
             told: vec![vec![0; head + 2]; placement.attention().len()],
             passed: vec![1.0; head],
-            parts: kinds.iter().enumerate().map(even).collect(),
+            parts,
             sent: vec![vec![0.0; usize::from(placement.devices())]; head],
             gone: vec![0.0; head],
-            most: kinds.iter().enumerate().map(most).collect(),
+            most,
             alone: 1.0,
             reach: 0.0,
         }
@@ -135,7 +131,6 @@ impl Upstream {
             reach += of_one.unwrap_or(0) as f32;
         }
         self.count(at, passed);
-        self.gone[at] += passed as f64;
         let each = 1.0 / passed.max(1) as f32;
         let count = |goal: usize| u32::try_from(self.own[goal]).unwrap_or(u32::MAX);
         let ahead = Ahead {
@@ -160,6 +155,7 @@ impl Upstream {
 
     /// All parts of the rows that have passed are sent.
     pub(crate) fn count_most(&mut self, at: SubLayerId, ahead: &mut Ahead) {
+        self.gone[at] += f64::from(ahead.passed);
         let most = self.sent[at].iter().copied().fold(0.0, f64::max) / self.gone[at].max(1.0);
         if self.gone[at] > MEMORY {
             self.gone[at] /= 2.0;

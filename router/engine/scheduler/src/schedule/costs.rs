@@ -155,8 +155,12 @@ impl StageCosts {
     /// Of attention, without its context, for so many rows, of which so many are alone of their sequence.
     #[must_use]
     pub fn attend(&self, rows: usize, alone: usize) -> f64 {
-        let share = alone as f64 / rows.max(1) as f64;
-        share * self.attention.seconds(rows) + (1.0 - share) * self.prompt.seconds(rows)
+        self.attend_share(rows as f64, alone as f64 / rows.max(1) as f64)
+    }
+
+    /// The same, of rows of which such a share is alone.
+    pub(super) fn attend_share(&self, rows: f64, alone: f64) -> f64 {
+        alone * self.attention.of(rows) + (1.0 - alone) * self.prompt.of(rows)
     }
 
     /// Of a call, with all that belongs to it.

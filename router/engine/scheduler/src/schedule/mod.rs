@@ -59,6 +59,14 @@ pub struct QueueState {
     pub foreseen: Foreseen,
 }
 
+impl QueueState {
+    /// With nothing in it.
+    #[must_use]
+    pub fn empty(stage: Stage) -> Self {
+        Self { stage, depth: 0, oldest: None, newest: None, foreseen: Foreseen::default() }
+    }
+}
+
 /// What is known of rows that are not in a queue yet, as last told.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Foreseen {

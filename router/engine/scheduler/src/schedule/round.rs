@@ -46,8 +46,7 @@ impl Round {
         let vectors = self.vectors * own;
         // Each of the devices has a parcel to and one from each of those with the other role.
         let packing = |parcels: f64| 2.0 * parcels * costs.packing.of(vectors);
-        let attention = alone * costs.attention.of(own)
-            + (1.0 - alone) * costs.prompt.of(own)
+        let attention = costs.attend_share(own, alone)
             + (costs.context + costs.reach) * reach * own
             + costs.gate.of(own)
             + costs.join.of(own)

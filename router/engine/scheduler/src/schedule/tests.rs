@@ -7,7 +7,7 @@ use crate::{SubLayerKind, placement::Hosting};
 
 fn queue(stage: Stage, depth: usize, since: u64) -> QueueState {
     let oldest = (depth > 0).then(|| Moment(Duration::from_millis(since)));
-    QueueState { stage, depth, oldest, newest: oldest, foreseen: Foreseen::default() }
+    QueueState { depth, oldest, newest: oldest, ..QueueState::empty(stage) }
 }
 
 /// A worker with experts only: `depths[b]`, all since 0.
