@@ -51,10 +51,14 @@ fn profile() -> Profile {
 }
 
 fn config(schedule: ScheduleKind, skew: f64, sequences: usize) -> Config {
+    on_devices(4, ATTENTION, schedule, skew, sequences)
+}
+
+fn on_devices(devices: u16, attention: u16, schedule: ScheduleKind, skew: f64, sequences: usize) -> Config {
     let layout = layout(4, 8, 2);
-    let devices: Vec<_> = (0..4).map(DeviceId).collect();
+    let devices: Vec<_> = (0..devices).map(DeviceId).collect();
     let loads = Gates::skewed(&layout, skew, 3);
-    let roles = Roles::Disjoint { attention: ATTENTION };
+    let roles = Roles::Disjoint { attention };
     let demand = Demand {
         layout: &layout,
         devices: &devices,
@@ -67,7 +71,7 @@ fn config(schedule: ScheduleKind, skew: f64, sequences: usize) -> Config {
         placement: Greedy.place(&demand).expect("fits"),
         gates: Gates::new(&layout, &loads, 4),
         straggler: None,
-        processors: (0..4).collect(),
+        processors: (0..devices.len()).collect(),
         ticks: CoreConfig { max_sequences: 32, prefill_chunk: 32, max_rows: 64 },
         schedule,
         control: ControlConfig::default(),
@@ -296,4 +300,17 @@ fn with_a_straggler_too_who_has_no_barrier_is_ahead() {
     let [lockstep, roofline, defrag] = [ScheduleKind::Lockstep, ScheduleKind::Roofline, ScheduleKind::Defrag]
         .map(|kind| tokens(kind, 1.0, Some((DeviceId(0), 2.0))));
     assert!(roofline > 1.3 * lockstep && defrag > 1.3 * lockstep, "{lockstep}, {roofline}, {defrag}");
+}
+
+/// Prompts come and go, so that rows enter at all times: few of them are computed alone.
+#[test]
+fn roofline_keeps_rows_together_that_enter_apart() {
+    let config = on_devices(2, 1, ScheduleKind::Roofline, 0.0, 32);
+    let outcome = simulate(config).expect("valid");
+    let spans = outcome.records[0].spans();
+    let rows: Vec<_> =
+        spans.iter().filter(|span| span.stage == Stage::SubLayer(2)).map(|span| span.entries).collect();
+    let mean = rows.iter().sum::<usize>() / rows.len();
+    let few = rows.iter().filter(|rows| **rows < mean / 2).count();
+    assert!(rows.len() > 100 && 20 * few < rows.len(), "{few} of {}, mean {mean}: {rows:?}", rows.len());
 }

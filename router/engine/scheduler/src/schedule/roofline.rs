@@ -24,6 +24,10 @@ const MORE: f64 = 1.5;
 /// Where two halves pass from gate to gate in less time than all rows together (`round.rs`), a half is ripe whatever else is about to come, and
 /// attention takes all rows in two calls.
 ///
+/// Rows that have met stay together, and few that go alone take calls of their own of every sub-layer. So where one device has all attention they meet as
+/// they enter: before the first attention they wait for those that are anywhere else, until all are there or a half is, of which no more go on than
+/// that. One call for all saves at every gate then, and as many times as much is waited for.
+///
 /// Of ripe queues those of a worker's own rows come before its experts, and of these the last in the order of computation: rows that are ahead
 /// come round, and meet at the beginning those that are behind and those that are new. (The first: whatever is new would run through alone
 /// until it meets the others, wherever these are.) Of experts the first runs: there rows of several devices meet, and those behind catch up.
@@ -32,6 +36,8 @@ pub struct Roofline {
     costs: StageCosts,
     gates: Vec<Gate>,
     kinds: Vec<SubLayerKind>,
+    /// The first attention, where groups meet that come round.
+    entry: Option<Stage>,
     /// Of each queue.
     of: Vec<Of>,
     /// None: it chose a queue when it was asked last.
@@ -73,7 +79,17 @@ impl Roofline {
             Some(Gate { sub_layer, here: costs.spread(here as f64), anywhere, round })
         };
         let gates = kinds.iter().enumerate().filter_map(gate).collect();
-        Self { costs, gates, kinds: kinds.to_vec(), of: Vec::new(), idle_since: None, asks_again: None }
+        let first = kinds.iter().position(|kind| *kind == SubLayerKind::Attention);
+        let entry = first.map(Stage::SubLayer);
+        Self {
+            costs,
+            gates,
+            kinds: kinds.to_vec(),
+            entry,
+            of: Vec::new(),
+            idle_since: None,
+            asks_again: None,
+        }
     }
 
     /// Index of the gate at or behind a sub-layer.
@@ -110,7 +126,7 @@ impl Schedule for Roofline {
         if self.of.len() != queues.queues.len() {
             self.of = queues.queues.iter().map(|queue| self.of(queue.stage)).collect();
         }
-        let Self { of, costs, gates, idle_since, asks_again, .. } = self;
+        let Self { of, costs, gates, entry, idle_since, asks_again, .. } = self;
         let idle = *idle_since.get_or_insert(queues.now);
         *asks_again = None;
         let mut next = None;
@@ -118,12 +134,18 @@ impl Schedule for Roofline {
             let state = &queues.queues[*queue];
             let foreseen = &state.foreseen;
             let Of { own, behind, gate } = &of[*queue];
-            let half = || gates.get((*gate)?)?.round.half(costs, foreseen);
+            let round = gate.and_then(|gate| Some(&gates.get(gate)?.round));
+            let half = || round?.half(costs, foreseen);
+            let (soon, passes) = if *entry == Some(state.stage) && round.is_some_and(Round::gathers) {
+                (half().unwrap_or(foreseen.whole) - state.depth as f64, gates.len() as f64)
+            } else {
+                (foreseen.soon, 1.0)
+            };
             let is_half = || half().is_some_and(|half| state.depth as f64 >= WHOLE * half);
-            if foreseen.soon > NOTHING && !is_half() {
+            if soon > NOTHING && !is_half() {
                 let since = state.newest.map_or(idle, |newest| newest.max(idle));
-                let saved = |cost: &Cost| cost.saved(state.depth, foreseen.soon).max(0.0);
-                let saved = saved(own) + behind.as_ref().map_or(0.0, saved);
+                let saved = |cost: &Cost| cost.saved(state.depth, soon).max(0.0);
+                let saved = passes * (saved(own) + behind.as_ref().map_or(0.0, saved));
                 let ripe = Moment(since.0 + Duration::from_secs_f64(WORTH * saved));
                 if ripe > queues.now {
                     *asks_again = Some(asks_again.map_or(ripe, |other| other.min(ripe)));
@@ -142,8 +164,11 @@ impl Schedule for Roofline {
         let Stage::SubLayer(at) = state.stage else { return state.depth };
         let gate = self.gate(at).filter(|_| self.kinds.get(at) == Some(&SubLayerKind::Attention));
         let half = gate.and_then(|gate| self.gates[gate].round.half(&self.costs, &state.foreseen));
-        let is_more = half.is_some_and(|half| state.depth as f64 > MORE * half);
-        if is_more { state.depth.div_ceil(2) } else { state.depth }
+        let Some((gate, half)) = gate.zip(half) else { return state.depth };
+        if self.entry == Some(state.stage) && self.gates[gate].round.gathers() {
+            return state.depth.min((half.ceil() as usize).max(1));
+        }
+        if state.depth as f64 > MORE * half { state.depth.div_ceil(2) } else { state.depth }
     }
 
     fn admits(&self, _: usize) -> bool {

@@ -69,6 +69,12 @@ impl Round {
         let seconds = |groups| self.seconds(costs, groups, foreseen);
         (seconds(2.0) < CLEARLY * seconds(1.0)).then_some(foreseen.whole / 2.0)
     }
+
+    /// Whether groups are made where rows enter: one device has them all. Of several each would wait for its own, and meet fewer of the others' at
+    /// the experts.
+    pub(super) fn gathers(&self) -> bool {
+        self.attends <= 1.0
+    }
 }
 
 #[cfg(test)]

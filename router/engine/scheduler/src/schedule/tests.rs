@@ -124,7 +124,7 @@ fn roofline_counts_all_experts_that_a_call_would_read_again() {
         ..StageCosts::default()
     };
     let kinds = [SubLayerKind::Attention, SubLayerKind::Experts { experts: 16, top_k: 2 }];
-    let of = |here, hosts, each| Hosting { here, share: 0.5, hosts, each, attends: 1, apart: false };
+    let of = |here, hosts, each| Hosting { here, share: 0.5, hosts, each, attends: 2, apart: false };
     let wait = |hosting: Hosting, stage: Stage| {
         let mut schedule = Roofline::new(&kinds, costs, &[of(0, 0, 0.0), hosting]);
         let mut queues = [queue(stage, 81, 0)];
@@ -168,38 +168,64 @@ fn roofline_runs_the_farthest_of_its_own_rows_before_the_first_of_its_experts() 
     assert_eq!(choose(&mut schedule, &queues, 9), None);
 }
 
-/// Attention and experts on devices of their own, each of 1 ms and 1 ms for each row: 130 ms for 64 together, 68 for each half.
-#[test]
-fn roofline_takes_rows_in_halves_where_these_take_less() {
+/// Two layers, their attention on so many devices and experts on another, each of 1 ms and 1 ms for each row: 130 ms for 64 together, 68 for each half.
+fn halves(attends: usize, apart: bool) -> Roofline {
     let cost = Cost::roofline(0.001, 0.0, 0.001);
     let costs = StageCosts { attention: cost, expert: cost, ..StageCosts::default() };
-    let kinds = [SubLayerKind::Attention, SubLayerKind::Experts { experts: 1, top_k: 1 }];
-    let schedule = |apart| {
-        let hosting = |here| Hosting { here, share: here as f64, hosts: 1, each: 1.0, attends: 1, apart };
-        Roofline::new(&kinds, costs, &[hosting(0), hosting(1)])
-    };
-    let of = |stage, depth: usize| {
-        let soon = (64 - depth) as f64;
-        let foreseen = Foreseen { soon, whole: 64.0, rows: 1.0, most: 1.0, alone: 1.0, reach: 0.0 };
-        QueueState { foreseen, ..queue(stage, depth, 0) }
-    };
-    let [attention, experts] = [Stage::SubLayer(0), Stage::Experts(1)];
+    let kinds = [SubLayerKind::Attention, SubLayerKind::Experts { experts: 1, top_k: 1 }].repeat(2);
+    let hosting = |here| Hosting { here, share: here as f64, hosts: 1, each: 1.0, attends, apart };
+    Roofline::new(&kinds, costs, &[hosting(0), hosting(1)].repeat(2))
+}
+
+/// A queue of some of 64 rows; all others are about to come, or so many.
+fn of_64(stage: Stage, depth: usize, soon: Option<usize>) -> QueueState {
+    let soon = soon.unwrap_or(64 - depth) as f64;
+    let foreseen = Foreseen { soon, whole: 64.0, rows: 1.0, most: 1.0, alone: 1.0, reach: 0.0 };
+    QueueState { foreseen, ..queue(stage, depth, 0) }
+}
+
+/// Until when it waits; none: it does not.
+fn waits(mut schedule: Roofline, queue: QueueState) -> Option<u128> {
+    let next = ask(&mut schedule, &[queue], 0);
+    let until = schedule.asks_again().map(|at| at.0.as_millis());
+    assert_ne!(next.is_some(), until.is_some());
+    until
+}
+
+#[test]
+fn roofline_takes_rows_in_halves_where_these_take_less() {
+    let [attention, experts] = [Stage::SubLayer(2), Stage::Experts(3)];
     for (depth, takes) in [(64, 32), (52, 26), (40, 40), (1, 1)] {
-        assert_eq!(schedule(true).takes(&of(attention, depth)), takes);
-        assert_eq!(schedule(false).takes(&of(attention, depth)), depth, "one device does both");
-        assert_eq!(
-            schedule(true).takes(&of(experts, depth)),
-            depth,
-            "parts that have come together go together"
-        );
+        assert_eq!(halves(1, true).takes(&of_64(attention, depth, None)), takes);
+        assert_eq!(halves(1, false).takes(&of_64(attention, depth, None)), depth, "one device does both");
+        let parts = halves(1, true).takes(&of_64(experts, depth, None));
+        assert_eq!(parts, depth, "parts that have come together go together");
     }
     // A half is not waited with, less than a half is: 1 ms would be saved, and before attention another of experts.
     for (stage, until) in [(attention, 4), (experts, 2)] {
-        assert_eq!(ask(&mut schedule(true), &[of(stage, 32)], 0), Some(0));
-        let mut one = schedule(true);
-        assert_eq!(ask(&mut one, &[of(stage, 20)], 0), None);
-        assert_eq!(one.asks_again(), Some(Moment(Duration::from_millis(until))));
-        assert_eq!(ask(&mut schedule(false), &[of(stage, 32)], 0), None, "one device does both");
+        assert_eq!(waits(halves(1, true), of_64(stage, 32, None)), None);
+        assert_eq!(waits(halves(1, true), of_64(stage, 20, None)), Some(until));
+        assert!(waits(halves(1, false), of_64(stage, 32, None)).is_some(), "one device does both");
+    }
+}
+
+#[test]
+fn where_rows_enter_roofline_makes_groups_of_them() {
+    let [entry, behind] = [0, 2].map(Stage::SubLayer);
+    for (depth, takes) in [(64, 32), (52, 32), (40, 32), (32, 32), (1, 1)] {
+        assert_eq!(halves(1, true).takes(&of_64(entry, depth, None)), takes, "the others wait for the next");
+    }
+    // For rows that are anywhere else, as long as both gates are worth it: 2 ms of each.
+    assert_eq!(waits(halves(1, true), of_64(entry, 4, Some(0))), Some(8));
+    assert_eq!(waits(halves(1, true), of_64(behind, 4, Some(0))), None, "behind it for those that are about to come");
+    assert_eq!(waits(halves(1, true), of_64(entry, 32, Some(0))), None, "a half");
+    // One device does both: all together.
+    assert_eq!(waits(halves(1, false), of_64(entry, 60, Some(0))), Some(8));
+    assert_eq!(waits(halves(1, false), of_64(entry, 64, Some(0))), None);
+    assert_eq!(halves(1, false).takes(&of_64(entry, 64, Some(0))), 64);
+    // Others have attention too, and go on meanwhile.
+    for apart in [true, false] {
+        assert_eq!(waits(halves(2, apart), of_64(entry, 4, Some(0))), None);
     }
 }
 
