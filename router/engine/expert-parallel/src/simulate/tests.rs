@@ -305,7 +305,9 @@ fn with_a_straggler_too_who_has_no_barrier_is_ahead() {
 /// Prompts come and go, so that rows enter at all times: few of them are computed alone.
 #[test]
 fn roofline_keeps_rows_together_that_enter_apart() {
-    let config = on_devices(2, 1, ScheduleKind::Roofline, 0.0, 32);
+    let mut config = on_devices(2, 1, ScheduleKind::Roofline, 0.0, 30);
+    config.profile.expert.floor_us = 5.0;
+    config.workload.lengths = Lengths { name: "test", prompt_tokens: 40, generated_tokens: 80 };
     let outcome = simulate(config).expect("valid");
     let spans = outcome.records[0].spans();
     let rows: Vec<_> =

@@ -217,7 +217,11 @@ fn where_rows_enter_roofline_makes_groups_of_them() {
     }
     // For rows that are anywhere else, as long as both gates are worth it: 2 ms of each.
     assert_eq!(waits(halves(1, true), of_64(entry, 4, Some(0))), Some(8));
-    assert_eq!(waits(halves(1, true), of_64(behind, 4, Some(0))), None, "behind it for those that are about to come");
+    assert_eq!(
+        waits(halves(1, true), of_64(behind, 4, Some(0))),
+        None,
+        "behind it for those that are about to come"
+    );
     assert_eq!(waits(halves(1, true), of_64(entry, 32, Some(0))), None, "a half");
     // One device does both: all together.
     assert_eq!(waits(halves(1, false), of_64(entry, 60, Some(0))), Some(8));
