@@ -311,7 +311,7 @@ fn roofline_keeps_rows_together_that_enter_apart() {
     let outcome = simulate(config).expect("valid");
     let spans = outcome.records[0].spans();
     let rows: Vec<_> =
-        spans.iter().filter(|span| span.stage == Stage::SubLayer(2)).map(|span| span.entries).collect();
+        spans.iter().filter(|span| span.stage == Stage::SubLayer(4)).map(|span| span.entries).collect();
     let mean = rows.iter().sum::<usize>() / rows.len();
     let few = rows.iter().filter(|rows| **rows < mean / 2).count();
     assert!(rows.len() > 100 && 20 * few < rows.len(), "{few} of {}, mean {mean}: {rows:?}", rows.len());
