@@ -36,7 +36,7 @@ pub struct Roofline {
     costs: StageCosts,
     gates: Vec<Gate>,
     kinds: Vec<SubLayerKind>,
-    /// The first attention, where groups meet that come round.
+    /// The first attention, where it makes groups ([`Round::gathers`]).
     entry: Option<Stage>,
     /// Of each queue.
     of: Vec<Of>,
@@ -78,18 +78,13 @@ impl Roofline {
             let round = Round::new(&costs, hosting, top_k, gated);
             Some(Gate { sub_layer, here: costs.spread(here as f64), anywhere, round })
         };
-        let gates = kinds.iter().enumerate().filter_map(gate).collect();
+        let gates: Vec<_> = kinds.iter().enumerate().filter_map(gate).collect();
         let first = kinds.iter().position(|kind| *kind == SubLayerKind::Attention);
-        let entry = first.map(Stage::SubLayer);
-        Self {
-            costs,
-            gates,
-            kinds: kinds.to_vec(),
-            entry,
-            of: Vec::new(),
-            idle_since: None,
-            asks_again: None,
-        }
+        let gathers =
+            |at: &SubLayerId| gates.iter().any(|gate| gate.sub_layer >= *at && gate.round.gathers());
+        let entry = first.filter(gathers).map(Stage::SubLayer);
+        let (kinds, of) = (kinds.to_vec(), Vec::new());
+        Self { costs, gates, kinds, entry, of, idle_since: None, asks_again: None }
     }
 
     /// Index of the gate at or behind a sub-layer.
@@ -134,15 +129,18 @@ impl Schedule for Roofline {
             let state = &queues.queues[*queue];
             let foreseen = &state.foreseen;
             let Of { own, behind, gate } = &of[*queue];
-            let round = gate.and_then(|gate| Some(&gates.get(gate)?.round));
-            let half = || round?.half(costs, foreseen);
-            let (soon, passes) = if *entry == Some(state.stage) && round.is_some_and(Round::gathers) {
-                (half().unwrap_or(foreseen.whole) - state.depth as f64, gates.len() as f64)
+            let enters = *entry == Some(state.stage);
+            // What nothing is about to come to is ripe, halves or not.
+            let gate = gate.filter(|_| enters || foreseen.soon > NOTHING).and_then(|gate| gates.get(gate));
+            let half = gate.and_then(|gate| gate.round.half(costs, foreseen));
+            let depth = state.depth as f64;
+            let is_half = half.is_some_and(|half| depth >= WHOLE * half);
+            let (soon, passes) = if enters {
+                (half.unwrap_or(foreseen.whole) - depth, gates.len() as f64)
             } else {
                 (foreseen.soon, 1.0)
             };
-            let is_half = || half().is_some_and(|half| state.depth as f64 >= WHOLE * half);
-            if soon > NOTHING && !is_half() {
+            if soon > NOTHING && !is_half {
                 let since = state.newest.map_or(idle, |newest| newest.max(idle));
                 let saved = |cost: &Cost| cost.saved(state.depth, soon).max(0.0);
                 let saved = passes * (saved(own) + behind.as_ref().map_or(0.0, saved));
@@ -164,11 +162,11 @@ impl Schedule for Roofline {
         let Stage::SubLayer(at) = state.stage else { return state.depth };
         let gate = self.gate(at).filter(|_| self.kinds.get(at) == Some(&SubLayerKind::Attention));
         let half = gate.and_then(|gate| self.gates[gate].round.half(&self.costs, &state.foreseen));
-        let Some((gate, half)) = gate.zip(half) else { return state.depth };
-        if self.entry == Some(state.stage) && self.gates[gate].round.gathers() {
-            return state.depth.min((half.ceil() as usize).max(1));
+        match half {
+            Some(half) if self.entry == Some(state.stage) => state.depth.min((half.ceil() as usize).max(1)),
+            Some(half) if state.depth as f64 > MORE * half => state.depth.div_ceil(2),
+            _ => state.depth,
         }
-        if state.depth as f64 > MORE * half { state.depth.div_ceil(2) } else { state.depth }
     }
 
     fn admits(&self, _: usize) -> bool {
