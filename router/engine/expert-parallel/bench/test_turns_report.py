@@ -50,6 +50,24 @@ def test_the_interval_holds_what_adaptive_was_worth(pingpong):
     assert abs(sum(ratios) / len(ratios) - 1) < 0.005
 
 
+def test_the_interval_over_lockstep_holds_what_a_schedule_gains():
+    """Also of one that takes turns with lock-step alone, in a sweep of its own."""
+    held = {"pingpong": 0, "defrag": 0}
+    for seed in range(200):
+        turns, _ = cell(seed, pingpong=0.5, mixed=0.1)
+        chance = random.Random(1000 + seed)
+        level = chance.gauss(9, 0.05)
+        for index in range(6):
+            name = ["lockstep", "defrag"][index % 2]
+            turns.append(turn(name, "far", 0.35 * index, level - (name == "defrag") + chance.gauss(0, NOISE), 0))
+        over = estimate(turns).over_lockstep
+        for name, log in [("pingpong", GAIN), ("defrag", -1)]:
+            ratio, doubt = over[name]
+            held[name] += abs(ratio - math.exp(log)) <= doubt
+    assert over.keys() == held.keys()
+    assert min(held.values()) >= 184 and doubt < 0.1, held
+
+
 def test_turns_of_a_restless_sweep_count_for_less():
     """The interval holds still, and is little wider than that of the calm sweeps alone; were all alike it would be three times as wide."""
     held, wider = 0, []

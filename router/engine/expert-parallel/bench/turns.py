@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """How adaptive compares with the best of the others, cell by cell, by turns in one cluster: two clusters of the same differ by 5 % on GPUs.
 
-  turns.py --reprise BINARY --out DIR [--devices cuda:0,cuda:1 ..] [--attention N] [--dense FILE.gguf] [--seconds 1200] [--known RUN_DIR..] [--only TEXT]
+  turns.py --reprise BINARY --out DIR [--devices cuda:0,cuda:1 ..] [--attention N] [--dense FILE.gguf] [--seconds 1200] [--cell-seconds S] [--known RUN_DIR..] [--only TEXT]
 
-On GPUs the cells of `two_gpus`, on --devices cpu,cpu those of `matrix.py`; there --attention: the first N alone have attention, the others experts. First all cells, then again those whose interval still has 0.98 in it, as long as
-there is time. Of several pairs of --devices each measures a cell, side by side. --known: run folders with the tables of all schedules; who is at less than
-0.85 of its cell's best there takes no turns.
+Who is at less than 0.85 of its cell's best in the tables of --known has no turn among the others, which it would leave with scattered rows: it takes some with lock-step
+afterwards. On GPUs the cells of `two_gpus`, on --devices cpu,cpu those of `matrix.py`; there --attention: the first N alone have attention, the others experts. First all cells, then again those whose interval still has 0.98 in it, as long as
+there is time. Of several pairs of --devices each measures a cell, side by side. --known: run folders with the tables of all schedules.
 
 DIR/turns.csv has a row for each turn, DIR/cells.jsonl the reports whole, with measured times of calls; `turns_report.py DIR` makes the tables.
 """
@@ -31,7 +31,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "two_gpu"))
 import cells as two_gpu  # noqa: E402
 
 FIELDS = ["cell", "sweep", "scheduler", "at_s", "seconds", "tokens", "prompt_rows", "pingpong_share", "free_share", "defrag_share", "copies_share"]
-# Of the best: who is slower takes no turns, or none again.
+# Of the best: who is slower takes no turns with the others, or none again.
 NEAR = 0.85
 NEARER = 0.95
 # Seconds: until adaptive has settled, of a turn, of all turns of a cell in the first sweep and in later ones, and what a cell takes besides.
@@ -39,6 +39,9 @@ GPU = {"warm_up": 8.0, "turn": 0.35, "all": 7.7, "again": 23.1}
 CPU = {"warm_up": 12.0, "turn": 0.8, "all": 48.0, "again": 48.0}
 CPU_WINDOW = "--control-window-seconds 0.1"
 BESIDE = 4.5
+# Rounds of those that are far from the best (a part of one for what a turn takes besides), and seconds before them.
+FAR_ROUNDS = 3.3
+FAR_WARM_UP = 2.0
 # That a cell may take.
 PATIENCE = 120
 
@@ -139,15 +142,27 @@ class Sweeps:
     def measure(self, bench, cell, sweep):
         """The report; None if there is no time left."""
         name, times = cell["name"], cell["times"]
-        contenders = near(cell["contenders"], self.known.get(name, {}), NEAR)
+        known = self.known.get(name, {})
+        contenders = near(cell["contenders"], known, NEAR)
         with self.changed:
             if name in self.turns:
-                contenders = near(contenders, estimate(self.turns[name]).speeds, NEARER)
-        left, turns = self.late - time.monotonic(), times["again" if sweep else "all"]
-        if left < times["warm_up"] + turns + BESIDE:
+                contenders = near(cell["contenders"], {**known, **estimate(self.turns[name]).speeds}, NEARER)
+        turns = times["again"] if sweep else self.args.cell_seconds or times["all"]
+        report = self.turns_of(bench, cell, sweep, contenders, times["warm_up"], turns)
+        far = [name for name in cell["contenders"] if name not in contenders and not is_adaptive(name)]
+        if far and not sweep and report and "error" not in report:
+            far.insert(0, "lockstep")
+            of_far = self.turns_of(bench, cell, "far", far, FAR_WARM_UP, FAR_ROUNDS * len(far) * times["turn"])
+            report = of_far if of_far and "error" in of_far else report
+        return report
+
+    def turns_of(self, bench, cell, sweep, contenders, warm_up, turns):
+        """The report; None if there is no time left."""
+        name, left = cell["name"], self.late - time.monotonic()
+        if left < warm_up + turns + BESIDE:
             return None
-        flags = (f"{cell['flags']} --scheduler {','.join(contenders)} --turn-seconds {times['turn']} "
-                 f"--adaptive-warm-up-seconds {times['warm_up']} --seconds {turns}")
+        flags = (f"{cell['flags']} --scheduler {','.join(contenders)} --turn-seconds {cell['times']['turn']} "
+                 f"--adaptive-warm-up-seconds {warm_up} --seconds {turns:g}")
         begun = time.monotonic()
         report = bench.measure(f"{name.replace(' ', '-')} {flags}", left, self.errors)
         with self.changed:
@@ -170,6 +185,7 @@ def main():
     parser.add_argument("--reprise", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--seconds", type=float, default=1200, help="of all")
+    parser.add_argument("--cell-seconds", type=float, metavar="S", help="of turns of a cell when it is measured first")
     parser.add_argument("--devices", nargs="+", default=["cuda:0,cuda:1"], metavar="PAIR")
     parser.add_argument("--attention", type=int, metavar="N", help="CPU threads that have attention and no experts")
     parser.add_argument("--dense", type=pathlib.Path, help="the small model's GGUF, of which mixtures with the same function are made")

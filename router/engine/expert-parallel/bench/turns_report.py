@@ -30,9 +30,11 @@ ORDER = ["lockstep", "lockstep+N", "pingpong", "roofline", "defrag"]
 
 @dataclasses.dataclass
 class Estimate:
-    """Of a cell. Speeds in tokens per second, prompts' rows counted as so many tokens each; ratio of adaptive's to the best of the others."""
+    """Of a cell. Speeds in tokens per second, prompts' rows counted as so many tokens each, and over lock-step's with half of the 95 % interval; ratio of
+    adaptive's to the best of the others."""
 
     speeds: dict
+    over_lockstep: dict
     turns: dict
     prompt_row: float
     # Standard deviation of a turn, as a share.
@@ -156,17 +158,22 @@ def estimate(turns):
     found, inverted, weighted_residuals = least_squares(weighted, [weight * value for weight, value in zip(weights, values)])
     effects = dict(zip(names, [0.0, *found]))
     best = max(others, key=effects.get)
-    # What adaptive did, over the best.
-    own = [one for turn, one in zip(turns, doing) if is_adaptive(turn["scheduler"])]
-    contrast = [own.count(name) / len(own) - (name == best) for name in names]
-    ratio = math.exp(dot(contrast, effects.values()))
-    padded = [*contrast[1:], *([0.0] * (len(found) - len(names) + 1))]
-    variance = max(0.0, dot(padded, [dot(row, padded) for row in inverted]))
     # Student's t at 95 %, to a hundredth from five degrees of freedom on.
     student = 1.96 + 2.8 / freedom
+
+    def ratio_of(contrast):
+        """Of such a sum of effects, and half of its interval."""
+        padded = [*contrast[1:], *([0.0] * (len(found) - len(names) + 1))]
+        variance = max(0.0, dot(padded, [dot(row, padded) for row in inverted]))
+        ratio = math.exp(dot(contrast, effects.values()))
+        return ratio, ratio * student * spread_of(weighted_residuals) * variance**0.5
+
+    # What adaptive did, over the best.
+    own = [one for turn, one in zip(turns, doing) if is_adaptive(turn["scheduler"])]
+    ratio, doubt = ratio_of([own.count(name) / len(own) - (name == best) for name in names])
+    over = {name: ratio_of([(of == name) - (of == "lockstep") for of in names]) for name in others if "lockstep" in others and name != "lockstep"}
     speeds = {name: math.exp(statistics.fmean(of)) for name, of in by_schedule.items()}
-    return Estimate(speeds, {name: len(of) for name, of in by_schedule.items()}, prompt_row, spread_of(residuals), best, ratio,
-                    ratio * student * spread_of(weighted_residuals) * variance**0.5)
+    return Estimate(speeds, over, {name: len(of) for name, of in by_schedule.items()}, prompt_row, spread_of(residuals), best, ratio, doubt)
 
 
 def read(folders):
@@ -199,7 +206,7 @@ def throughput(cells):
         if of is None:
             continue
         base = of.speeds.get("lockstep")
-        ratios = [f"{of.speeds[name] / base:.3f}" if base and name in of.speeds else "" for name in ORDER[1:]]
+        ratios = ["{:.3f} ± {:.3f}".format(*of.over_lockstep[name]) if name in of.over_lockstep else "" for name in ORDER[1:]]
         speed = f"{base:,.0f}" if base else ""
         print(f"| {cell} | {speed} | " + " | ".join(ratios) + f" | {of.ratio:.3f} ± {of.doubt:.3f}, {of.best} | {of.turns['adaptive']} + "
               f"{of.turns[of.best]} | {100 * of.spread:.1f} % | {of.prompt_row:.2f} | {shares(cells[cell])} |")
@@ -216,6 +223,22 @@ def throughput(cells):
           f"as one of the schedule that is this mode. Intervals: 95 %.\n\nAdaptive over the best of the others in {len(told)} cells: at least {GOAL} beyond its interval in "
           f"{len(at_least)}, below it beyond its interval in {len(below)}, by its point estimate in {len(by_point)}; least {min(of.ratio for of in told):.3f}, "
           f"median {statistics.median(of.ratio for of in told):.3f}, geometric mean {math.exp(statistics.fmean(logs)):.3f} ± {mean:.3f}.\n")
+
+
+def latency(reports):
+    """Of a schedule's turns of all sweeps together, each by how many there were."""
+    sums = {}
+    for report in reports:
+        turns = [turn["scheduler"] for turn in report["turns"]]
+        for scheduler, of in report["inter_token_ms"].items():
+            for field in ["p50", "p99"]:
+                add(sums.setdefault(report["cell"], {}), (general(scheduler), field), of[field] * turns.count(scheduler), turns.count(scheduler))
+    names = [name for name in [*ORDER, "adaptive"] if any((name, "p50") in of for of in sums.values())]
+    print("Milliseconds between two tokens of a sequence, p50 (p99).\n\n| cell | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
+    for cell, of in means(sums).items():
+        row = [f"{of[name, 'p50']:.2f} ({of[name, 'p99']:.1f})" if (name, "p50") in of else "" for name in names]
+        print(f"| {cell} | " + " | ".join(row) + " |")
+    print()
 
 
 def add(sums, name, tokens, seconds):
@@ -239,9 +262,8 @@ def measured(cells):
     return means(sums)
 
 
-def predictions(binary, dense, folders, cells):
+def predictions(binary, dense, folders, reports, cells):
     """Of each sweep over the times of calls that it measured itself; a cell's is the mean of its sweeps', as what was measured is."""
-    reports = whole(folders)
     # By cell and schedule: tokens, and seconds of its turns.
     sums = {}
     for report, speeds in zip(reports, simulate_all(binary, reports, dense)):
@@ -260,9 +282,11 @@ def main():
     parser.add_argument("--dense", type=pathlib.Path)
     args = parser.parse_args()
     cells = read(args.run)
+    reports = whole(args.run)
     throughput(cells)
+    latency(reports)
     if args.reprise:
-        predictions(args.reprise, args.dense, args.run, cells)
+        predictions(args.reprise, args.dense, args.run, reports, cells)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ const DRIFT: f64 = 0.004;
 const CHANGED: f64 = 3.0;
 /// By so much a pace may compare otherwise once there are copies: a standard deviation.
 const ALIKE: f64 = 0.1;
+/// What changes are made for is the best of what was seen, by chance too, and was seen just after it had begun: by this share of its lead it may be off, a
+/// standard deviation.
+const LED: f64 = 0.45;
 /// Ratios below it are all the same.
 const LEAST: f64 = 1e-3;
 
@@ -156,7 +159,8 @@ impl Beliefs {
             known.belief = known.later(window).over(belief);
             (known.window, known.suspect) = (window, None);
         }
-        self.0.insert(from, Known::first(Belief { mean: -belief.mean, ..belief }, window));
+        let left = Belief { mean: -belief.mean, ..belief }.doubted(LED * belief.mean.abs());
+        self.0.insert(from, Known::first(left, window));
     }
 }
 

@@ -62,6 +62,10 @@ pub struct Control {
     /// That is kept, and that there is now: another while one is tried.
     kept: Mode,
     mode: Mode,
+    /// That was kept before, until when there had been so many windows.
+    before: Option<Mode>,
+    changed: u64,
+    regret: Option<Regret>,
     /// Of the mode that is kept, and of the one that is tried: what rows cost, and what their windows were worth, by the costs of the kept one.
     costs: Costs,
     trial_costs: Costs,
@@ -127,6 +131,13 @@ struct Change {
     level: Option<f64>,
 }
 
+/// A mode that was changed to and soon left again for the one before, so many times in succession: it may be better just after a change than it is later.
+#[derive(Debug, Clone, Copy)]
+struct Regret {
+    of: Mode,
+    times: u32,
+}
+
 /// Of so many windows the median is one that was not disturbed.
 const TOLD: u32 = 3;
 /// So many windows after a pause there may be another.
@@ -135,6 +146,8 @@ const QUIET: u64 = 512;
 const MOST_HELD: f64 = 4096.0;
 /// Looks that their cost is told from, at most.
 const COUNTED: f64 = 4.0;
+/// Regrets after which holds grow no more.
+const MOST_REGRETS: u32 = 6;
 /// A mode that is behind by so much has half of the budget for itself.
 const BEHIND: f64 = 0.1;
 /// Tokens of a sequence in a window, at least, unless that takes so many times as long: fewer bursts than these are told too badly.
@@ -174,6 +187,9 @@ impl Control {
             config,
             kept,
             mode: kept,
+            before: None,
+            changed: 0,
+            regret: None,
             costs: Costs::default(),
             trial_costs: Costs::default(),
             worth: Worth::default(),
@@ -310,11 +326,14 @@ impl Control {
         let belief = self.beliefs.with(self.mode, self.seen(), self.windows);
         self.beliefs.change(self.kept, self.mode, belief, self.windows);
         let left = std::mem::replace(&mut self.kept, self.mode);
+        let times = self.regrets(left);
         (self.costs, self.worth, self.look) = (self.trial_costs, self.trial.as_unit(), None);
         self.rows = Worth::default();
         let Self { config, kept, beliefs, changes, windows, .. } = self;
         let first = config.first_hold.max(1);
-        let soon = *windows + 2 * u64::from(config.first_hold);
+        let after = |hold: u32| *windows + u64::from(hold);
+        let soon = 2 * first;
+        let later = soon.saturating_mul(1 << times.min(MOST_REGRETS)).min(config.longest_hold.max(soon));
         for change in changes {
             // Rows that came in the mode that was left.
             change.level = None;
@@ -323,13 +342,27 @@ impl Control {
                 let believed = beliefs.supposed(mode, *kept, *windows);
                 believed.is_some_and(|belief| belief.is_behind(config.clear))
             };
-            // What is surely behind this one too is due when it would have been (the former itself at once, so that who was left by mistake is soon found
-            // again); what was behind the former only may be ahead of this one.
+            // What is surely behind this one too is due when it would have been (the former itself soon, so that who was left by mistake is found
+            // again; later each time that it was changed to in vain); what was behind the former only may be ahead of this one.
             if !mode.is_some_and(is_behind) {
-                let due = if mode == Some(left) { soon } else { change.due.min(soon) };
+                let due = if mode == Some(left) { after(later) } else { change.due.min(after(soon)) };
                 (change.hold, change.due, change.looks) = (first, due, 0.0);
             }
         }
+    }
+
+    /// `left` was changed from just now: how often in succession it was changed to in vain.
+    fn regrets(&mut self, left: Mode) -> u32 {
+        let Self { config, kept, before, changed, regret, windows, .. } = self;
+        let was_kept = *windows - std::mem::replace(changed, *windows);
+        let is_back = before.replace(left) == Some(*kept) && was_kept < u64::from(config.longest_hold);
+        *regret = match regret.filter(|_| is_back) {
+            // To what is regretted, once more.
+            Some(regret) if regret.of == *kept => Some(regret),
+            Some(regret) if regret.of == left => Some(Regret { times: regret.times + 1, ..regret }),
+            _ => is_back.then_some(Regret { of: left, times: 1 }),
+        };
+        regret.filter(|regret| regret.of == left).map_or(0, |regret| regret.times)
     }
 
     /// A trial has lost, and the kept mode has come to its pace again: when the other is looked at next. What was lost must be earned before.

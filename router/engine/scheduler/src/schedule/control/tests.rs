@@ -253,6 +253,30 @@ impl Disturbed for Drifting {
     }
 }
 
+/// Does so much for some seconds, and then otherwise.
+struct Shifting {
+    chance: Chance,
+    /// Seconds of a level, on average, and until its end.
+    apart: f64,
+    left: f64,
+    slow: f64,
+    quick: f64,
+}
+
+impl Disturbed for Shifting {
+    fn level(&mut self, step: u64) -> f64 {
+        self.left -= 1e-3;
+        if self.left <= 0.0 {
+            self.left = -self.apart * (1.0 - self.chance.unit()).ln();
+            self.slow = 0.16 * (self.chance.unit() - 0.5);
+        }
+        if step.is_multiple_of(25) {
+            self.quick = 0.02 * self.chance.normal();
+        }
+        (self.slow + self.quick).exp()
+    }
+}
+
 /// As CPUs of a virtual machine do.
 fn pausing(seed: u64) -> Box<dyn Disturbed> {
     let chance = Chance(seed);
@@ -268,6 +292,12 @@ fn pausing_rarely(seed: u64) -> Box<dyn Disturbed> {
 
 fn drifting(seed: u64) -> Box<dyn Disturbed> {
     Box::new(Drifting { chance: Chance(1_000_000 + seed), slow: 0.0, quick: 0.0 })
+}
+
+/// As two GPUs of a third host were measured to: what every mode did went from 1 to 1.12, 1.18, 1.05 and back in some seconds.
+fn shifting(seed: u64) -> Box<dyn Disturbed> {
+    let chance = Chance(3_000_000 + seed);
+    Box::new(Shifting { chance, apart: 0.7, left: 0.0, slow: 0.0, quick: 0.0 })
 }
 
 /// Speeds of lock-step, ping-pong, the free pace and defrag.
@@ -358,22 +388,46 @@ fn pauses_do_not_decide() {
 /// What is ahead by less than what turns differ by is found in most, and going back and forth between the two costs no looks at what is far behind both.
 #[test]
 fn what_is_a_little_ahead_is_found() {
-    // As above, of machines that change, and that pause rarely: from 8 s on.
+    // As above, of machines that change, slowly and at once, and that pause rarely: from 8 s on.
     for (rates, copies, most) in [
-        ([1.0, 1.05, 0.25, 0.2], 1.0, [4, 2]),
-        ([1.0, 1.024, 0.25, 0.2], 1.0, [3, 2]),
-        ([1.0, 0.9, 0.3, 0.1], 1.026, [8, 2]),
-        ([1.0, 0.9, 0.3, 0.1], 1.014, [2, 2]),
-        ([0.95, 0.9, 1.0, 0.97], 0.97, [11, 3]),
-        ([0.95, 1.0, 0.6, 0.5], 1.03, [5, 4]),
+        ([1.0, 1.05, 0.25, 0.2], 1.0, [4, 2, 2]),
+        ([1.0, 1.024, 0.25, 0.2], 1.0, [3, 2, 2]),
+        ([1.0, 0.9, 0.3, 0.1], 1.026, [8, 2, 2]),
+        ([1.0, 0.9, 0.3, 0.1], 1.014, [2, 2, 2]),
+        ([0.95, 0.9, 1.0, 0.97], 0.97, [11, 6, 3]),
+        ([0.95, 1.0, 0.6, 0.5], 1.03, [5, 3, 4]),
     ] {
-        for (devices, most) in [drifting as fn(u64) -> _, pausing_rarely].into_iter().zip(most) {
+        let devices = [(drifting as fn(u64) -> _, 0.003), (shifting, 0.005), (pausing_rarely, 0.003)];
+        for ((devices, most_far), most) in devices.into_iter().zip(most) {
             let (below, mean, far) = shares(devices, copies, |_| rates, 8_001..31_001);
             assert!(
-                below <= most && far < 0.003,
+                below <= most && far < most_far,
                 "{rates:?}, {copies}: {below} below, {mean} on average, {far} of the time"
             );
         }
+    }
+}
+
+/// The free pace is better than lock-step as long as rows are still together, and then behind it: it is not gone back to again and again.
+#[test]
+fn what_is_better_only_just_after_a_change_is_not_kept() {
+    let share = |mut devices: Box<dyn Disturbed>| {
+        let (mut before, mut since, mut work) = (Mode::of(Pace::Lockstep), 0, 0.0);
+        observe(false, 31_000, |step, mode| {
+            if mode != before {
+                (before, since) = (mode, step);
+            }
+            let free = if step < since + 300 { 1.05 } else { 0.9 };
+            let rate = rate([1.0, 0.8, free, 0.9], 1.0, mode);
+            work += if step > 8_000 { rate } else { 0.0 };
+            devices.level(step) * rate
+        });
+        work / 23_000.0
+    };
+    // Of a hundred seeds: how many come to less than 0.98 of lock-step, at most.
+    for (devices, most) in [drifting as fn(u64) -> _, shifting, pausing_rarely].into_iter().zip([13, 8, 23]) {
+        let below = (0..100).filter(|seed| share(devices(*seed)) < 0.98).count();
+        assert!(below <= most, "{below} below");
     }
 }
 
