@@ -23,6 +23,8 @@ GOAL = 0.98
 TINY = 1e-9
 # Turns, as restless as usual, that count beside a sweep's own.
 SUPPOSED = 8
+# By which cells may differ: standard deviations of logarithms.
+DEVIATIONS = [5e-4 * step for step in range(101)]
 # Of a turn: so much of it is all of it.
 WHOLE = 0.999
 ORDER = ["lockstep", "lockstep+N", "pingpong", "roofline", "defrag"]
@@ -41,8 +43,10 @@ class Estimate:
     spread: float
     best: str
     ratio: float
-    # Half of the 95 % interval.
+    # Half of the 95 % interval: of what was measured of what adaptive did in its turns.
     doubt: float
+    # Variance, of a logarithm, by which what it did in them differed in worth.
+    restless: float
 
     def __str__(self):
         others = ", ".join(f"{name} {speed:,.0f}" for name, speed in self.speeds.items())
@@ -170,10 +174,50 @@ def estimate(turns):
 
     # What adaptive did, over the best.
     own = [one for turn, one in zip(turns, doing) if is_adaptive(turn["scheduler"])]
+    restless = statistics.pvariance([effects[one] for one in own])
     ratio, doubt = ratio_of([own.count(name) / len(own) - (name == best) for name in names])
     over = {name: ratio_of([(of == name) - (of == "lockstep") for of in names]) for name in others if "lockstep" in others and name != "lockstep"}
     speeds = {name: math.exp(statistics.fmean(of)) for name, of in by_schedule.items()}
-    return Estimate(speeds, over, {name: len(of) for name, of in by_schedule.items()}, prompt_row, spread_of(residuals), best, ratio, doubt)
+    return Estimate(speeds, over, {name: len(of) for name, of in by_schedule.items()}, prompt_row, spread_of(residuals), best, ratio, doubt, restless)
+
+
+def together(found):
+    """What all cells tell of each, as of effects from one normal distribution, of which nothing is known before (Gelman et al., Bayesian Data Analysis, 5.4): the mean ratio
+    and half of its interval, by how much cells differ (standard deviation, as a share), and each cell's ratio and half of its interval. What is by chance in a
+    cell counts for less the more there is of it."""
+    restless = statistics.fmean(of.restless for of in found)
+    logs = [math.log(of.ratio) for of in found]
+    # In other turns it would have done otherwise.
+    squares = [(of.doubt / of.ratio / 1.96) ** 2 + restless / of.turns["adaptive"] + TINY for of in found]
+    given = [given_deviation(deviation, logs, squares) for deviation in DEVIATIONS]
+    most = max(likely for likely, _ in given)
+    likely = [math.exp(one - most) for one, _ in given]
+    total = sum(likely)
+
+    def mixed(moments):
+        """Mean and variance over all deviations."""
+        mean = dot(likely, [mean for mean, _ in moments]) / total
+        return mean, dot(likely, [variance + (one - mean) ** 2 for one, variance in moments]) / total
+
+    def interval(moments):
+        mean, variance = mixed(moments)
+        return math.exp(mean), math.exp(mean) * 1.96 * variance**0.5
+
+    # The distribution's mean, and then each cell's.
+    mean, *cells = [interval(moments) for moments in zip(*(moments for _, moments in given))]
+    return mean, dot(likely, DEVIATIONS) / total, cells
+
+
+def given_deviation(deviation, logs, squares):
+    """If cells differ by so much: the logarithm of how likely what was measured is, and mean and variance of the distribution's mean and of each cell."""
+    weights = [1 / (square + deviation**2) for square in squares]
+    mean, of_mean = dot(weights, logs) / sum(weights), 1 / sum(weights)
+    likely = 0.5 * (math.log(of_mean) + sum(math.log(weight) - weight * (log - mean) ** 2 for weight, log in zip(weights, logs)))
+    moments = [(mean, of_mean)]
+    for log, square in zip(logs, squares):
+        own = deviation**2 / (deviation**2 + square)
+        moments.append((own * log + (1 - own) * mean, own * square + (1 - own) ** 2 * of_mean))
+    return likely, moments
 
 
 def read(folders):
@@ -223,6 +267,12 @@ def throughput(cells):
           f"as one of the schedule that is this mode. Intervals: 95 %.\n\nAdaptive over the best of the others in {len(told)} cells: at least {GOAL} beyond its interval in "
           f"{len(at_least)}, below it beyond its interval in {len(below)}, by its point estimate in {len(by_point)}; least {min(of.ratio for of in told):.3f}, "
           f"median {statistics.median(of.ratio for of in told):.3f}, geometric mean {math.exp(statistics.fmean(logs)):.3f} ± {mean:.3f}.\n")
+    (mean, doubt), between, of_all = together(told)
+    least, names = min(of_all), [cell for cell, of in found.items() if of]
+    sure = sum(ratio - doubt >= GOAL for ratio, doubt in of_all)
+    print(f"All cells together, as effects from one distribution, so that chance counts for less: mean {mean:.3f} ± {doubt:.3f}, from which cells differ by "
+          f"{100 * between:.1f} % (a standard deviation). By that {sure} of {len(told)} are at {GOAL} and more beyond their intervals; the least is "
+          f"{names[of_all.index(least)]} at {least[0]:.3f} ± {least[1]:.3f}.\n")
 
 
 def latency(reports):
