@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Tables of runs of `turns.py`, as Markdown on standard output.
 
-  turns_report.py DIR.. [--reprise BINARY [--dense FILE.gguf]]
+  turns_report.py DIR.. [--reprise BINARY [--dense FILE.gguf] [--turnaround-us US]]
 
 With --reprise each cell is simulated too, over the times of calls that it measured of its own devices: predictions.csv in the first folder.
---dense: the small model's, of which mixtures were measured too.
+--dense: the small model's, of which mixtures were measured too. --turnaround-us: from a sequence's last token to the next request, of runs that did not measure it.
 """
 
 import argparse
@@ -177,6 +177,8 @@ def estimate(turns):
     restless = statistics.pvariance([effects[one] for one in own])
     ratio, doubt = ratio_of([own.count(name) / len(own) - (name == best) for name in names])
     over = {name: ratio_of([(of == name) - (of == "lockstep") for of in names]) for name in others if "lockstep" in others and name != "lockstep"}
+    # Without those that had no turns with lock-step, nor with anyone who had.
+    over = {name: (ratio, doubt) for name, (ratio, doubt) in over.items() if doubt < ratio}
     speeds = {name: math.exp(statistics.fmean(of)) for name, of in by_schedule.items()}
     return Estimate(speeds, over, {name: len(of) for name, of in by_schedule.items()}, prompt_row, spread_of(residuals), best, ratio, doubt, restless)
 
@@ -330,9 +332,12 @@ def main():
     parser.add_argument("run", type=pathlib.Path, nargs="+")
     parser.add_argument("--reprise")
     parser.add_argument("--dense", type=pathlib.Path)
+    parser.add_argument("--turnaround-us", type=float, default=0, metavar="US")
     args = parser.parse_args()
     cells = read(args.run)
     reports = whole(args.run)
+    for report in reports:
+        report["profile"].setdefault("turnaround_us", args.turnaround_us)
     throughput(cells)
     latency(reports)
     if args.reprise:

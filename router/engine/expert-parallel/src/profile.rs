@@ -46,6 +46,10 @@ pub struct Profile {
     /// Of sending a request: those that are sent at once come to a device one after the other.
     #[serde(default)]
     pub request_us: f64,
+    /// From a sequence's last token until the request that takes its place has come, of whoever sends the next as soon as one is over: too late
+    /// for the call that the others go on with.
+    #[serde(default)]
+    pub turnaround_us: f64,
     /// Of a worker, for each sequence that it starts before a call.
     #[serde(default)]
     pub start_us: f64,
@@ -306,6 +310,7 @@ impl Profile {
             points: BTreeMap::new(),
             in_turn: BTreeMap::new(),
             request_us: 0.0,
+            turnaround_us: 0.0,
             start_us: 0.0,
             reuse: Vec::new(),
         }

@@ -54,6 +54,7 @@ pub(super) fn profile(done: &Done) -> Profile {
         points,
         in_turn: BTreeMap::new(),
         request_us: 0.0,
+        turnaround_us: 0.0,
         start_us: 0.0,
         reuse: Vec::new(),
     }

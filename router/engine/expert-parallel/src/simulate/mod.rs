@@ -262,7 +262,12 @@ impl Simulation {
                 self.outcome.requests += u64::from(measured);
                 self.requests.remove(id);
                 if let Arrivals::Closed(_) = self.config.workload.arrivals {
-                    self.submit();
+                    let later = Duration::from_secs_f64(1e-6 * self.config.profile.turnaround_us.max(0.0));
+                    if later.is_zero() {
+                        self.submit();
+                    } else {
+                        self.at(Moment(self.now.0 + later), Event::Request);
+                    }
                 }
             }
         }

@@ -45,6 +45,7 @@ fn profile() -> Profile {
         points: Default::default(),
         in_turn: Default::default(),
         request_us: 0.0,
+        turnaround_us: 0.0,
         start_us: 0.0,
         reuse: Vec::new(),
     }
@@ -150,6 +151,24 @@ fn starting_sequences_delays_a_call() {
     // A half of all are this device's.
     assert_eq!(spans[1].begin.since(spans[0].end), starts(19));
     assert_eq!(spans[2].begin, spans[1].end);
+}
+
+/// A request that takes the place of a sequence comes too late for the call that the others go on with. Under roofline it waits where rows enter for them to come round,
+/// and they are not kept waiting for it.
+#[test]
+fn whoever_comes_late_keeps_nobody_waiting() {
+    let tokens = |schedule, turnaround_us| {
+        let mut config = on_devices(2, 1, schedule, 0.0, 30);
+        config.profile.turnaround_us = turnaround_us;
+        config.profile.expert.floor_us = 100.0;
+        config.workload.lengths = Lengths { name: "test", prompt_tokens: 1, generated_tokens: 60 };
+        config.warm_up = Duration::from_millis(300);
+        config.measured = Duration::from_secs(2);
+        simulate(config).expect("valid").tokens as f64
+    };
+    let late = |schedule| tokens(schedule, 30.0) / tokens(schedule, 0.0);
+    let [lockstep, roofline] = [ScheduleKind::Lockstep, ScheduleKind::Roofline].map(late);
+    assert!(lockstep > 0.98 && roofline > 0.97, "{lockstep}, {roofline}");
 }
 
 #[test]

@@ -195,7 +195,7 @@ impl Executor {
             let Some(row) = self.arena.take(planned, i >= decode_rows) else { return };
             self.order.enter(planned.sequence, planned.position);
             if let Some(index) = self.arena.index(row) {
-                self.upstream.enter(index, planned.logits);
+                self.upstream.enter(index, planned.logits, self.schedule.gathers());
             }
             self.queues.push(self.queues.embed(), Item::row(row, now));
         }
@@ -275,6 +275,10 @@ impl Executor {
                 if task.items.is_empty() {
                     continue;
                 }
+            }
+            if stage == Stage::SubLayer(0) {
+                let begun = task.items.iter().filter_map(|item| arena.index(item.part.row));
+                begun.for_each(|index| upstream.begin(index));
             }
             task.begin(stage, kinds);
             break;

@@ -5,14 +5,15 @@ use crate::{
 };
 
 /// What a device with attention says with a call of a gate of the rows that it owns: how many have passed with this call, how many are
-/// still to pass this gate, how many are on their way to the next one, and how many to the head, from where most come round to the first gate
-/// with their next token. In rows, but for the means.
+/// still to pass this gate, how many are on their way to the next one, how many to the head, from where most come round to the first gate
+/// with their next token, and how many wait to enter. In rows, but for the means.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Ahead {
     pub passed: u32,
     pub here: u32,
     pub next: u32,
     pub head: u32,
+    pub enters: u32,
     /// Of a row that passed: how many are alone of their sequence, and positions whose KV is read for them; parts that go to the device that gets
     /// the most. Means.
     pub alone: f32,
@@ -32,7 +33,7 @@ pub(crate) struct Upstream {
     last_attention: Option<SubLayerId>,
     /// Per row of this device its goal, and whether its logits are wanted.
     rows: Vec<Option<(usize, bool)>>,
-    /// Per goal: rows of this device; of all others, as last told; and by device.
+    /// Per goal, the last of those that have not entered: rows of this device; of all others, as last told; and by device.
     own: Vec<usize>,
     others: Vec<usize>,
     told: Vec<Vec<usize>>,
@@ -73,9 +74,9 @@ impl Upstream {
             goals,
             last_attention: kinds.iter().rposition(|kind| *kind == SubLayerKind::Attention),
             rows: vec![None; rows],
-            own: vec![0; head + 2],
-            others: vec![0; head + 2],
-            told: vec![vec![0; head + 2]; placement.attention().len()],
+            own: vec![0; head + 3],
+            others: vec![0; head + 3],
+            told: vec![vec![0; head + 3]; placement.attention().len()],
             passed: vec![1.0; head],
             parts,
             sent: vec![vec![0.0; usize::from(placement.devices())]; head],
@@ -98,11 +99,20 @@ impl Upstream {
         self.goals[at]
     }
 
-    /// `index`: the row's number among this device's own.
-    pub(crate) fn enter(&mut self, index: usize, logits: bool) {
-        let goal = self.goal(0, logits);
+    /// `index`: the row's number among this device's own. `gathers`: it waits before the first attention for others.
+    pub(crate) fn enter(&mut self, index: usize, logits: bool, gathers: bool) {
+        let goal = if gathers { self.enters() } else { self.goal(0, logits) };
         self.rows[index] = Some((goal, logits));
         self.own[goal] += 1;
+    }
+
+    /// It has entered.
+    pub(crate) fn begin(&mut self, index: usize) {
+        let enters = self.enters();
+        if let Some((goal, logits)) = self.rows[index].filter(|(goal, _)| *goal == enters) {
+            self.own[goal] -= 1;
+            self.enter(index, logits, false);
+        }
     }
 
     pub(crate) fn leave(&mut self, index: usize) {
@@ -138,6 +148,7 @@ impl Upstream {
             here: count(at),
             next: count(self.goals[at + 1]),
             head: count(self.head()),
+            enters: count(self.enters()),
             alone: each * alone,
             reach: each * reach,
             most: self.most[at] as f32,
@@ -184,9 +195,10 @@ impl Upstream {
     pub(crate) fn hear(&mut self, rank: u32, at: SubLayerId, ahead: Ahead) {
         self.count(at, ahead.passed as usize);
         self.learn(at, &ahead);
-        let (next, head) = (self.goals[at + 1], self.head());
+        let (next, head, enters) = (self.goals[at + 1], self.head(), self.enters());
         let Some(told) = self.told.get_mut(rank as usize) else { return };
-        for (goal, rows) in [(at, ahead.here), (next, ahead.next), (head, ahead.head)] {
+        for (goal, rows) in [(at, ahead.here), (next, ahead.next), (head, ahead.head), (enters, ahead.enters)]
+        {
             let rows = rows as usize;
             self.others[goal] = self.others[goal] - told[goal] + rows;
             told[goal] = rows;
@@ -223,6 +235,10 @@ impl Upstream {
         self.goals.len() - 1
     }
 
+    const fn enters(&self) -> usize {
+        self.goals.len() + 1
+    }
+
     /// Rows of this device that are to pass a sub-layer, or the head, and have not passed the gate before it; those that wait there
     /// included.
     pub(crate) fn rows(&self, at: usize) -> usize {
@@ -242,7 +258,7 @@ mod tests {
         let mut upstream = Upstream::new(&layout, &Placement::alone(&layout), DeviceId(0), 4);
         let SubLayerKind::Experts { top_k, .. } = layout.sub_layers[1] else { panic!("gated") };
         // Two whose logits are wanted, and one of a prompt, which leaves behind the last attention.
-        (0..3).for_each(|index| upstream.enter(index, index < 2));
+        (0..3).for_each(|index| upstream.enter(index, index < 2, false));
         assert!((upstream.parts(1) - 3.0 * f64::from(top_k)).abs() < 1e-9);
         let ahead = upstream.pass(1, [(0, Some(5)), (1, Some(7)), (2, None)].into_iter());
         let told = |ahead: Ahead| (ahead.passed, ahead.here, ahead.next, ahead.head);
@@ -255,7 +271,7 @@ mod tests {
         // Out, and in again with their next tokens.
         (0..3).for_each(|index| upstream.leave(index));
         assert!(!round(&upstream));
-        upstream.enter(0, true);
+        upstream.enter(0, true, false);
         assert!(round(&upstream));
         // Of another device, as it tells.
         upstream.leave(0);
@@ -263,5 +279,25 @@ mod tests {
         assert!(round(&upstream));
         upstream.hear(0, 1, Ahead { passed: 5, here: 0, next: 5, head: 0, ..ahead });
         assert!(!round(&upstream) && upstream.parts(3) > 0.0);
+    }
+
+    #[test]
+    fn rows_that_wait_to_enter_are_about_to_come_nowhere() {
+        let layout = Fake::new("agag", 1, 1, 1).layout().clone();
+        let alone = Placement::alone(&layout);
+        let [mut upstream, mut other] = [0, 1].map(|_| Upstream::new(&layout, &alone, DeviceId(0), 4));
+        (0..4).for_each(|index| upstream.enter(index, true, index == 3));
+        let parts = |upstream: &Upstream| upstream.parts(1) * upstream.passed[1] / upstream.parts[1];
+        assert_eq!((upstream.rows(0), parts(&upstream)), (3, 3.0));
+        assert_eq!(upstream.foresee(Stage::SubLayer(0), 0.0).whole, 4.0, "one of all it is");
+        let ahead = upstream.pass(1, [(0, Some(5)), (1, Some(5))].into_iter());
+        assert_eq!((ahead.here, ahead.next, ahead.enters), (1, 2, 1));
+        other.hear(0, 1, ahead);
+        assert_eq!(parts(&other), 1.0);
+        upstream.begin(3);
+        upstream.begin(2);
+        assert_eq!((upstream.rows(0), parts(&upstream)), (2, 2.0));
+        upstream.leave(3);
+        assert_eq!(upstream.rows(0), 1);
     }
 }

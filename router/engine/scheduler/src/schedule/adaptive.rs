@@ -54,6 +54,10 @@ impl Schedule for Adaptive {
         self.now().foresees()
     }
 
+    fn gathers(&self) -> bool {
+        self.now().gathers()
+    }
+
     fn asks_again(&self) -> Option<Moment> {
         self.now().asks_again()
     }

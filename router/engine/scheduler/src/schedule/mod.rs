@@ -184,6 +184,11 @@ pub trait Schedule: Debug + Send {
         false
     }
 
+    /// True if rows wait before the first sub-layer for others to come round: they are not about to come to the gates behind it.
+    fn gathers(&self) -> bool {
+        false
+    }
+
     /// With nothing chosen although there are entries: when to ask again if nothing comes before.
     fn asks_again(&self) -> Option<Moment> {
         None

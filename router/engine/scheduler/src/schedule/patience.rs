@@ -37,6 +37,10 @@ impl<S: Schedule> Schedule for Patient<S> {
         self.0.foresees()
     }
 
+    fn gathers(&self) -> bool {
+        self.0.gathers()
+    }
+
     fn asks_again(&self) -> Option<Moment> {
         self.0.asks_again()
     }

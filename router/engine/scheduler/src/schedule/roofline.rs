@@ -79,7 +79,7 @@ impl Roofline {
             Some(Gate { sub_layer, here: costs.spread(here as f64), anywhere, round })
         };
         let gates: Vec<_> = kinds.iter().enumerate().filter_map(gate).collect();
-        let first = kinds.iter().position(|kind| *kind == SubLayerKind::Attention);
+        let first = kinds.iter().position(|kind| *kind == SubLayerKind::Attention).filter(|at| *at == 0);
         let gathers =
             |at: &SubLayerId| gates.iter().any(|gate| gate.sub_layer >= *at && gate.round.gathers());
         let entry = first.filter(gathers).map(Stage::SubLayer);
@@ -175,6 +175,10 @@ impl Schedule for Roofline {
 
     fn foresees(&self) -> bool {
         true
+    }
+
+    fn gathers(&self) -> bool {
+        self.entry.is_some()
     }
 
     fn asks_again(&self) -> Option<Moment> {

@@ -39,6 +39,23 @@ impl Counted {
     }
 }
 
+/// How requests are sent, in seconds; 0 where they come by chance.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Sending {
+    /// One of the first.
+    pub(super) each: f64,
+    /// From a sequence's last token until the request in its place is sent, the median.
+    pub(super) turnaround: f64,
+}
+
+impl Sending {
+    /// Of several, each for itself.
+    pub(super) fn mean(of: &[Self]) -> Self {
+        let mean = |field: fn(&Self) -> f64| of.iter().map(field).sum::<f64>() / of.len().max(1) as f64;
+        Self { each: mean(|of| of.each), turnaround: mean(|of| of.turnaround) }
+    }
+}
+
 /// Sends a workload to a cluster and takes down what comes.
 pub(super) struct Driver<'a, P: Send + 'static> {
     options: &'a ExpertParallel,
@@ -48,8 +65,8 @@ pub(super) struct Driver<'a, P: Send + 'static> {
     /// The same on the cluster's clock.
     begin: Duration,
     submitted: u64,
-    /// Seconds that sending one of the first requests took.
     sent_each: f64,
+    turnarounds: Vec<f64>,
     /// When the next comes, if they come by themselves.
     next: Option<Duration>,
     /// When each arrived, and when its last token came.
@@ -78,8 +95,19 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
     ) -> Result<Self, ExpertParallelError> {
         let (begun, begin) = (Instant::now(), cluster.now().0);
         let (running, next) = (HashMap::new(), Some(Duration::ZERO));
-        let mut driver =
-            Self { options, cluster, vocabulary, begun, begin, submitted: 0, sent_each: 0.0, next, running };
+        let turnarounds = Vec::new();
+        let mut driver = Self {
+            options,
+            cluster,
+            vocabulary,
+            begun,
+            begin,
+            submitted: 0,
+            sent_each: 0.0,
+            turnarounds,
+            next,
+            running,
+        };
         if let Arrivals::Closed(sequences) = options.arrivals {
             driver.next = None;
             for _ in 0..sequences {
@@ -94,12 +122,19 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
         &mut self.cluster
     }
 
-    pub(super) const fn sent_each(&self) -> f64 {
-        self.sent_each
+    pub(super) fn sending(&self) -> Sending {
+        let mut of = self.turnarounds.clone();
+        of.sort_unstable_by(f64::total_cmp);
+        Sending { each: self.sent_each, turnaround: of.get(of.len() / 2).copied().unwrap_or(0.0) }
     }
 
     pub(super) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
+    }
+
+    /// On the cluster's clock, since the first requests were sent.
+    fn now(&self) -> Duration {
+        self.cluster.now().0.saturating_sub(self.begin)
     }
 
     /// Sends what is due, and waits for what comes, for a moment.
@@ -123,6 +158,7 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
                 self.running.remove(&request);
                 if let Arrivals::Closed(_) = self.options.arrivals {
                     self.submit()?;
+                    self.turnarounds.push((self.now() - at).as_secs_f64());
                 }
             }
         }
@@ -180,7 +216,7 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
         }
         let until = self.cluster.now();
         let (tokens, seconds) = counted.whole(self.elapsed().saturating_sub(warm_up));
-        let (tenths, sent_each) = (counted.tenths, self.sent_each);
+        let (tenths, sending) = (counted.tenths, self.sending());
         let records = self.stop();
         Ok(Run {
             variant,
@@ -194,7 +230,7 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
             records,
             until,
             modes,
-            sent_each,
+            sending,
         })
     }
 
@@ -210,7 +246,7 @@ impl<'a, P: Send + 'static> Driver<'a, P> {
         let Job { prompt, generate } = job;
         let prompt = workload.prompt(self.submitted, prompt, self.vocabulary);
         let id = self.cluster.submit(prompt, generate, Priority::Interactive, self.submitted)?;
-        self.running.insert(id, (self.cluster.now().0.saturating_sub(self.begin), None));
+        self.running.insert(id, (self.now(), None));
         Ok(())
     }
 }

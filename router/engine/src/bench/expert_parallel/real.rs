@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use super::{
     ExpertParallel, ExpertParallelError, SEED,
-    drive::Driver,
+    drive::{Driver, Sending},
     link::link,
     loads::ReportedLoads,
     machine::{Machine, gated},
     natural::natural_loads,
-    report::whole,
+    report::{Run, whole},
     turns::{self, Contenders},
 };
 
@@ -30,8 +30,9 @@ const STALL: Duration = Duration::from_secs(20);
 const FIRST_TICKS: Duration = Duration::from_millis(400);
 /// How long they are looked at, in turns.
 const BETWEEN_TURNS: f64 = 1.2;
-/// Share of a look in which calls are small.
-const SMALL_CALLS: f64 = 1.0 / 3.0;
+/// What devices do in a look, each for as long: calls are small; calls of several devices go on at once; they are the largest, and rows in order
+/// afterwards.
+const LOOKS: [Pace; 3] = [Pace::Defrag, Pace::PingPong, Pace::Lockstep];
 
 /// What is measured of a model once.
 #[derive(Debug, Default)]
@@ -81,9 +82,9 @@ pub(super) fn run_on<M: Machine>(
             if looks { look_at_calls(driver, each.mul_f64(BETWEEN_TURNS)) } else { Ok(()) }
         };
         let (turns, gaps) = turns::take(options, &contenders, &mut driver, each, between)?;
-        let sent_each = driver.sent_each();
+        let sending = driver.sending();
         let records = driver.stop();
-        let profile = as_seen(profile, &records, sent_each);
+        let profile = as_seen(profile, &records, sending);
         let mut report = whole(options, &machine.name(), Vec::new(), &placement, &loads, &profile)?;
         (report["turns"], report["inter_token_ms"], report["way"]) = (json!(turns), gaps, way);
         report["loads"] = json!(ReportedLoads::of(options, layout, &loads, &records));
@@ -103,8 +104,8 @@ pub(super) fn run_on<M: Machine>(
             runs.push(Driver::start(options, cluster, layout.vocabulary)?.run(variant, repeat)?);
         }
     }
-    let sent_each = runs.iter().map(|run| run.sent_each).sum::<f64>() / runs.len().max(1) as f64;
-    let profile = as_seen(profile, runs.iter().flat_map(|run| &run.records), sent_each);
+    let sending = Sending::mean(&runs.iter().map(|run: &Run| run.sending).collect::<Vec<_>>());
+    let profile = as_seen(profile, runs.iter().flat_map(|run| &run.records), sending);
     let placement = options.place(layout, &loads, options.replicas)?;
     let reported = ReportedLoads::of(options, layout, &loads, runs.iter().flat_map(|run| &run.records));
     let mut report = whole(options, &machine.name(), runs, &placement, &loads, &profile)?;
@@ -155,19 +156,20 @@ pub(super) fn measured<M: Machine>(
     Ok(profile)
 }
 
-/// The profile with what calls were seen to take among all others, what sending a request takes and starting its sequence, where these were
-/// measured. A profile from a file has them in it.
+/// The profile with what calls were seen to take among all others, what sending a request takes, how soon after a last token the next one comes, and
+/// what starting its sequence takes, where these were measured. A profile from a file has them in it.
 fn as_seen<'a>(
     mut profile: Profile,
     records: impl IntoIterator<Item = &'a Record> + Clone,
-    sent_each: f64,
+    sending: Sending,
 ) -> Profile {
     let in_turn = record::in_turn(records.clone());
     if !in_turn.is_empty() {
         profile.in_turn = in_turn;
     }
-    if sent_each > 0.0 {
-        profile.request_us = 1e6 * sent_each;
+    if sending != Sending::default() {
+        profile.request_us = 1e6 * sending.each;
+        profile.turnaround_us = 1e6 * sending.turnaround;
     }
     if let Some(seconds) = record::start_seconds(records) {
         profile.start_us = 1e6 * seconds;
@@ -187,15 +189,15 @@ fn settle<P: Send + 'static>(driver: &mut Driver<'_, P>) -> Result<(), ExpertPar
     driver.hold(Mode::of(Pace::Lockstep), FIRST_TICKS)
 }
 
-/// Some ticks under defrag, whose calls are small, and then some in lock-step, whose calls are the largest, and which leaves rows in order.
+/// Some ticks of each pace that calls are to be seen in.
 fn look_at_calls<P: Send + 'static>(
     driver: &mut Driver<'_, P>,
     time: Duration,
 ) -> Result<(), ExpertParallelError> {
-    let small = time.mul_f64(SMALL_CALLS);
     driver.cluster().set_comparing(true);
-    driver.hold(Mode::of(Pace::Defrag), small)?;
-    driver.hold(Mode::of(Pace::Lockstep), time.saturating_sub(small))?;
+    for pace in LOOKS {
+        driver.hold(Mode::of(pace), time / LOOKS.len() as u32)?;
+    }
     driver.cluster().set_comparing(false);
     Ok(())
 }

@@ -12,7 +12,7 @@ use reprise_scheduler::{
 };
 use serde_json::{Value, json};
 
-use super::{ExpertParallel, ExpertParallelError, variant::Variant};
+use super::{ExpertParallel, ExpertParallelError, drive::Sending, variant::Variant};
 
 /// Of a timeline's picture.
 const PICTURE: Duration = Duration::from_millis(10);
@@ -33,8 +33,7 @@ pub(super) struct Run {
     pub(super) until: Moment,
     /// Of an adaptive schedule.
     pub(super) modes: Modes,
-    /// Seconds that sending one of the first requests took; 0 where they come by chance.
-    pub(super) sent_each: f64,
+    pub(super) sending: Sending,
 }
 
 /// Mean and quantiles of seconds, in milliseconds.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     ExpertParallel, ExpertParallelError, SEED,
+    drive::Sending,
     loads::ReportedLoads,
     machine::{Machine, Threads, gated},
     natural::natural_loads,
@@ -90,7 +91,7 @@ pub(super) fn run(options: &ExpertParallel) -> Result<Value, ExpertParallelError
             records: outcome.records,
             until: outcome.until,
             modes: outcome.modes,
-            sent_each: 0.0,
+            sending: Sending::default(),
         });
     }
     let placement = options.place(&layout, &loads, options.replicas)?;
