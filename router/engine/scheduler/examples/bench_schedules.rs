@@ -56,7 +56,8 @@ fn main() {
 /// The queues, and those that hold something.
 fn waiting(parts: u64, random: &mut SmallRng) -> (Vec<QueueState>, Vec<usize>) {
     let stages = (0..LAYERS).flat_map(|layer| [Stage::SubLayer(2 * layer), Stage::Experts(2 * layer + 1)]);
-    let foreseen = Foreseen { soon: 8.0, whole: 256.0, rows: 1.0, most: 8.0, alone: 1.0, reach: 500.0 };
+    let foreseen =
+        Foreseen { soon: 8.0, whole: 256.0, enter: 0.0, rows: 1.0, most: 8.0, alone: 1.0, reach: 500.0 };
     let queue = |stage| QueueState { foreseen, ..QueueState::empty(stage) };
     let mut queues: Vec<_> = stages.map(queue).collect();
     let mut filled = Vec::new();

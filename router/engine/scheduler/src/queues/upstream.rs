@@ -221,14 +221,20 @@ impl Upstream {
     pub(crate) fn foresee(&self, stage: Stage, soon: f64) -> Foreseen {
         let (own, others): (usize, usize) = (self.own.iter().sum(), self.others.iter().sum());
         let (own, all) = (own as f64, (own + others) as f64);
-        let (whole, gate) = match stage {
-            Stage::Experts(at) => (all * self.parts[at] / self.passed[at], at),
-            Stage::SubLayer(at) => (own, self.goals[at]),
-            Stage::Embed | Stage::Head => (own, self.goals[0]),
+        let enters = self.enters();
+        let (own_enter, all_enter) =
+            (self.own[enters] as f64, (self.own[enters] + self.others[enters]) as f64);
+        let (whole, enter, gate) = match stage {
+            Stage::Experts(at) => {
+                let each = self.parts[at] / self.passed[at];
+                (all * each, all_enter * each, at)
+            }
+            Stage::SubLayer(at) => (own, if at == 0 { 0.0 } else { own_enter }, self.goals[at]),
+            Stage::Embed | Stage::Head => (own, own_enter, self.goals[0]),
         };
         let most = self.most.get(gate).copied().unwrap_or(0.0);
         let rows = all / whole.max(f64::MIN_POSITIVE);
-        Foreseen { soon, whole, rows, most, alone: self.alone, reach: self.reach }
+        Foreseen { soon, whole, enter, rows, most, alone: self.alone, reach: self.reach }
     }
 
     const fn head(&self) -> usize {
@@ -289,7 +295,12 @@ mod tests {
         (0..4).for_each(|index| upstream.enter(index, true, index == 3));
         let parts = |upstream: &Upstream| upstream.parts(1) * upstream.passed[1] / upstream.parts[1];
         assert_eq!((upstream.rows(0), parts(&upstream)), (3, 3.0));
-        assert_eq!(upstream.foresee(Stage::SubLayer(0), 0.0).whole, 4.0, "one of all it is");
+        let foreseen = |stage| {
+            let Foreseen { whole, enter, .. } = upstream.foresee(stage, 0.0);
+            (whole, enter)
+        };
+        assert_eq!(foreseen(Stage::SubLayer(0)), (4.0, 0.0), "one of those it meets");
+        assert_eq!(foreseen(Stage::SubLayer(1)), (4.0, 1.0));
         let ahead = upstream.pass(1, [(0, Some(5)), (1, Some(5))].into_iter());
         assert_eq!((ahead.here, ahead.next, ahead.enters), (1, 2, 1));
         other.hear(0, 1, ahead);

@@ -74,6 +74,8 @@ pub struct Foreseen {
     pub soon: f64,
     /// As many entries as there were with all rows in flight together, wherever they are.
     pub whole: f64,
+    /// Of these, behind the entry: those that wait there, for others to come round or for more of their own.
+    pub enter: f64,
     /// Rows, wherever they are, for each entry here.
     pub rows: f64,
     /// Of a row: parts that come to the device that gets the most; how many are alone of their sequence, and positions whose KV is read for them.

@@ -134,7 +134,8 @@ impl Schedule for Roofline {
             let gate = gate.filter(|_| enters || foreseen.soon > NOTHING).and_then(|gate| gates.get(gate));
             let half = gate.and_then(|gate| gate.round.half(costs, foreseen));
             let depth = state.depth as f64;
-            let is_half = half.is_some_and(|half| depth >= WHOLE * half);
+            // Of those that have entered.
+            let is_half = half.is_some_and(|half| depth >= WHOLE * (half - foreseen.enter / 2.0));
             let (soon, passes) = if enters {
                 (half.unwrap_or(foreseen.whole) - depth, gates.len() as f64)
             } else {

@@ -95,7 +95,7 @@ mod tests {
     }
 
     fn foreseen(whole: f64) -> Foreseen {
-        Foreseen { soon: 0.0, whole, rows: 1.0, most: 1.0, alone: 1.0, reach: 0.0 }
+        Foreseen { soon: 0.0, whole, enter: 0.0, rows: 1.0, most: 1.0, alone: 1.0, reach: 0.0 }
     }
 
     #[test]

@@ -180,7 +180,7 @@ fn halves(attends: usize, apart: bool) -> Roofline {
 /// A queue of some of 64 rows; all others are about to come, or so many.
 fn of_64(stage: Stage, depth: usize, soon: Option<usize>) -> QueueState {
     let soon = soon.unwrap_or(64 - depth) as f64;
-    let foreseen = Foreseen { soon, whole: 64.0, rows: 1.0, most: 1.0, alone: 1.0, reach: 0.0 };
+    let foreseen = Foreseen { soon, whole: 64.0, enter: 0.0, rows: 1.0, most: 1.0, alone: 1.0, reach: 0.0 };
     QueueState { foreseen, ..queue(stage, depth, 0) }
 }
 
@@ -207,6 +207,15 @@ fn roofline_takes_rows_in_halves_where_these_take_less() {
         assert_eq!(waits(halves(1, true), of_64(stage, 20, None)), Some(until));
         assert!(waits(halves(1, false), of_64(stage, 32, None)).is_some(), "one device does both");
     }
+}
+
+/// Rows that wait to enter take nothing from a half of those that have.
+#[test]
+fn roofline_knows_a_half_of_the_rows_that_have_entered() {
+    let mut queue = of_64(Stage::Experts(3), 26, None);
+    assert!(waits(halves(1, true), queue).is_some());
+    queue.foreseen.enter = 10.0;
+    assert_eq!(waits(halves(1, true), queue), None);
 }
 
 #[test]
