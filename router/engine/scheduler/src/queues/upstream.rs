@@ -293,7 +293,8 @@ mod tests {
         let alone = Placement::alone(&layout);
         let [mut upstream, mut other] = [0, 1].map(|_| Upstream::new(&layout, &alone, DeviceId(0), 4));
         (0..4).for_each(|index| upstream.enter(index, true, index == 3));
-        let parts = |upstream: &Upstream| upstream.parts(1) * upstream.passed[1] / upstream.parts[1];
+        let parts =
+            |upstream: &Upstream| (upstream.parts(1) * upstream.passed[1] / upstream.parts[1]).round();
         assert_eq!((upstream.rows(0), parts(&upstream)), (3, 3.0));
         let foreseen = |stage| {
             let Foreseen { whole, enter, .. } = upstream.foresee(stage, 0.0);
