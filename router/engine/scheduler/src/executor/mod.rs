@@ -18,7 +18,7 @@ use crate::{
     exchange::Parcel,
     placement::{DeviceId, Placement},
     queues::{ERA, Item, JoinPool, MicroQueues, Order, Upstream},
-    schedule::{Pace, QueueState, Queues, RowsOut, Schedule, Stage},
+    schedule::{ENTRY, Pace, QueueState, Queues, RowsOut, Schedule, Stage},
 };
 
 use arena::{Arena, RowState};
@@ -276,9 +276,8 @@ impl Executor {
                     continue;
                 }
             }
-            if stage == Stage::SubLayer(0) {
-                let begun = task.items.iter().filter_map(|item| arena.index(item.part.row));
-                begun.for_each(|index| upstream.begin(index));
+            if stage == ENTRY {
+                upstream.begin(task.items.iter().filter_map(|item| arena.index(item.part.row)));
             }
             task.begin(stage, kinds);
             break;

@@ -1,7 +1,7 @@
 use crate::{
     ModelLayout, SubLayerId, SubLayerKind,
     placement::{DeviceId, Hosting, Placement},
-    schedule::{Foreseen, Stage},
+    schedule::{ENTRY, Foreseen, Stage},
 };
 
 /// What a device with attention says with a call of a gate of the rows that it owns: how many have passed with this call, how many are
@@ -106,12 +106,17 @@ impl Upstream {
         self.own[goal] += 1;
     }
 
-    /// It has entered.
-    pub(crate) fn begin(&mut self, index: usize) {
+    /// They have entered.
+    pub(crate) fn begin(&mut self, indices: impl Iterator<Item = usize>) {
         let enters = self.enters();
-        if let Some((goal, logits)) = self.rows[index].filter(|(goal, _)| *goal == enters) {
-            self.own[goal] -= 1;
-            self.enter(index, logits, false);
+        for index in indices {
+            if self.own[enters] == 0 {
+                return;
+            }
+            if let Some((goal, logits)) = self.rows[index].filter(|(goal, _)| *goal == enters) {
+                self.own[goal] -= 1;
+                self.enter(index, logits, false);
+            }
         }
     }
 
@@ -229,7 +234,7 @@ impl Upstream {
                 let each = self.parts[at] / self.passed[at];
                 (all * each, all_enter * each, at)
             }
-            Stage::SubLayer(at) => (own, if at == 0 { 0.0 } else { own_enter }, self.goals[at]),
+            Stage::SubLayer(at) => (own, if stage == ENTRY { 0.0 } else { own_enter }, self.goals[at]),
             Stage::Embed | Stage::Head => (own, own_enter, self.goals[0]),
         };
         let most = self.most.get(gate).copied().unwrap_or(0.0);
@@ -306,8 +311,7 @@ mod tests {
         assert_eq!((ahead.here, ahead.next, ahead.enters), (1, 2, 1));
         other.hear(0, 1, ahead);
         assert_eq!(parts(&other), 1.0);
-        upstream.begin(3);
-        upstream.begin(2);
+        upstream.begin([3, 2].into_iter());
         assert_eq!((upstream.rows(0), parts(&upstream)), (2, 2.0));
         upstream.leave(3);
         assert_eq!(upstream.rows(0), 1);

@@ -45,6 +45,9 @@ pub enum Stage {
     Head,
 }
 
+/// Where all rows enter behind the embedding.
+pub(crate) const ENTRY: Stage = Stage::SubLayer(0);
+
 /// What a schedule knows of a micro-queue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QueueState {

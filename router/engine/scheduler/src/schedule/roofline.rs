@@ -1,6 +1,6 @@
 use std::{cmp::Reverse, time::Duration};
 
-use super::{Cost, QueueId, QueueState, Queues, Schedule, Stage, StageCosts, round::Round};
+use super::{Cost, ENTRY, QueueId, QueueState, Queues, Schedule, Stage, StageCosts, round::Round};
 use crate::{Moment, SubLayerId, SubLayerKind, placement::Hosting};
 
 /// Fewer entries than these are not expected to come: half of one.
@@ -36,8 +36,8 @@ pub struct Roofline {
     costs: StageCosts,
     gates: Vec<Gate>,
     kinds: Vec<SubLayerKind>,
-    /// The first attention, where it makes groups ([`Round::gathers`]).
-    entry: Option<Stage>,
+    /// The first sub-layer is attention, and makes groups ([`Round::gathers`]).
+    gathers: bool,
     /// Of each queue.
     of: Vec<Of>,
     /// None: it chose a queue when it was asked last.
@@ -79,12 +79,10 @@ impl Roofline {
             Some(Gate { sub_layer, here: costs.spread(here as f64), anywhere, round })
         };
         let gates: Vec<_> = kinds.iter().enumerate().filter_map(gate).collect();
-        let first = kinds.iter().position(|kind| *kind == SubLayerKind::Attention).filter(|at| *at == 0);
-        let gathers =
-            |at: &SubLayerId| gates.iter().any(|gate| gate.sub_layer >= *at && gate.round.gathers());
-        let entry = first.filter(gathers).map(Stage::SubLayer);
+        let attends = kinds.first() == Some(&SubLayerKind::Attention);
+        let gathers = attends && gates.iter().any(|gate| gate.round.gathers());
         let (kinds, of) = (kinds.to_vec(), Vec::new());
-        Self { costs, gates, kinds, entry, of, idle_since: None, asks_again: None }
+        Self { costs, gates, kinds, gathers, of, idle_since: None, asks_again: None }
     }
 
     /// Index of the gate at or behind a sub-layer.
@@ -121,7 +119,7 @@ impl Schedule for Roofline {
         if self.of.len() != queues.queues.len() {
             self.of = queues.queues.iter().map(|queue| self.of(queue.stage)).collect();
         }
-        let Self { of, costs, gates, entry, idle_since, asks_again, .. } = self;
+        let Self { of, costs, gates, gathers, idle_since, asks_again, .. } = self;
         let idle = *idle_since.get_or_insert(queues.now);
         *asks_again = None;
         let mut next = None;
@@ -129,7 +127,7 @@ impl Schedule for Roofline {
             let state = &queues.queues[*queue];
             let foreseen = &state.foreseen;
             let Of { own, behind, gate } = &of[*queue];
-            let enters = *entry == Some(state.stage);
+            let enters = *gathers && state.stage == ENTRY;
             // What nothing is about to come to is ripe, halves or not.
             let gate = gate.filter(|_| enters || foreseen.soon > NOTHING).and_then(|gate| gates.get(gate));
             let half = gate.and_then(|gate| gate.round.half(costs, foreseen));
@@ -164,7 +162,9 @@ impl Schedule for Roofline {
         let gate = self.gate(at).filter(|_| self.kinds.get(at) == Some(&SubLayerKind::Attention));
         let half = gate.and_then(|gate| self.gates[gate].round.half(&self.costs, &state.foreseen));
         match half {
-            Some(half) if self.entry == Some(state.stage) => state.depth.min((half.ceil() as usize).max(1)),
+            Some(half) if self.gathers && state.stage == ENTRY => {
+                state.depth.min((half.ceil() as usize).max(1))
+            }
             Some(half) if state.depth as f64 > MORE * half => state.depth.div_ceil(2),
             _ => state.depth,
         }
@@ -179,7 +179,7 @@ impl Schedule for Roofline {
     }
 
     fn gathers(&self) -> bool {
-        self.entry.is_some()
+        self.gathers
     }
 
     fn asks_again(&self) -> Option<Moment> {

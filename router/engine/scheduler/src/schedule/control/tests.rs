@@ -197,6 +197,11 @@ impl Chance {
         (self.0 >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// Seconds until what happens by chance, on average after so many.
+    fn wait(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.unit()).ln()
+    }
+
     fn normal(&mut self) -> f64 {
         let (radius, angle) = (self.unit(), self.unit());
         (-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
@@ -225,8 +230,7 @@ impl Disturbed for Pausing {
         self.left -= 1e-3;
         if self.left <= 0.0 {
             self.pauses = !self.pauses;
-            let mean = if self.pauses { self.long } else { self.apart };
-            self.left = -mean * (1.0 - self.chance.unit()).ln();
+            self.left = self.chance.wait(if self.pauses { self.long } else { self.apart });
         }
         if step.is_multiple_of(1000) {
             self.slow = 1.0 - 0.06 * self.chance.unit();
@@ -267,7 +271,7 @@ impl Disturbed for Shifting {
     fn level(&mut self, step: u64) -> f64 {
         self.left -= 1e-3;
         if self.left <= 0.0 {
-            self.left = -self.apart * (1.0 - self.chance.unit()).ln();
+            self.left = self.chance.wait(self.apart);
             self.slow = 0.16 * (self.chance.unit() - 0.5);
         }
         if step.is_multiple_of(25) {
